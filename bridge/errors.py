@@ -1,0 +1,57 @@
+"""What can go wrong, sorted by what happens next.
+
+    BridgeError
+    ├── Transient      wait and make the same call again
+    ├── Halt           stop that part and tell the operator
+    └── Refusal        wrong configuration or query: exit 2, nothing was touched
+        └── QueryRefusal   with the place in the query
+
+The one thing to know: bugs are not here. They are asserted, and an exception that is
+none of these halts the part in which it was raised.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit codes of the command."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    TIMED_OUT = 3
+    HALTED = 4
+
+
+class BridgeError(Exception):
+    """One sentence of what is wrong, and in `hint` one of what to do.
+
+    Neither ever holds a secret or a value of a row.
+    """
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class Transient(BridgeError):
+    """Not available now; the same call later is the right answer."""
+
+
+class Halt(BridgeError):
+    """Going on would be a guess; the operator decides, with the hint's command."""
+
+
+class Refusal(BridgeError):
+    """The configuration or the command line asks for what cannot be."""
+
+
+class QueryRefusal(Refusal):
+    """A query that cannot be kept; `at` is the place in its text, in characters."""
+
+    def __init__(self, message: str, *, hint: str = "", at: int | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.at = at

@@ -1,0 +1,53 @@
+"""Named points in the code where a test can wait, hold, raise or kill.
+
+The one thing to know: in production a probe is one dictionary look-up that finds
+nothing. Tests register an action by name; a name that was never registered here is a
+mistake in the test and raises KeyError.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+Action: TypeAlias = Callable[[], Awaitable[None] | None]
+
+NAMES = frozenset(
+    {
+        "capture.batch",  # a batch of whole transactions was handed to the pipeline
+        "derive.keys",  # keys of a batch are known, nothing was read yet
+        "derive.documents",  # documents are read, not yet in a lane
+        "deliver.send",  # a write is about to be sent
+        "deliver.kept",  # the sink has answered, the ledger does not know yet
+        "ledger.acknowledge",  # the slot's position is about to move
+        "store.progress",  # positions are about to be written
+        "backfill.chunk",  # a chunk was read, not yet in a lane
+        "backfill.kept",  # a chunk was kept, not yet recorded
+        "generation.prepared",  # an index was created, not yet recorded
+        "generation.publish",  # a generation is about to be promoted
+        "generation.published",  # the sink was switched, not yet recorded
+    }
+)
+
+_actions: dict[str, Action] = {}
+
+
+def register(name: str, action: Action) -> None:
+    """Have `action` run whenever the probe is reached. KeyError: no such probe."""
+    if name not in NAMES:
+        raise KeyError(name)
+    _actions[name] = action
+
+
+def clear() -> None:
+    """Forget all actions."""
+    _actions.clear()
+
+
+async def reach(name: str) -> None:
+    """The point `name` is reached; a no-op unless a test registered an action."""
+    if _actions and (action := _actions.get(name)) is not None:
+        outcome = action()
+        if inspect.isawaitable(outcome):
+            await outcome
