@@ -1,0 +1,116 @@
+"""A planned view: all that the rest of the bridge needs to know of a query.
+
+The one thing to know: the planner makes this once from the parsed query and the
+catalog; afterwards nobody looks at the query's text again. Every statement here takes
+and gives keys as text, one `text[]` parameter a key column, and casts to the column's
+own type inside, so that indexes are used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bridge.shape import Shape
+
+
+@dataclass(frozen=True, slots=True)
+class TableName:
+    """A table as Postgres knows it; a partitioned one is its root."""
+
+    oid: int
+    schema: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyQuery:
+    """From changed rows of one occurrence of a table to the keys they touch.
+
+    `columns` are those of a row image that the way to the key needs. `sql` takes one
+    `text[]` a column, `$1`, `$2`, …, all of the same length (all images of the batch,
+    old and new), and gives distinct keys, a text column a part.
+
+    `sql` is None where the key is just these columns of the row, in order.
+    """
+
+    table: TableName
+    occurrence: str
+    """The alias in the query, for explaining."""
+    columns: tuple[str, ...]
+    sql: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TableUse:
+    """One published table that a view reads."""
+
+    table: TableName
+    columns: frozenset[str]
+    """Columns the documents depend on; a change of others alone is no work."""
+    identity: frozenset[str]
+    """Columns whose old values must be in the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class DirectColumn:
+    """A column whose value is taken from the row as it is."""
+
+    source: str
+    """Name in the table."""
+    name: str
+    """Name in the document."""
+    type_oid: int
+    type_modifier: int
+
+
+@dataclass(frozen=True, slots=True)
+class Direct:
+    """The view is the rows of one table, column for column, without a condition."""
+
+    table: TableName
+    columns: tuple[DirectColumn, ...]
+    key: tuple[str, ...]
+    """The key's columns by their names in the table, in the order of the key."""
+
+
+@dataclass(frozen=True, slots=True)
+class ViewPlan:
+    """One view, ready to be derived.
+
+    `documents_sql` takes one `text[]` a key column, all of the same length, and gives
+    for each key found: the key's parts as text columns, then the document as text. A
+    key that is not given back has no document; one given twice is not unique.
+
+    `scan_sql` gives the same columns for a range of keys in key order: it takes the
+    lower bound's parts (exclusive) and the upper bound's (inclusive), each as
+    `text[]` or null for unbounded.
+
+    `boundary_sql` takes a lower bound (`text[]` or null) and a count *n*, and gives
+    the parts of the *n*-th key above it as one `text[]`, no row when fewer are left.
+
+    `estimate_sql` gives the planner's estimate of how many documents there are.
+
+    `matching_sql` is a format with one place `{condition}` for `backfill --where`:
+    the keys of the view's rows for which the condition on output columns holds.
+    """
+
+    name: str
+    query: str
+    """The canonical query, fully qualified, views and CTEs as they are."""
+    shape: Shape
+    tables: tuple[TableUse, ...]
+    key_queries: tuple[KeyQuery, ...]
+    null_key: bool
+    """Every change of any table also touches the key whose columns are all null."""
+    direct: Direct | None
+    documents_sql: str
+    scan_sql: str
+    boundary_sql: str
+    estimate_sql: str
+    matching_sql: str
+    fingerprint: str
+    """Digest of what documents depend on: query, columns, types, bodies of views and
+    functions. Another fingerprint means: derive everything again."""
