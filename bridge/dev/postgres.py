@@ -1,0 +1,281 @@
+"""A Postgres server of one's own.
+
+The one thing to know: `postgres` runs in the foreground below its keeper, without
+pg_ctl, so that it ends when the process that started it does. `fsync` is off unless
+asked for; killing the process (not the machine) loses nothing that way.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+
+from bridge.dev.packages import postgres_binaries
+from bridge.dev.place import Place, Port, plain_environment
+from bridge.dev.process import Order, Process
+from bridge.errors import Halt
+
+START_DEADLINE_S = 60.0
+STOP_DEADLINE_S = 60.0
+BUILTIN_LOCALE_SINCE = 17
+
+Mode = Literal["smart", "fast", "immediate"]
+SIGNALS: dict[Mode, signal.Signals] = {
+    "smart": signal.SIGTERM,
+    "fast": signal.SIGINT,
+    "immediate": signal.SIGQUIT,
+}
+SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "wal_level": "logical",
+    "max_replication_slots": "30",
+    "max_wal_senders": "30",
+    "max_connections": "200",
+    "shared_buffers": "128MB",
+    "max_wal_size": "4GB",
+    "fsync": "off",
+    "full_page_writes": "off",
+    "log_line_prefix": "%m [%p] %d ",
+}
+
+
+@dataclass(slots=True)
+class PostgresServer:
+    """One Postgres on a port of its own, superuser `postgres`, no password.
+
+    `version` is the major version, `settings` are written over `SETTINGS`, `directory`
+    is where the data lies (default: a new one, removed by `close`); a directory that
+    holds a cluster is used as it is. Make one, then `start`, in the end `close`.
+    All calls block: in a coroutine use `await asyncio.to_thread(server.restart)`.
+    """
+
+    place: Place
+    version: int = 18
+    settings: Mapping[str, str] = field(default_factory=dict)
+    directory: Path | None = None
+    wanted_port: int | None = None
+    detached: bool = False
+    standby_of: PostgresServer | None = None
+    bin: Path = field(init=False)
+    port: int = field(init=False)
+    _held: Port = field(init=False)
+    _home: Path = field(init=False)
+    _process: Process | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self.bin = postgres_binaries(self.place, self.version)
+        if self.directory:
+            self._home = self.place.owned(self.directory)
+        else:
+            self._home = self.place.directory(f"postgres{self.version}")
+        self._held = self.place.port(self.wanted_port)
+        self.port = self._held.number
+
+    @property
+    def dsn(self) -> str:
+        """The address of its database `postgres`."""
+        return self.dsn_of("postgres")
+
+    @property
+    def log(self) -> Path:
+        """Where the server writes its log."""
+        return self._home / "log"
+
+    @property
+    def pgdata(self) -> Path:
+        """The data directory."""
+        return self._home / "data"
+
+    @property
+    def pid(self) -> int:
+        """The postmaster's pid; 0 when it is not running."""
+        return self._process.pid if self._process else 0
+
+    @property
+    def running(self) -> bool:
+        """Whether the server is running."""
+        return self._process is not None and self._process.running
+
+    def dsn_of(self, database: str) -> str:
+        """The address of `database`."""
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+
+    def start(self) -> PostgresServer:
+        """Run it, with a new cluster if there is none, and wait until it answers."""
+        if self.running:
+            return self
+        if not (self.pgdata / "PG_VERSION").exists():
+            if self.standby_of:
+                self._copy(self.standby_of)
+            else:
+                self._initialise()
+        self._configure()
+        self._process = Process(
+            self.place,
+            Order(
+                argv=(self.bin / "postgres", "-D", self.pgdata),
+                cwd=self._home,
+                log=self.log,
+                environment=plain_environment(),
+                stop_signal=signal.SIGQUIT,
+                remove=None if self.directory else self._home,
+                detached=self.detached,
+            ),
+        )
+        self._process.until(self._answers, START_DEADLINE_S)
+        return self
+
+    def stop(self, mode: Mode = "fast") -> None:
+        """Stop it as `pg_ctl stop -m MODE` does; `immediate` is a crash."""
+        if self._process:
+            self._process.signal(SIGNALS[mode])
+            self._process.wait(STOP_DEADLINE_S)
+            self._process = None
+
+    def kill(self) -> None:
+        """SIGKILL to the postmaster and all its children, as if the power went."""
+        if self._process:
+            self._process.kill()
+            self._process = None
+
+    def restart(self, mode: Mode = "fast") -> None:
+        """`stop(mode)`, then `start`, on the same port and data."""
+        self.stop(mode)
+        self.start()
+
+    def close(self) -> None:
+        """Stop it at once, remove its data, give its port back."""
+        self.stop("immediate")
+        _forget_shared_memory(self.pgdata / "postmaster.pid")
+        if not self.directory:
+            self.place.remove(self._home)
+        self._held.release()
+
+    def execute(self, statement: str, database: str = "postgres") -> list[tuple]:  # type: ignore[type-arg]
+        """Run one statement in a transaction of its own, as superuser; its rows."""
+        with psycopg.connect(self.dsn_of(database), autocommit=True) as connection:
+            cursor = connection.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    def alter_system(self, **settings: str | None) -> None:
+        """`alter system set` each of them (None: reset), and reload."""
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            for name, value in settings.items():
+                statement = (
+                    sql.SQL("alter system reset {}").format(sql.Identifier(name))
+                    if value is None
+                    else sql.SQL("alter system set {} = {}").format(
+                        sql.Identifier(name), sql.Literal(value)
+                    )
+                )
+                connection.execute(statement)
+            connection.execute("select pg_reload_conf()")
+
+    def promote(self) -> None:
+        """Make a standby a primary of its own, on a new timeline."""
+        self.execute("select pg_promote(true, 60)")
+
+    def _initialise(self) -> None:
+        locale = ["--locale=C"]
+        if self.version >= BUILTIN_LOCALE_SINCE:
+            locale += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+        self.place.run(
+            self.bin / "initdb",
+            *("-D", self.pgdata, "-U", "postgres", "-A", "trust", "-E", "UTF8"),
+            *("--no-sync", "--no-instructions", *locale),
+            cwd=self._home,
+        )
+
+    def _copy(self, primary: PostgresServer) -> None:
+        self.place.run(
+            self.bin / "pg_basebackup",
+            *("-D", self.pgdata, "-d", primary.dsn, "-R", "-X", "stream"),
+            *("--no-sync", "--checkpoint=fast"),
+            cwd=self._home,
+        )
+
+    def _configure(self) -> None:
+        """Write our settings after initdb's, each time: the port may have changed."""
+        wanted = {**SETTINGS, **self.settings, "port": str(self.port)}
+        lines = [
+            "{} = '{}'\n".format(name, value.replace("'", "''"))
+            for name, value in wanted.items()
+        ]
+        ours = self.pgdata / "pgbridge.conf"
+        ours.write_text("".join(lines))
+        ours.chmod(0o644)
+        main = self.pgdata / "postgresql.conf"
+        include = "include 'pgbridge.conf'\n"
+        if include not in main.read_text():
+            with main.open("a") as conf:
+                conf.write(include)
+
+    def _answers(self) -> bool:
+        return answers(self.dsn)
+
+
+def answers(dsn: str) -> bool:
+    """Whether a Postgres takes connections at `dsn`."""
+    try:
+        psycopg.connect(dsn, connect_timeout=5).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def database_of(dsn: str, database: str) -> str:
+    """The same server, user and options as `dsn`, but another database."""
+    words = conninfo_to_dict(dsn, dbname=database)
+    return psycopg.conninfo.make_conninfo("", **words)
+
+
+def create_database(dsn: str, name: str) -> str:
+    """Create database `name`, empty and in UTF-8, on the server of `dsn`; its dsn."""
+    statement = sql.SQL("create database {} encoding 'UTF8' template template0")
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(statement.format(sql.Identifier(name)))
+    return database_of(dsn, name)
+
+
+def drop_database(dsn: str, name: str) -> None:
+    """Drop database `name` with its slots and whoever is connected to it."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(
+            "select pg_terminate_backend(active_pid, 10000)"
+            "  from pg_replication_slots"
+            " where database = %s and active_pid is not null",
+            (name,),
+        )
+        connection.execute(
+            "select pg_drop_replication_slot(slot_name)"
+            "  from pg_replication_slots where database = %s",
+            (name,),
+        )
+        connection.execute(
+            sql.SQL("drop database if exists {} with (force)").format(
+                sql.Identifier(name)
+            )
+        )
+
+
+def _forget_shared_memory(postmaster_pid: Path) -> None:
+    """Remove the System V segment of a killed postmaster, which the kernel keeps."""
+    try:
+        lines = postmaster_pid.read_text().splitlines()
+        segment = int(lines[6].split()[1])
+    except (OSError, IndexError, ValueError):
+        return
+    if os.path.exists(f"/proc/{lines[0]}"):
+        raise Halt("the server still runs", hint="stop it before its data goes")
+    ipc_rmid = 0
+    ctypes.CDLL(None).shmctl(segment, ipc_rmid, None)
