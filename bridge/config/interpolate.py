@@ -1,0 +1,58 @@
+"""`${NAME}` and `${NAME:-default}` in the strings of the file; `$${` is literal.
+
+The one thing to know: as in a shell, the default of `:-` is taken for a variable that
+is empty as well as for one that is not set.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from bridge.errors import Refusal
+
+_PLACE = re.compile(r"\$\$\{|\$\{(?:([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\})?")
+
+
+def interpolate(value: Any, environ: Mapping[str, str], place: str = "") -> Any:
+    """`value` with every variable in every string of it replaced.
+
+    `place` is where the value stands, for the message. Refusal for a variable that is
+    not set and has no default, and for what opens like one and is none.
+    """
+    match value:
+        case str():
+            return _PLACE.sub(lambda found: _replace(found, environ, place), value)
+        case dict():
+            return {
+                name: interpolate(item, environ, f"{place}.{name}" if place else name)
+                for name, item in value.items()
+            }
+        case list():
+            return [
+                interpolate(item, environ, f"{place}[{index}]")
+                for index, item in enumerate(value)
+            ]
+        case _:
+            return value
+
+
+def _replace(found: re.Match[str], environ: Mapping[str, str], place: str) -> str:
+    if found[0] == "$${":
+        return "${"
+    name, default = found[1], found[2]
+    if name is None:
+        raise Refusal(
+            f"{place}: `${{` does not begin a variable such as ${{NAME}}",
+            hint="write $${ for the characters themselves",
+        )
+    value = environ.get(name)
+    if default is not None:
+        return value or default
+    if value is None:
+        raise Refusal(
+            f"{place}: the environment variable {name} is not set",
+            hint=f"set it, or give a default as in ${{{name}:-…}}",
+        )
+    return value
