@@ -14,10 +14,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import make_conninfo
 
 from bridge.dev.packages import postgres_binaries
 from bridge.dev.place import Place, Port, plain_environment
@@ -235,8 +236,9 @@ def answers(dsn: str) -> bool:
 
 def database_of(dsn: str, database: str) -> str:
     """The same server, user and options as `dsn`, but another database."""
-    words = conninfo_to_dict(dsn, dbname=database)
-    return psycopg.conninfo.make_conninfo("", **words)
+    if dsn.startswith(("postgresql://", "postgres://")):
+        return urlunsplit(urlsplit(dsn)._replace(path=f"/{quote(database)}"))
+    return make_conninfo(dsn, dbname=database)
 
 
 def create_database(dsn: str, name: str) -> str:

@@ -1,0 +1,42 @@
+"""Loads the fixtures, and marks each test with the tier whose directory it lies in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+TIERS = (
+    "unit",
+    "property",
+    "conformance",
+    "integration",
+    "scenario",
+    "simulation",
+    "tidy",
+    "bench",
+)
+
+pytest_plugins = [
+    "tests.fixtures.servers",
+    "tests.fixtures.private",
+    "tests.fixtures.proxy",
+    "tests.fixtures.probing",
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Quick tiers first, so that a mistake shows before a server is started."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(getattr(pytest.mark, _tier(item)))
+    order = {tier: place for place, tier in enumerate(("tidy", *TIERS))}
+    items.sort(key=lambda item: order[_tier(item)])
+
+
+def _tier(item: pytest.Item) -> str:
+    """Its directory below tests/; a plug-in's own tests are of the tier unit."""
+    if HERE in item.path.parents:
+        return item.path.relative_to(HERE).parts[0]
+    return "unit"
