@@ -32,6 +32,7 @@ from bridge.keys import Parts, encode_part, key_text
 from bridge.operations import Operation, Rejection, Report, fields
 from bridge.position import Position
 from bridge.shape import Column, Kind, Shape, TypeShape
+from bridge.sink.options import refuse_unknown
 
 __all__ = [
     "Column",
@@ -58,6 +59,7 @@ __all__ = [
     "encode_part",
     "fields",
     "key_text",
+    "refuse_unknown",
 ]
 
 
