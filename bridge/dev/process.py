@@ -117,6 +117,7 @@ class Process:
             if not self.running:
                 raise Halt(f"{self.name} ended at its start: {self.tail()}")
             if time.monotonic() > deadline:
+                self.kill()
                 raise Halt(
                     f"{self.name} was not ready after {deadline_s:g} s: {self.tail()}"
                 )

@@ -1,0 +1,62 @@
+"""All three servers at once, for the demo and for whoever needs the whole.
+
+The one thing to know: they start at the same time, and when one cannot, the others are
+closed again before the error is raised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from bridge.dev.elasticsearch import ElasticsearchServer
+from bridge.dev.place import Place, open_place
+from bridge.dev.postgres import PostgresServer
+from bridge.dev.valkey import ValkeyServer
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """Three servers that are running; `.dsn`, `.url` and `.url` are their addresses."""
+
+    postgres: PostgresServer
+    elasticsearch: ElasticsearchServer
+    valkey: ValkeyServer
+
+
+@contextmanager
+def running(place: Place | None = None, *, heap: str = "512m") -> Iterator[Servers]:
+    """Start the three; on leaving, close them and remove what they stored.
+
+    Raises `Halt` when a package or a JDK is missing, saying which and what to install.
+    """
+    opened = place or open_place()
+    try:
+        servers = Servers(
+            PostgresServer(opened),
+            ElasticsearchServer(opened, heap=heap),
+            ValkeyServer(opened),
+        )
+        try:
+            start_all(servers)
+            yield servers
+        finally:
+            for server in (servers.valkey, servers.elasticsearch, servers.postgres):
+                server.close()
+    finally:
+        if place is None:
+            opened.close()
+
+
+def start_all(servers: Servers) -> None:
+    """Start the three at the same time; the first error is raised when all are done."""
+    starts = (
+        servers.elasticsearch.start,
+        servers.postgres.start,
+        servers.valkey.start,
+    )
+    with ThreadPoolExecutor(len(starts)) as pool:
+        for future in [pool.submit(start) for start in starts]:
+            future.result()
