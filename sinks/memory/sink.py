@@ -4,6 +4,7 @@ The one thing to know: a store outlives the sinks that are opened on it, as a se
 outlives its connections. It is found by the sink's name for as long as the process
 lives, so that a test can close a sink, open it again and find everything.
 """
+# ruff: noqa: ARG002, ARG004 - the contract gives more than this sink needs
 
 from __future__ import annotations
 
@@ -137,7 +138,8 @@ class MemorySink:
         self, generation: Generation, operations: Sequence[Operation]
     ) -> Report:
         """Compare versions, then replace. A delete is kept as a document of None,
-        so that an older put that comes after it finds the newer version."""
+        so that an older put that comes after it finds the newer version.
+        """
         stored = self._place(generation).stored
         report = Report()
         for key, _, version, document in operations:
