@@ -23,6 +23,7 @@ pytest_plugins = [
     "tests.fixtures.private",
     "tests.fixtures.proxy",
     "tests.fixtures.probing",
+    "tests.fixtures.seeds",
 ]
 
 

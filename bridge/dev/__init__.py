@@ -1,6 +1,6 @@
 """Local servers from packages: no containers needed, nothing left behind.
 
-    place = open_place()                      # the cache directory, and who runs servers
+    place = open_place()                      # the cache directory; who runs servers
     server = PostgresServer(place).start()    # also ValkeyServer, ElasticsearchServer
     server.dsn                                # .url for the other two
     server.stop(); server.kill(); server.restart(); server.start()

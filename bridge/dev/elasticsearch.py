@@ -98,6 +98,8 @@ class ElasticsearchServer:
         config = self._write_config()
         temporary = self.place.owned(self._home / "tmp")
         options = f"-Xms{self.heap} -Xmx{self.heap}"
+        if self.fast_start:
+            options = f"{options} {FAST_START}"
         self._process = Process(
             self.place,
             Order(
@@ -109,7 +111,7 @@ class ElasticsearchServer:
                     "ES_JAVA_HOME": str(self._jdk),
                     "ES_PATH_CONF": str(config),
                     "ES_TMPDIR": str(temporary),
-                    "ES_JAVA_OPTS": f"{options} {FAST_START if self.fast_start else ''}",
+                    "ES_JAVA_OPTS": options,
                     "CLI_JAVA_OPTS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
                 },
                 remove=None if self.directory else self._home,

@@ -11,6 +11,7 @@ sends that signal when the *thread* that started the child ends, not the process
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -38,12 +39,12 @@ def descendants(pid: int) -> list[int]:
             text = Path(f"/proc/{entry}/stat").read_text(errors="replace")
         except OSError:
             continue  # it ended meanwhile
-        state, parent = text.rpartition(")")[2].split()[:2]
+        state, above_it = text.rpartition(")")[2].split()[:2]
         if state not in "ZX":
-            parents[int(entry)] = int(parent)
+            parents[int(entry)] = int(above_it)
     found: list[int] = []
-    for candidate in parents:
-        above = parents[candidate]
+    for candidate, parent in parents.items():
+        above = parent
         while above and above != pid:
             above = parents.get(above, 0)
         if above == pid:
@@ -86,7 +87,7 @@ def _become(order: dict[str, Any], keeper: int) -> NoReturn:
         os.umask(0o077)
         os.chdir(order["cwd"])
         os.execve(order["argv"][0], order["argv"], order["env"])
-    except BaseException as problem:
+    except BaseException as problem:  # noqa: BLE001 - a fork must not return
         os.write(2, f"{order['argv'][0]}: {problem}\n".encode())
     os._exit(EXEC_FAILED)
 
@@ -105,10 +106,8 @@ def _reap_until_empty(deadline: float) -> None:
 
 
 def _end(server: int, stop_signal: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(server, stop_signal)
-    except ProcessLookupError:
-        pass
     _reap_until_empty(time.monotonic() + GRACE_S)
 
 

@@ -1,0 +1,63 @@
+# `make` alone prints what there is. The text after ## is the help of a target.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+# Jobs of one `make` share servers and two cores.
+.NOTPARALLEL:
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+STAMP := $(VENV)/.installed
+
+# How many seeds each seeded test runs with; SEED=N repeats one.
+SEEDS ?=
+seeds = $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),$(1)))
+
+.PHONY: help venv demo test lint format bench crash simulate mutants soak clean
+
+help: ## This list
+	@printf 'pgbridge: what can be made\n\n'
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+
+venv: $(STAMP) ## Virtual environment with everything, in .venv
+
+$(STAMP): pyproject.toml .ci/venv
+	@PYTHON='$(PYTHON)' .ci/venv $(VENV)
+	@touch $@
+
+demo: venv ## A small shop on real servers: watch documents follow rows
+	@$(BIN)/pgbridge demo
+
+test: venv lint ## What CI runs: lint, then all tests with one seed each (minutes)
+	@$(PYTEST) -m 'not bench' $(call seeds,1)
+
+lint: venv ## Ruff, mypy, import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+format: venv ## Let ruff format and fix what it can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: venv ## Measure, as ratios to the servers' own ceilings
+	@$(BIN)/python -m tests.bench
+
+crash: venv ## Every crash scenario with many seeds (SEEDS=20)
+	@$(PYTEST) tests/scenario $(call seeds,20)
+
+simulate: venv ## Simulated histories (SEEDS=10000, or SEED=N to repeat one)
+	@$(PYTEST) tests/simulation -q $(call seeds,10000)
+
+mutants: venv ## Each safety rule taken out, one at a time: all must be caught
+	@$(BIN)/python -m tests.simulation.mutants
+
+soak: venv ## 30 minutes of mixed traffic and faults
+	@$(BIN)/python -m tests.bench.soak
+
+clean: ## Remove the virtual environment, caches and local servers' data
+	@if [ -x $(BIN)/pgbridge ] && [ -d .pgbridge-dev ]; then $(BIN)/pgbridge dev down; fi
+	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,110 @@
+"""Who may import whom, and who may look outside."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from tests.tidy.sources import PACKAGES, ROOT, Source, sources
+
+BRIDGE = sources("bridge")
+SINKS = sources("sinks")
+CODE = sources(*PACKAGES)
+TESTS = sources("tests")
+READS_ENVIRONMENT = ("bridge/config", "bridge/dev/")
+PARSES_QUERIES = "bridge/derive/"
+
+
+def within(name: str, module: str) -> bool:
+    """Whether `name` is `module` or something in it."""
+    return name == module or name.startswith(f"{module}.")
+
+
+@pytest.mark.parametrize("source", CODE, ids=lambda source: source.name)
+def test_every_module_says_what_it_is_for(source: Source) -> None:
+    assert ast.get_docstring(source.tree), f"{source.name} has no docstring"
+
+
+@pytest.mark.parametrize("source", CODE, ids=lambda source: source.name)
+def test_the_environment_is_read_in_one_place(source: Source) -> None:
+    if source.name.startswith(READS_ENVIRONMENT):
+        return
+    reads = [
+        f"{source.name}:{node.lineno}"
+        for node in ast.walk(source.tree)
+        if (isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv"))
+        or (isinstance(node, ast.alias) and node.name in ("environ", "getenv"))
+    ]
+    assert reads == []
+
+
+@pytest.mark.parametrize("source", SINKS, ids=lambda source: source.name)
+def test_plug_ins_import_the_contract_alone(source: Source) -> None:
+    own = ".".join(source.name.split("/")[:2])
+    in_tests = "test" in source.path.stem or "tests" in source.path.parts
+    foreign = [
+        f"{source.name}:{line} {name}"
+        for line, name in source.imports()
+        if name.split(".")[0] in PACKAGES
+        and not within(name, own)
+        and not (within(name, "bridge.sink") and names_contract(name))
+        and not (in_tests and within(name, "bridge.sink.conformance"))
+    ]
+    assert foreign == []
+
+
+def names_contract(name: str) -> bool:
+    """Whether it is the contract itself, or a name it exports; no module inside it."""
+    inner = name.split(".")[2:]
+    return not inner or not (ROOT / "bridge" / "sink" / f"{inner[0]}.py").exists()
+
+
+@pytest.mark.parametrize("source", CODE, ids=lambda source: source.name)
+def test_queries_are_parsed_in_derive_alone(source: Source) -> None:
+    if source.name.startswith(PARSES_QUERIES):
+        return
+    assert [n for n in source.imports() if within(n[1], "pglast")] == []
+
+
+@pytest.mark.parametrize("source", SINKS, ids=lambda source: source.name)
+def test_sinks_do_not_talk_to_postgres(source: Source) -> None:
+    assert [n for n in source.imports() if within(n[1], "psycopg")] == []
+
+
+def test_docker_is_no_package() -> None:
+    """Or testcontainers' `import docker` would find it."""
+    assert not list((ROOT / "docker").rglob("__init__.py"))
+
+
+def sleeps(tree: ast.AST) -> list[int]:
+    """Lines that wait for time: `sleep` of a constant other than 0, or in a thread."""
+    found = []
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        match node.func:
+            case ast.Attribute(value=ast.Name(id=module), attr="sleep"):
+                blocking = module == "time"
+            case ast.Name(id="sleep"):
+                blocking = False
+            case _:
+                continue
+        constant = node.args and isinstance(node.args[0], ast.Constant)
+        if blocking or (constant and node.args[0].value != 0):  # type: ignore[attr-defined]
+            found.append(node.lineno)
+    return found
+
+
+@pytest.mark.parametrize("source", TESTS, ids=lambda source: source.name)
+def test_tests_wait_for_conditions_and_not_for_time(source: Source) -> None:
+    assert [f"{source.name}:{line}" for line in sleeps(source.tree)] == []
+
+
+def test_sleeps_are_seen() -> None:
+    seen = (
+        "import time\ntime.sleep(x)\nawait asyncio.sleep(0.1)\nawait asyncio.sleep(0)"
+    )
+    assert sleeps(
+        ast.parse(f"async def f():\n    {seen.replace(chr(10), chr(10) + '    ')}")
+    ) == [3, 4]
