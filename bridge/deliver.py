@@ -1,0 +1,367 @@
+"""The lane to one sink: several writes under way, never two of one key.
+
+A lane is bounded by bytes. One that is full, and has been for a while, keeps only
+which keys are owed, since their documents can be derived again; so a slow or dead sink
+harms only itself.
+
+The one thing to know: a call that failed is made again with the same operations until
+its outcome is known. Only then may the next write of one of its keys go out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from bridge import probes
+from bridge.errors import BridgeError, Halt, Transient
+from bridge.feed import Claim, Feed
+from bridge.keys import Parts
+from bridge.ledger import Ledger
+from bridge.operations import Operation, Report
+from bridge.sink import Generation, Sink
+
+
+class LaneState(StrEnum):
+    """What `status` shows of a sink."""
+
+    OK = "ok"
+    DOWN = "down"
+    PAUSED = "paused"
+    PARKED = "parked"
+    HALTED = "halted"
+
+
+_STOPPED = frozenset({LaneState.PAUSED, LaneState.PARKED, LaneState.HALTED})
+
+
+@dataclass(frozen=True, slots=True)
+class LaneLimits:
+    """How much a lane holds, and how it tries again. Bytes and seconds."""
+
+    bytes_max: int = 64 << 20
+    batch_count_max: int = 5000
+    batch_bytes_max: int = 8 << 20
+    patience_s: float = 2.0
+    """A lane that is full for so long keeps owed keys instead of documents."""
+    linger_s: float = 0.01
+    """How long a small write waits while another is under way."""
+    retry_first_s: float = 0.05
+    retry_max_s: float = 5.0
+
+
+class Outcomes(NamedTuple):
+    """A write that was answered, for metrics and dead letters."""
+
+    generation: Generation
+    report: Report
+    operations: Sequence[Operation]
+    claims: Sequence[Claim]
+    dead: set[str]
+    """Keys of the generation that have a dead letter; the callee updates it."""
+
+
+class Lane:
+    """All writes to one sink. One owner, one event loop; `run` does the sending."""
+
+    def __init__(
+        self,
+        name: str,
+        sink: Sink,
+        ledger: Ledger,
+        *,
+        limits: LaneLimits,
+        dice: random.Random,
+        letters: Callable[[Outcomes], Awaitable[None]],
+        kept: Callable[[Outcomes], None],
+    ) -> None:
+        """`letters` is awaited where a document was refused, or one with a dead letter
+        was kept, before anything of the write is booked; `kept` is told of all."""
+        self.name = name
+        self.sink = sink
+        self.state = LaneState.OK
+        self.reason = ""
+        self.since_s = time.time()
+        self.feeds: dict[Generation, Feed] = {}
+        self._ledger = ledger
+        self._limits = limits
+        self._dice = dice
+        self._letters = letters
+        self._kept = kept
+        self._flights = 0
+        self._holds = 0
+        self._era = 0
+        self._full_since: float | None = None
+        self._first_waiting_s = 0.0
+        self._wake = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._landed = asyncio.Event()
+        self._cut = asyncio.Event()
+
+    # — what comes in —
+
+    def add(self, generation: Generation) -> Feed:
+        """From now on the generation is fed."""
+        if generation not in self.feeds:
+            self.feeds[generation] = Feed(generation, self._ledger)
+        return self.feeds[generation]
+
+    def remove(self, generation: Generation) -> None:
+        """The generation is fed no more; what waits for it is dropped."""
+        feed = self.feeds.pop(generation, None)
+        if feed is not None:
+            feed.clear()
+            self._ledger.forget(generation)
+            self._made_room()
+
+    def put(
+        self, generation: Generation, operations: Iterable[Operation], claim: Claim
+    ) -> None:
+        """Take operations of distinct keys; never waits, may only owe the keys."""
+        feed = self.feeds[generation]
+        if not self._wake.is_set():
+            self._first_waiting_s = asyncio.get_running_loop().time()
+        feed.put(operations, claim, full=self.slow)
+        if self._full_since is None and self.bytes >= self._limits.bytes_max:
+            self._full_since = asyncio.get_running_loop().time()
+            self._room.clear()
+        self._wake.set()
+
+    def owe(
+        self,
+        generation: Generation,
+        keys: Iterable[tuple[str, Parts]],
+        version: int,
+        claim: Claim,
+    ) -> None:
+        """These keys are to be derived again for this generation."""
+        self.feeds[generation].owe(keys, version, claim)
+
+    async def room(self) -> None:
+        """Wait until the lane takes documents, or is too slow to be waited for."""
+        while not self._room.is_set() and not self.slow:
+            try:
+                async with asyncio.timeout(self._limits.patience_s / 4):
+                    await self._room.wait()
+            except TimeoutError:
+                continue
+
+    async def room_for_job(self) -> None:
+        """Wait until the lane takes documents: a backfill has all the time."""
+        await self._room.wait()
+
+    @property
+    def bytes(self) -> int:
+        """Documents that wait, in bytes."""
+        return sum(feed.bytes for feed in self.feeds.values())
+
+    @property
+    def slow(self) -> bool:
+        """Whether documents are not taken any more: keys are owed in their place."""
+        if self._full_since is None:
+            return False
+        if self.state in _STOPPED or self.bytes >= 2 * self._limits.bytes_max:
+            return True
+        waited = asyncio.get_running_loop().time() - self._full_since
+        return waited >= self._limits.patience_s
+
+    @property
+    def waiting(self) -> int:
+        """Operations waiting or under way."""
+        return sum(len(f.waiting) + len(f.flying) for f in self.feeds.values())
+
+    @property
+    def owed(self) -> int:
+        """Keys to be derived again when the sink takes documents."""
+        return sum(len(feed.owed) for feed in self.feeds.values())
+
+    # — holding, pausing, starting again —
+
+    def hold(self) -> None:
+        """Send nothing until `unhold`; what is under way is not called back."""
+        self._holds += 1
+
+    def unhold(self) -> None:
+        """The opposite of one `hold`."""
+        self._holds -= 1
+        assert self._holds >= 0
+        self._wake.set()
+
+    async def quiet(self) -> bool:
+        """Wait until no call is under way; whether all outcomes are known then."""
+        while self._flights:
+            self._landed.clear()
+            await self._landed.wait()
+        return not any(feed.flying for feed in self.feeds.values())
+
+    async def reset(self) -> None:
+        """Drop everything that waits: the stream starts again and brings it back."""
+        self._era += 1
+        for feed in self.feeds.values():
+            feed.clear()
+        self._cut.set()
+        self._wake.set()
+        while any(feed.flying for feed in self.feeds.values()):
+            self._landed.clear()
+            await self._landed.wait()
+        self._cut.clear()
+        self._made_room()
+
+    def set_state(self, state: LaneState, reason: str = "") -> None:
+        """Change what the lane does, and say why."""
+        if state is not self.state:
+            self.since_s = time.time()
+        self.state, self.reason = state, reason
+        self._wake.set()
+
+    # — sending —
+
+    async def run(self) -> None:
+        """Send until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(max(1, self.sink.concurrency)):
+                group.create_task(self._sender())
+
+    async def _sender(self) -> None:
+        while True:
+            feed = None if self._stopped() else self._ready()
+            if feed is None:
+                self._wake.clear()
+                await self._doze()
+                continue
+            limits, sink = self._limits, self.sink
+            operations, claims = feed.take(
+                min(limits.batch_count_max, sink.batch_count_max),
+                min(limits.batch_bytes_max, sink.batch_bytes_max),
+            )
+            self._made_room()
+            if operations:
+                await self._send(feed, operations, claims)
+            else:
+                self._wake.clear()
+                await self._wake.wait()
+
+    def _stopped(self) -> bool:
+        return self._holds > 0 or self.state in _STOPPED
+
+    def _ready(self) -> Feed | None:
+        """The feed with most waiting; a small write waits while another is out."""
+        feed = max(self.feeds.values(), key=lambda f: len(f.waiting), default=None)
+        if feed is None or not feed.waiting:
+            return None
+        if self._flights and 4 * len(feed.waiting) < self._limits.batch_count_max:
+            waited = asyncio.get_running_loop().time() - self._first_waiting_s
+            if waited < self._limits.linger_s:
+                return None
+        return feed
+
+    async def _doze(self) -> None:
+        """Until woken; not for longer than a small write may wait."""
+        waits = not self._stopped() and any(f.waiting for f in self.feeds.values())
+        try:
+            async with asyncio.timeout(self._limits.linger_s if waits else None):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def _send(
+        self, feed: Feed, operations: list[Operation], claims: list[Claim]
+    ) -> None:
+        era, delay = self._era, self._limits.retry_first_s
+        keys = [operation.key for operation in operations]
+        try:
+            while operations:
+                await self._may_send(era)
+                if era != self._era:
+                    return
+                report = await self._call(feed, operations)
+                if report is not None:
+                    operations, claims = await self._answered(
+                        feed, report, operations, claims, era
+                    )
+                if operations and self.state not in _STOPPED:
+                    delay = await self._back_off(delay)
+        finally:
+            feed.flying.difference_update(keys)
+            self._landed.set()
+            self._wake.set()
+
+    async def _call(self, feed: Feed, operations: list[Operation]) -> Report | None:
+        """One write; None when its outcome is not known, and it is to be repeated."""
+        await probes.reach("deliver.send")
+        self._flights += 1
+        try:
+            report = await self.sink.write(feed.generation, operations)
+        except Transient as error:
+            if self.state is LaneState.OK:
+                self.set_state(LaneState.DOWN, sentence(error))
+            return None
+        except Halt as error:
+            self.set_state(LaneState.HALTED, sentence(error))
+            return None
+        finally:
+            self._flights -= 1
+            self._landed.set()
+        if self.state is LaneState.DOWN:
+            self.set_state(LaneState.OK)
+        await probes.reach("deliver.kept")
+        return report
+
+    async def _answered(
+        self,
+        feed: Feed,
+        report: Report,
+        operations: list[Operation],
+        claims: list[Claim],
+        era: int,
+    ) -> tuple[list[Operation], list[Claim]]:
+        """Book an answer; what is to be sent again is given back."""
+        outcomes = Outcomes(feed.generation, report, operations, claims, feed.dead)
+        if report.rejections or feed.dead:
+            await self._letters(outcomes)
+        self._kept(outcomes)
+        again = set(report.again)
+        if era == self._era and self.feeds.get(feed.generation) is feed:
+            done = claims
+            if again:
+                done = [c for i, c in enumerate(claims) if i not in again]
+            for claim, count in Counter(done).items():
+                feed.release(claim, count)
+        if not again:
+            return [], []
+        feed.flying.difference_update(
+            [o.key for i, o in enumerate(operations) if i not in again]
+        )
+        order = sorted(again)
+        return [operations[i] for i in order], [claims[i] for i in order]
+
+    async def _may_send(self, era: int) -> None:
+        while self._stopped() and era == self._era:
+            self._wake.clear()
+            await self._wake.wait()
+
+    async def _back_off(self, delay: float) -> float:
+        """Wait with jitter, cut short when the lane starts again. The next delay."""
+        try:
+            async with asyncio.timeout(delay * (0.5 + self._dice.random())):
+                await self._cut.wait()
+        except TimeoutError:
+            pass
+        return min(delay * 2, self._limits.retry_max_s)
+
+    def _made_room(self) -> None:
+        if self.bytes < self._limits.bytes_max // 2:
+            self._full_since = None
+            self._room.set()
+
+
+def sentence(error: BridgeError) -> str:
+    """What is wrong and what to do, in one line."""
+    return f"{error.message}; {error.hint}" if error.hint else error.message

@@ -1,0 +1,178 @@
+"""What waits for one generation: operations and owed keys, one slot a key.
+
+Of two operations waiting for one key the higher version stays, of equal ones the
+later derived. Keys under way are left waiting until their outcome is known.
+
+The one thing to know: each slot has one *claim*, told once when the slot's operation
+was kept. An operation that takes another's place answers for it too, so that the
+slot keeps the claim that would bring the key back after a crash: the older entry of
+the stream before a newer one, any entry before a job's ticket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+from typing import NamedTuple
+
+from bridge.keys import Parts
+from bridge.ledger import Entry, Ledger, Ticket
+from bridge.operations import Operation
+from bridge.sink import Generation
+
+Claim = Entry | Ticket
+"""Who is told when an operation was kept."""
+OPERATION_OVERHEAD_BYTES = 200
+"""What an operation costs in memory and on the wire besides its document."""
+
+
+class Owed(NamedTuple):
+    """A key to be derived again: the highest version that asked, and for whom."""
+
+    parts: Parts
+    version: int
+    claim: Claim
+
+
+def size_of(operation: Operation) -> int:
+    """Bytes that an operation is counted with."""
+    document = operation.document
+    return OPERATION_OVERHEAD_BYTES + (len(document) if document else 0)
+
+
+class Feed:
+    """The waiting, flying and owed keys of one generation."""
+
+    def __init__(self, generation: Generation, ledger: Ledger) -> None:
+        self.generation = generation
+        self.waiting: dict[str, tuple[Operation, Claim]] = {}
+        self.flying: set[str] = set()
+        self.owed: dict[str, Owed] = {}
+        self.dead: set[str] = set()
+        """Keys with a dead letter: it is cleared when a later version is kept."""
+        self.bytes = 0
+        self._ledger = ledger
+
+    def put(
+        self, operations: Iterable[Operation], claim: Claim, *, full: bool
+    ) -> None:
+        """Take operations of distinct keys; when `full`, only owe those not waiting."""
+        waiting, owed = self.waiting, self.owed
+        added = grown = 0
+        for operation in operations:
+            key = operation.key
+            there = waiting.get(key)
+            if there is not None:
+                self._replace(there, operation, claim)
+                continue
+            if owed and key in owed:
+                debt = owed[key]
+                if full or debt.version > operation.version:
+                    self._owe_more(key, debt, operation.version, claim)
+                    if full:
+                        continue
+                    # Older than what is owed: goes out, and the debt stays.
+                else:
+                    del owed[key]
+                    waiting[key] = (operation, self._merge(debt.claim, claim))
+                    grown += size_of(operation)
+                    continue
+            elif full:
+                owed[key] = Owed(operation.parts, operation.version, claim)
+                added += 1
+                continue
+            waiting[key] = (operation, claim)
+            document = operation.document
+            grown += OPERATION_OVERHEAD_BYTES + (len(document) if document else 0)
+            added += 1
+        if added:
+            self._hold(claim, added)
+        self.bytes += grown
+
+    def owe(self, keys: Iterable[tuple[str, Parts]], version: int, claim: Claim) -> None:
+        """These keys are to be derived again, at `version` or above."""
+        added = 0
+        for key, parts in keys:
+            debt = self.owed.get(key)
+            if debt is None:
+                self.owed[key] = Owed(parts, version, claim)
+                added += 1
+            else:
+                self._owe_more(key, debt, version, claim)
+        if added:
+            self._hold(claim, added)
+
+    def take(
+        self, count_max: int, bytes_max: int
+    ) -> tuple[list[Operation], list[Claim]]:
+        """The operations that waited longest, of keys not under way; now they are."""
+        keys = list(islice(self.waiting, count_max))
+        flying = self.flying
+        if flying and not flying.isdisjoint(keys):
+            free = (key for key in self.waiting if key not in flying)
+            keys = list(islice(free, count_max))
+        operations: list[Operation] = []
+        claims: list[Claim] = []
+        size = 0
+        pop = self.waiting.pop
+        for key in keys:
+            operation, claim = pop(key)
+            operations.append(operation)
+            claims.append(claim)
+            document = operation.document
+            size += OPERATION_OVERHEAD_BYTES + (len(document) if document else 0)
+            if size >= bytes_max:
+                break
+        flying.update([operation.key for operation in operations])
+        self.bytes -= size
+        return operations, claims
+
+    def release(self, claim: Claim, count: int) -> None:
+        """`count` operations of the claim were kept."""
+        if isinstance(claim, Entry):
+            self._ledger.release(claim, self.generation, count)
+        else:
+            claim.release(count)
+
+    def clear(self) -> None:
+        """Drop all that waits or is owed, telling nobody."""
+        self.waiting.clear()
+        self.owed.clear()
+        self.bytes = 0
+
+    def _replace(
+        self, there: tuple[Operation, Claim], operation: Operation, claim: Claim
+    ) -> None:
+        old, older = there
+        winner = operation if operation.version >= old.version else old
+        self.waiting[operation.key] = (winner, self._merge(older, claim))
+        self.bytes += size_of(winner) - size_of(old)
+
+    def _owe_more(self, key: str, debt: Owed, version: int, claim: Claim) -> None:
+        merged = self._merge(debt.claim, claim)
+        self.owed[key] = Owed(debt.parts, max(version, debt.version), merged)
+
+    def _merge(self, older: Claim, claim: Claim) -> Claim:
+        """One claim in place of two on a slot; see the module's first lines."""
+        if older is claim or isinstance(older, Entry):
+            return older
+        if isinstance(claim, Entry):
+            self._hold(claim, 1)
+            older.release(1)
+            return claim
+        claim.hold(1)
+        first, second = older, claim
+
+        def both() -> None:
+            first.release(1)
+            second.release(1)
+
+        pair = Ticket(both)
+        pair.hold(1)
+        return pair
+
+    def _hold(self, claim: Claim, count: int) -> None:
+        if isinstance(claim, Entry):
+            self._ledger.hold(claim, self.generation, count)
+        else:
+            claim.hold(count)

@@ -1,0 +1,246 @@
+"""What has to be kept before the slot may move on, and how far each target is.
+
+An *entry* stands for a batch of the stream. It is closed when everything in it was
+derived and every sink has kept what came of it. The slot's position is the end of the
+longest closed prefix, further held back until
+
+- every transaction in it was seen to be visible (after a restart it would never be
+  streamed again, and a reader could miss it),
+- the log that reads for it could have seen has come back as the stream's end (what
+  was read may otherwise vanish in a crash, and with it the only reason why another
+  key was not derived),
+- every sink has recorded a position of its own that covers it.
+
+The one thing to know: acknowledging is the last thing that ever happens to a change,
+and nothing here can move a position backwards.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable
+
+from bridge.position import page_start
+
+Holder = Hashable
+"""Who holds an entry open: a generation, or a job such as a sweep."""
+
+
+class Entry:
+    """One batch on its way. Made by `Ledger.enter` alone."""
+
+    __slots__ = (
+        "commit_time_s",
+        "derived",
+        "has_content",
+        "holds",
+        "lsn",
+        "seen",
+        "start",
+    )
+
+    def __init__(self, start: int, lsn: int, commit_time_s: float) -> None:
+        self.start = start
+        self.lsn = lsn
+        self.commit_time_s = commit_time_s
+        self.holds: dict[Holder, int] = {}
+        self.derived = False
+        self.has_content = False
+        self.seen = 0
+
+
+class Ticket:
+    """Work that no entry stands for (a chunk of a backfill): calls back when kept."""
+
+    __slots__ = ("_left", "_on_kept", "commit_time_s")
+
+    def __init__(self, on_kept: Callable[[], None]) -> None:
+        self._left = 0
+        self._on_kept = on_kept
+        self.commit_time_s = 0.0
+
+    def hold(self, count: int) -> None:
+        """`count` more operations are on their way."""
+        self._left += count
+
+    def release(self, count: int) -> None:
+        """`count` operations were kept, or are answered for by an entry."""
+        self._left -= count
+        assert self._left >= 0
+        if self._left == 0:
+            self._on_kept()
+
+
+class Ledger:
+    """The entries of one stream, in its order."""
+
+    def __init__(self, invisible_from: Callable[[], int | None]) -> None:
+        self._invisible_from = invisible_from
+        self._entries: deque[Entry] = deque()
+        self._held: deque[Entry] = deque()
+        self._reads: deque[Entry] = deque()
+        self._content: dict[Holder, int] = {}
+        self._recorded: dict[Holder, int] = {}
+        self._wal_end = 0
+        self._closed = 0
+        self._acknowledged = 0
+
+    def start(self, lsn: int) -> None:
+        """The stream begins (again) at `lsn`: what is not acknowledged comes again."""
+        self._entries.clear()
+        self._held.clear()
+        self._reads.clear()
+        self._content.clear()
+        self._wal_end = self._closed = self._acknowledged = lsn
+
+    def enter(self, lsn: int, commit_time_s: float) -> Entry:
+        """A batch ending at `lsn` was taken from the stream."""
+        assert self.end <= lsn, (self.end, lsn)
+        entry = Entry(self.end, lsn, commit_time_s)
+        self._entries.append(entry)
+        self._wal_end = max(self._wal_end, lsn)
+        return entry
+
+    def keepalive(self, wal_end: int) -> None:
+        """The server has sent everything up to `wal_end`."""
+        self._wal_end = max(self._wal_end, wal_end)
+        if not self._entries:
+            self._close(wal_end)
+            return
+        last = self._entries[-1]
+        if last.derived and not last.holds and not last.has_content:
+            last.lsn = max(last.lsn, wal_end)
+            return
+        entry = Entry(last.lsn, max(wal_end, last.lsn), 0.0)
+        entry.derived = True
+        self._entries.append(entry)
+
+    def hold(self, entry: Entry, holder: Holder, count: int) -> None:
+        """`count` operations of the entry are on their way to `holder`."""
+        entry.holds[holder] = entry.holds.get(holder, 0) + count
+        entry.has_content = True
+        self.note(holder, entry.lsn)
+
+    def note(self, holder: Holder, lsn: int) -> None:
+        """`holder` gets something from a batch that ends at `lsn`."""
+        if self._content.get(holder, 0) < lsn:
+            self._content[holder] = lsn
+
+    def release(self, entry: Entry, holder: Holder, count: int) -> None:
+        """`count` operations of the entry were kept by `holder`."""
+        left = entry.holds[holder] - count
+        assert left >= 0, (holder, left)
+        if left:
+            entry.holds[holder] = left
+        else:
+            del entry.holds[holder]
+            self._advance()
+
+    def derived(self, entry: Entry, seen: int = 0) -> None:
+        """All operations of the entry are held; reads for it saw log up to `seen`."""
+        entry.derived = True
+        if seen:
+            entry.seen = page_start(seen)
+            entry.has_content = True
+            if not self._reads or self._reads[-1].seen < entry.seen:
+                self._reads.append(entry)
+        self._advance()
+
+    def recorded(self, holder: Holder, lsn: int) -> None:
+        """The sink itself now says that it holds everything up to `lsn`."""
+        self._recorded[holder] = max(lsn, self._recorded.get(holder, 0))
+
+    def forget(self, holder: Holder) -> None:
+        """A generation was dropped: nothing waits for it any more."""
+        for entry in self._entries:
+            entry.holds.pop(holder, None)
+        self._content.pop(holder, None)
+        self._recorded.pop(holder, None)
+        self._advance()
+
+    @property
+    def wal_end(self) -> int:
+        """The highest end of log that the server has reported."""
+        return self._wal_end
+
+    @property
+    def end(self) -> int:
+        """Where the next batch begins."""
+        return self._entries[-1].lsn if self._entries else self._closed
+
+    @property
+    def outstanding(self) -> bool:
+        """Whether any batch is not closed."""
+        return bool(self._entries)
+
+    def oldest(self, holder: Holder) -> Entry | None:
+        """The first entry that `holder` has not kept, or that is not derived."""
+        for entry in self._entries:
+            if not entry.derived or holder in entry.holds:
+                return entry
+        return None
+
+    def kept(self, holder: Holder) -> int:
+        """Everything up to here is kept by `holder`."""
+        kept = self._closed
+        for entry in self._entries:
+            if not entry.derived or holder in entry.holds:
+                return kept
+            kept = entry.lsn
+        return kept
+
+    def applied(self, holder: Holder) -> int:
+        """Everything up to here shows in `holder`, whatever reads have skipped.
+
+        A key query may find a row already moved by a later change, and leave the old
+        document to that change: so a position counts only when all that its reads
+        could have seen is kept too.
+        """
+        kept = self.kept(holder)
+        for entry in self._reads:
+            if entry.start >= kept:
+                break
+            if entry.seen > kept:
+                return entry.start
+        return kept
+
+    def content(self, holder: Holder) -> int:
+        """End of the newest batch that had anything for `holder`; 0: none."""
+        return self._content.get(holder, 0)
+
+    def wants_wal_end(self) -> bool:
+        """Whether closed entries only wait for the log's end to come back."""
+        return bool(self._held) and self._held[0].seen > self._wal_end
+
+    def acknowledge(self) -> int:
+        """The position that the slot may be moved to now; never goes back."""
+        invisible = self._invisible_from()
+        limit = self._closed
+        for holder, content in self._content.items():
+            recorded = self._recorded.get(holder, 0)
+            if recorded < content:
+                limit = min(limit, max(recorded, self._acknowledged))
+        if invisible is not None:
+            limit = min(limit, invisible)
+        while self._held and self._held[0].seen <= self._wal_end:
+            self._held.popleft()
+        if self._held:
+            limit = min(limit, self._held[0].start)
+        self._acknowledged = max(self._acknowledged, limit)
+        assert self._acknowledged <= self._wal_end
+        return self._acknowledged
+
+    def _advance(self) -> None:
+        while self._entries:
+            entry = self._entries[0]
+            if not entry.derived or entry.holds:
+                break
+            self._entries.popleft()
+            if entry.seen > self._wal_end:
+                self._held.append(entry)
+            self._close(entry.lsn)
+
+    def _close(self, lsn: int) -> None:
+        self._closed = max(self._closed, lsn)
+        while self._reads and self._reads[0].seen <= self._closed:
+            self._reads.popleft()

@@ -1,0 +1,84 @@
+"""What the pipeline asks of the source besides its stream: snapshots and markers.
+
+The one thing to know: this is a seam. `bridge.source.postgres` answers it with real
+connections, the simulator with a history of its own; the pipeline cannot tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import NamedTuple, Protocol
+
+from bridge.changes import Value
+from bridge.derive.view import KeyQuery, ViewPlan
+from bridge.gate import Snapshot
+from bridge.keys import Parts
+
+
+class Row(NamedTuple):
+    """One row of a view: its key and its document as Postgres made it."""
+
+    parts: Parts
+    document: bytes
+
+
+class Failure(NamedTuple):
+    """A key for which the query failed. `reason` quotes no value."""
+
+    parts: Parts
+    reason: str
+
+
+class QueryFailed(Exception):
+    """The query fails for some key; read again with `careful` to learn for which."""
+
+
+class SnapshotReader(Protocol):
+    """One open snapshot of the source: every call sees the same state."""
+
+    snapshot: Snapshot
+    insert_lsn: int
+
+    async def keys(
+        self, query: KeyQuery, images: Sequence[tuple[Value, ...]]
+    ) -> list[Parts]:
+        """The distinct keys that these changed rows touch."""
+
+    async def documents(
+        self, plan: ViewPlan, keys: Sequence[Parts], *, careful: bool = False
+    ) -> tuple[list[Row], list[Failure]]:
+        """The rows of these keys; a key without one has no row.
+
+        QueryFailed where the query fails for some key, unless `careful`: then each
+        such key is a failure, at the cost of more statements.
+        """
+
+    def scan(
+        self, plan: ViewPlan, lower: Parts | None, upper: Parts | None
+    ) -> AsyncIterator[list[Row]]:
+        """All rows with lower < key <= upper, in pages of some MiB."""
+
+    async def boundary(
+        self, plan: ViewPlan, lower: Parts | None, count: int
+    ) -> Parts | None:
+        """The `count`-th key above `lower`; None when fewer are left."""
+
+    async def matching(self, plan: ViewPlan, condition: str) -> list[Parts]:
+        """The keys of the view's rows for which a condition on its columns holds."""
+
+    async def estimate(self, plan: ViewPlan) -> int:
+        """About how many documents the view has, by the planner's statistics."""
+
+
+class Source(Protocol):
+    """One source database."""
+
+    def read(self, *, scanning: bool = False) -> AbstractAsyncContextManager[
+        SnapshotReader
+    ]:
+        """A fresh snapshot. `scanning` uses other connections, so that a backfill
+        never makes the stream wait for one."""
+
+    async def emit(self, content: str) -> None:
+        """Put a transactional message with the bridge's prefix into the log."""

@@ -1,0 +1,179 @@
+"""Reading one snapshot: keys of changed rows, documents of keys, ranges of a view.
+
+The one thing to know: values go in and out as text; documents are taken from the
+result as the bytes that the server sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from psycopg import AsyncConnection, AsyncRawServerCursor
+from psycopg.abc import QueryNoTemplate
+
+from bridge.changes import Value
+from bridge.derive.view import KeyQuery, ViewPlan
+from bridge.gate import Snapshot
+from bridge.keys import Parts
+from bridge.source import Failure, QueryFailed, Row
+from bridge.source.failures import wrapped
+
+PAGE_BYTES = 4 << 20
+_FIRST_PAGE_ROWS, _PAGE_ROWS_MAX = 256, 5000
+_BREAKS = bytes.maketrans(b"\n\r", b"  ")
+_ARRAY_ROWS_MAX = 5000
+
+
+class PostgresReader:
+    """`SnapshotReader` over one connection inside one transaction."""
+
+    def __init__(
+        self,
+        connection: AsyncConnection[tuple[Any, ...]],
+        snapshot: Snapshot,
+        insert_lsn: int,
+    ) -> None:
+        self.snapshot = snapshot
+        self.insert_lsn = insert_lsn
+        self._connection = connection
+
+    async def keys(
+        self, query: KeyQuery, images: Sequence[tuple[Value, ...]]
+    ) -> list[Parts]:
+        """The distinct keys that these changed rows touch."""
+        assert query.sql is not None
+        found: set[Parts] = set()
+        for at in range(0, len(images), _ARRAY_ROWS_MAX):
+            part = images[at : at + _ARRAY_ROWS_MAX]
+            columns = [list(map(_text, column)) for column in zip(*part, strict=True)]
+            with wrapped():
+                cursor = await self._connection.execute(query.sql, columns)
+                found.update(await cursor.fetchall())
+        return list(found)
+
+    async def documents(
+        self, plan: ViewPlan, keys: Sequence[Parts], *, careful: bool = False
+    ) -> tuple[list[Row], list[Failure]]:
+        """The rows of these keys; see `SnapshotReader.documents`."""
+        if careful:
+            return await self._bisect(plan, keys)
+        return await self._documents(plan, keys), []
+
+    async def scan(
+        self, plan: ViewPlan, lower: Parts | None, upper: Parts | None
+    ) -> AsyncIterator[list[Row]]:
+        """All rows of a range, in pages of about `PAGE_BYTES`."""
+        bounds = [_array(lower), _array(upper)]
+        size = _FIRST_PAGE_ROWS
+        cursor = AsyncRawServerCursor(self._connection, "scan")
+        with wrapped():
+            await cursor.execute(plan.scan_sql, bounds)
+        try:
+            while True:
+                with wrapped():
+                    page = await self._page(cursor, len(plan.shape.key), size)
+                if not page:
+                    return
+                yield page
+                mean = sum(len(row.document) for row in page) // len(page) + 1
+                size = min(max(PAGE_BYTES // mean, 1), _PAGE_ROWS_MAX)
+        finally:
+            if not self._connection.closed:
+                with wrapped():
+                    await cursor.close()
+
+    async def boundary(
+        self, plan: ViewPlan, lower: Parts | None, count: int
+    ) -> Parts | None:
+        """The `count`-th key above `lower`; None when fewer are left."""
+        with wrapped():
+            cursor = await self._connection.execute(
+                plan.boundary_sql, [_array(lower), count]
+            )
+            row = await cursor.fetchone()
+        return None if row is None else tuple(row[0])
+
+    async def matching(self, plan: ViewPlan, condition: str) -> list[Parts]:
+        """The keys of the rows for which a condition on output columns holds."""
+        query: QueryNoTemplate = plan.matching_sql.replace(
+            "{condition}", condition
+        ).encode()
+        with wrapped():
+            cursor = await self._connection.execute(query)
+            return [tuple(row) for row in await cursor.fetchall()]
+
+    async def estimate(self, plan: ViewPlan) -> int:
+        """About how many documents there are; 0 when nothing is known."""
+        with wrapped():
+            cursor = await self._connection.execute(plan.estimate_sql.encode())
+            row = await cursor.fetchone()
+        return max(0, int(row[0])) if row and row[0] is not None else 0
+
+    async def _documents(self, plan: ViewPlan, keys: Sequence[Parts]) -> list[Row]:
+        columns = [list(column) for column in zip(*keys, strict=True)]
+        with wrapped():
+            cursor = await self._connection.execute(plan.documents_sql, columns)
+        return _rows(cursor.pgresult, len(plan.shape.key))
+
+    async def _bisect(
+        self, plan: ViewPlan, keys: Sequence[Parts]
+    ) -> tuple[list[Row], list[Failure]]:
+        with wrapped():
+            await self._connection.execute("savepoint careful")
+        try:
+            rows = await self._documents(plan, keys)
+        except QueryFailed as error:
+            with wrapped():
+                await self._connection.execute("rollback to savepoint careful")
+            if len(keys) == 1:
+                return [], [Failure(keys[0], str(error))]
+            middle = len(keys) // 2
+            left = await self._bisect(plan, keys[:middle])
+            right = await self._bisect(plan, keys[middle:])
+            return left[0] + right[0], left[1] + right[1]
+        with wrapped():
+            await self._connection.execute("release savepoint careful")
+        return rows, []
+
+    async def _page(
+        self, cursor: AsyncRawServerCursor[tuple[Any, ...]], parts: int, size: int
+    ) -> list[Row]:
+        fetched = await self._connection.execute(
+            b"fetch forward %d from scan" % size, prepare=False
+        )
+        return _rows(fetched.pgresult, parts)
+
+
+def _rows(result: Any, parts: int) -> list[Row]:
+    """The rows of a result whose first columns are the key, the next the document."""
+    if result is None:
+        return []
+    value = result.get_value
+    if parts == 1:
+        return [
+            Row((_decode(value(i, 0)),), value(i, 1).translate(_BREAKS))
+            for i in range(result.ntuples)
+        ]
+    return [
+        Row(
+            tuple(_decode(value(i, part)) for part in range(parts)),
+            value(i, parts).translate(_BREAKS),
+        )
+        for i in range(result.ntuples)
+    ]
+
+
+def _decode(value: bytes | None) -> str | None:
+    return None if value is None else value.decode()
+
+
+def _text(value: Value) -> str | None:
+    if value is None:
+        return None
+    assert isinstance(value, bytes), value
+    return value.decode()
+
+
+def _array(parts: Parts | None) -> list[str | None] | None:
+    return None if parts is None else list(parts)
