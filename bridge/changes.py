@@ -115,6 +115,11 @@ class Transaction:
     count: int
     """Number of events."""
     spilled: bool = False
+    memory_bytes: int = 0
+    """About what its events take in memory, for bounds on what is queued."""
+    described: tuple[Relation, ...] = ()
+    """Relations that this transaction was the first to describe on its connection, or
+    described otherwise than before: what depends on them is to be checked again."""
 
 
 class Keepalive(NamedTuple):

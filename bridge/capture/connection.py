@@ -1,0 +1,223 @@
+"""The connection that a stream is made on: connecting, looking, refusing.
+
+The one thing to know: it is a `psycopg.pq` connection because psycopg's cursors do
+not offer COPY in both directions; everything about TLS and passwords is libpq's.
+"""
+
+from __future__ import annotations
+
+import re
+import select
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+from psycopg import pq
+from psycopg.conninfo import make_conninfo
+
+from bridge.capture.failures import (
+    PublicationMissing,
+    SlotLost,
+    SlotMissing,
+    connection_refusal,
+    refusal,
+)
+from bridge.capture.handover import Waker
+from bridge.capture.identity import IDENTITY_SQL, ServerIdentity
+from bridge.errors import BridgeError, Halt, Transient
+from bridge.position import parse_lsn
+
+NAME: Final = re.compile(r"[a-z0-9_]{1,63}")
+"""Names that may stand in a replication command, which takes no parameters."""
+
+SESSION: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "client_encoding": "UTF8",
+        "TimeZone": "UTC",
+        "DateStyle": "ISO",
+        "IntervalStyle": "iso_8601",
+        "extra_float_digits": "1",
+        "bytea_output": "hex",
+        "search_path": "",
+        "row_security": "off",
+        "statement_timeout": "0",
+    }
+)
+"""Settings that the text of values depends on, pinned on the connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSettings:
+    """How to reach the slot. `dsn` is any libpq conninfo, TLS and all."""
+
+    dsn: str = field(repr=False)
+    slot: str
+    publication: str
+    expected: ServerIdentity | None = None
+    """The history that went before; another one is a HistoryChanged."""
+    session: Mapping[str, str] = field(default_factory=lambda: SESSION)
+    application_name: str = "pgbridge"
+    connect_timeout_s: float = 10.0
+    silence_max_s: float = 60.0
+    """A server that was asked and says nothing for this long is taken for gone."""
+
+    def check_names(self) -> None:
+        """Halt unless both names are safe in a replication command."""
+        for name in (self.slot, self.publication):
+            check_name(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What was found before the stream began."""
+
+    identity: ServerIdentity
+    wal_sender_timeout_s: float
+    """0: the server waits for ever."""
+    confirmed_lsn: int
+    """Where the slot stands: the stream starts behind it."""
+
+
+class Interrupted(Exception):
+    """Connecting was ended by the waker."""
+
+
+def check_name(name: str) -> None:
+    """Halt unless `name` is safe as the name of a slot or publication."""
+    if not NAME.fullmatch(name):
+        raise Halt(
+            f"{name!r} cannot be the name of a slot or publication",
+            hint="Use a to z, digits and _, at most 63.",
+        )
+
+
+def connect(
+    settings: StreamSettings, waker: Waker, closing: Callable[[], bool]
+) -> pq.abc.PGconn:
+    """A replication connection. Transient, Halt, or Interrupted once `closing`."""
+    conninfo = make_conninfo(
+        settings.dsn,
+        replication="database",
+        application_name=settings.application_name,
+    )
+    conn = pq.PGconn.connect_start(conninfo.encode())
+    deadline_s = time.monotonic() + settings.connect_timeout_s
+    try:
+        while events := _next_events(conn):
+            poll = select.poll()
+            poll.register(conn.socket, events)
+            poll.register(waker.fileno(), select.POLLIN)
+            left_s = max(deadline_s - time.monotonic(), 0)
+            ready = dict(poll.poll(left_s * 1000))
+            if not ready:
+                raise Transient(
+                    "cannot connect to the source: no answer", hint="Trying again."
+                )
+            if waker.fileno() in ready:
+                waker.drain()
+            if closing():
+                raise Interrupted
+    except BaseException:
+        conn.finish()
+        raise
+    return conn
+
+
+def _next_events(conn: pq.abc.PGconn) -> int:
+    """What connecting waits for; 0 when it is done."""
+    if conn.status != pq.ConnStatus.BAD:
+        match conn.connect_poll():
+            case pq.PollingStatus.OK:
+                return 0
+            case pq.PollingStatus.READING:
+                return select.POLLIN
+            case pq.PollingStatus.WRITING:
+                return select.POLLOUT
+    raise connection_refusal(
+        conn.get_error_message(), needs_password=conn.needs_password
+    )
+
+
+def look(conn: pq.abc.PGconn, settings: StreamSettings) -> Opening:
+    """Pin the session and look at server, publication and slot.
+
+    Raises what `failures` names when one of them is not as it must be.
+    """
+    for name, value in settings.session.items():
+        _query(
+            conn,
+            "select pg_catalog.set_config($1, $2, false)",
+            name,
+            value,
+        )
+    found = _query(conn, IDENTITY_SQL)
+    system, timeline, in_recovery, version, timeout_ms = (
+        found.get_value(0, column) or b"" for column in range(5)
+    )
+    identity = ServerIdentity(
+        system_identifier=int(system),
+        timeline=int(timeline or b"0", 16),
+        in_recovery=in_recovery == b"t",
+        version=int(version),
+    )
+    identity.require(settings.expected)
+    _require_publication(conn, settings.publication)
+    confirmed_lsn = slot_position(conn, settings.slot)
+    return Opening(identity, int(timeout_ms) / 1000, confirmed_lsn)
+
+
+def _require_publication(conn: pq.abc.PGconn, publication: str) -> None:
+    sql = "select 1 from pg_catalog.pg_publication where pubname = $1"
+    if not _query(conn, sql, publication).ntuples:
+        # Postgres 18 would stream nothing, and no error either.
+        raise PublicationMissing(
+            f"there is no publication {publication}",
+            hint="Make it with `pgbridge apply`; what changed meanwhile is lost.",
+        )
+
+
+def slot_position(conn: pq.abc.PGconn, slot: str) -> int:
+    """The slot's confirmed LSN. SlotMissing, SlotLost; Halt when it is another's."""
+    found = _query(
+        conn,
+        "select plugin, database = pg_catalog.current_database(), wal_status,"
+        " confirmed_flush_lsn::text"
+        " from pg_catalog.pg_replication_slots where slot_name = $1",
+        slot,
+    )
+    if not found.ntuples:
+        raise SlotMissing(
+            f"there is no replication slot {slot}",
+            hint="Make it with `pgbridge apply`: everything is built again.",
+        )
+    plugin, ours, wal_status, confirmed = (
+        found.get_value(0, column) for column in range(4)
+    )
+    if plugin != b"pgoutput" or ours != b"t":
+        raise Halt(
+            f"the replication slot {slot} is not of this database and pgoutput",
+            hint="Choose another source.slot.",
+        )
+    if wal_status == b"lost" or confirmed is None:
+        raise SlotLost(
+            f"the replication slot {slot} was invalidated",
+            hint="Its changes are gone: a new slot and a rebuild are needed.",
+        )
+    return parse_lsn(confirmed.decode())
+
+
+def _query(conn: pq.abc.PGconn, sql: str, *values: str) -> pq.abc.PGresult:
+    result = conn.exec_params(sql.encode(), [value.encode() for value in values])
+    if result.status != pq.ExecStatus.TUPLES_OK:
+        raise refused(result, "cannot look at the source")
+    return result
+
+
+def refused(result: pq.abc.PGresult, doing: str) -> BridgeError:
+    """The error for a result that is an error."""
+    sqlstate = result.error_field(pq.DiagnosticField.SQLSTATE)
+    primary = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY)
+    text = (primary or result.error_message or b"").decode(errors="replace")
+    return refusal(sqlstate.decode() if sqlstate else None, text, doing=doing)

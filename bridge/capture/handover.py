@@ -1,0 +1,127 @@
+"""The bounded hand-over from the capture thread to the event loop.
+
+The one thing to know: the thread never blocks in here. It asks `full`, and when there
+is no room it goes on with its feedback until `waker` says that something was taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from bridge.changes import Keepalive
+
+B = TypeVar("B")
+
+
+class Waker:
+    """Wakes a thread that polls: a pair of sockets, one byte for each wake-up."""
+
+    def __init__(self) -> None:
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+
+    def fileno(self) -> int:
+        """What to poll for reading."""
+        return self._reader.fileno()
+
+    def wake(self) -> None:
+        """End the poll, from any thread. A no-op after `close`."""
+        # A full pipe has woken the thread already; a closed one needs nobody woken.
+        with contextlib.suppress(OSError):
+            self._writer.send(b"\0")
+
+    def drain(self) -> None:
+        """Forget the wake-ups so far."""
+        with contextlib.suppress(OSError):
+            while len(self._reader.recv(4096)) == 4096:
+                pass
+
+    def close(self) -> None:
+        """Give the sockets back."""
+        self._reader.close()
+        self._writer.close()
+
+
+class HandOver(Generic[B]):
+    """A queue from one thread to one coroutine, bounded by bytes and by count."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        waker: Waker,
+        *,
+        bytes_max: int,
+        count_max: int,
+    ) -> None:
+        self._loop = loop
+        self._waker = waker
+        self._bytes_max = bytes_max
+        self._count_max = count_max
+        self._items: deque[tuple[B | Keepalive, int]] = deque()
+        self._bytes = 0
+        self._lock = threading.Lock()
+        self._filled = asyncio.Event()
+        self._consumer_waits = False
+        self._error: BaseException | None = None
+
+    @property
+    def full(self) -> bool:
+        """No room for another batch. One that is larger than all goes in alone."""
+        return len(self._items) >= self._count_max or self._bytes >= self._bytes_max
+
+    @property
+    def empty(self) -> bool:
+        """The loop has taken everything."""
+        return not self._items
+
+    def put(self, item: B | Keepalive, weight: int) -> None:
+        """Add an item, from the thread. A keepalive takes the place of the last one."""
+        with self._lock:
+            items = self._items
+            if items and isinstance(item, Keepalive):
+                last, last_weight = items[-1]
+                if isinstance(last, Keepalive):
+                    items.pop()
+                    self._bytes -= last_weight
+            items.append((item, weight))
+            self._bytes += weight
+            wake, self._consumer_waits = self._consumer_waits, False
+        if wake:
+            self._call(self._filled.set)
+
+    def fail(self, error: BaseException) -> None:
+        """From the thread: every `get` raises `error` from now on."""
+        with self._lock:
+            self._error = error
+        self._call(self._filled.set)
+
+    async def get(self) -> B | Keepalive:
+        """The next item, for one coroutine at a time.
+
+        A failure is raised at once: what is still queued must not be sent any more.
+        """
+        while True:
+            with self._lock:
+                if self._error is not None:
+                    raise self._error
+                if self._items:
+                    item, weight = self._items.popleft()
+                    self._bytes -= weight
+                    break
+                self._consumer_waits = True
+                self._filled.clear()
+            await self._filled.wait()
+        self._waker.wake()
+        return item
+
+    def _call(self, callback: Callable[[], object]) -> None:
+        # The loop may be closed while the thread is still ending.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(callback)
