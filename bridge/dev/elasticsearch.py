@@ -119,6 +119,8 @@ class ElasticsearchServer:
             ),
         )
         self._process.until(self._answers, START_DEADLINE_S)
+        if self.detached:
+            self._release()  # the server itself holds it from here on
         return self
 
     def stop(self) -> None:
@@ -144,6 +146,9 @@ class ElasticsearchServer:
         self.kill()
         if not self.directory:
             self.place.remove(self._home)
+        self._release()
+
+    def _release(self) -> None:
         for port in self._held:
             port.release()
 

@@ -109,7 +109,7 @@ class PostgresServer:
 
     def dsn_of(self, database: str) -> str:
         """The address of `database`."""
-        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{quote(database, safe='')}"
 
     def start(self) -> PostgresServer:
         """Run it, with a new cluster if there is none, and wait until it answers."""
@@ -134,6 +134,8 @@ class PostgresServer:
             ),
         )
         self._process.until(self._answers, START_DEADLINE_S)
+        if self.detached:
+            self._held.release()  # the server itself holds it from here on
         return self
 
     def stop(self, mode: Mode = "fast") -> None:
@@ -237,7 +239,7 @@ def answers(dsn: str) -> bool:
 def database_of(dsn: str, database: str) -> str:
     """The same server, user and options as `dsn`, but another database."""
     if dsn.startswith(("postgresql://", "postgres://")):
-        return urlunsplit(urlsplit(dsn)._replace(path=f"/{quote(database)}"))
+        return urlunsplit(urlsplit(dsn)._replace(path=f"/{quote(database, safe='')}"))
     return make_conninfo(dsn, dbname=database)
 
 

@@ -101,6 +101,8 @@ class ValkeyServer:
             ),
         )
         self._process.until(self._answers, START_DEADLINE_S)
+        if self.detached:
+            self._held.release()  # the server itself holds it from here on
         return self
 
     def stop(self) -> None:

@@ -6,32 +6,52 @@ import asyncio
 
 import httpx
 import psycopg
+import pytest
 import redis
 
 from bridge.dev import ElasticsearchServer, PostgresServer, ValkeyServer
+from bridge.dev.postgres import create_database, drop_database
 from tests.fixtures.private import MakePostgres, MakeValkey
 from tests.fixtures.servers import PostgresAddress
 from tests.fixtures.waiting import eventually
 
 
-def test_database_is_empty_logical_and_dropped_with_its_slots(
-    postgres: PostgresAddress, database: str
+def test_a_dropped_database_takes_its_slots_and_guests_along(
+    postgres: PostgresAddress,
 ) -> None:
-    name = database.rpartition("/")[2]
-    with psycopg.connect(database) as connection:
-        connection.execute("select pg_create_logical_replication_slot('s', 'pgoutput')")
-        assert connection.info.dbname == name
-    with psycopg.connect(postgres.dsn, autocommit=True) as connection:
-        connection.execute("select pg_drop_replication_slot('s')")
+    dsn = create_database(postgres.dsn, "t_dropped")
+    slots = "select count(*) from pg_replication_slots where database = 't_dropped'"
+    with psycopg.connect(dsn, autocommit=True) as guest:
+        guest.execute("select pg_create_logical_replication_slot('t_s', 'pgoutput')")
+        drop_database(postgres.dsn, "t_dropped")
+        with pytest.raises(psycopg.OperationalError):
+            guest.execute("select 1")
+    with psycopg.connect(postgres.dsn) as connection:
+        assert connection.execute(slots).fetchone() == (0,)
+        gone = "select count(*) from pg_database where datname = %s"
+        assert connection.execute(gone, ("t_dropped",)).fetchone() == (0,)
+
+
+@pytest.mark.parametrize("asked", ["a b", "Ü%?#/@"])
+def test_any_name_of_a_database_can_be_addressed(
+    postgres: PostgresAddress, asked: str
+) -> None:
+    dsn = create_database(postgres.dsn, asked)
+    try:
+        with psycopg.connect(dsn) as connection:
+            assert connection.info.dbname == asked
+    finally:
+        drop_database(postgres.dsn, asked)
 
 
 def test_any_database_is_the_version_it_says(
-    any_database: str, request: object
+    any_database: str, request: pytest.FixtureRequest
 ) -> None:
     with psycopg.connect(any_database) as connection:
-        assert connection.info.server_version // 10_000 in (15, 18)
-        (encoding,) = connection.execute("show server_encoding").fetchone() or ("",)
-    assert encoding == "UTF8"
+        major = connection.info.server_version // 10_000
+        shown = connection.execute("show server_encoding").fetchone()
+    assert f"postgres{major}" in request.node.name
+    assert shown == ("UTF8",)
 
 
 async def test_private_postgres_survives_kill_with_what_was_committed(
