@@ -1,0 +1,362 @@
+"""One slot from end to end: the stages joined.
+
+    capture thread ─▶ consume ─┬─▶ puts ────────────────▶ FanOut ─▶ Lane ─▶ sink
+                               └─▶ keys, images ─▶ Deriver ──┘        │
+    slot ◀── acknowledge ◀───────────── Ledger ◀──────────────────────┘ kept
+
+The one thing to know: a lost stream is handled like a crash. Everything that waits is
+dropped, the stream starts again from what was acknowledged, and what comes again
+changes nothing, because every write carries its version.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from bridge import probes
+from bridge.batch import FanOut
+from bridge.changes import Keepalive
+from bridge.deliver import Lane
+from bridge.derive.digest import Batch
+from bridge.derive.documents import Deriver, Reject, Work
+from bridge.derive.view import ViewPlan
+from bridge.errors import Transient
+from bridge.gate import Gate
+from bridge.ledger import Entry, Ledger
+from bridge.markers import Markers
+from bridge.sink import Generation
+from bridge.source import Source
+
+_LOOK_S, _LOOK_MAX_S = 0.002, 0.1
+_ASK_S = 0.1
+
+
+class Capture(Protocol):
+    """One life of the stream (`bridge.capture.thread.CaptureThread`)."""
+
+    async def get(self) -> Iterable[Batch] | Keepalive:
+        """The next batches or keepalive, in log order."""
+
+    async def lost(self) -> None:
+        """Raises as soon as the connection is lost."""
+
+    def acknowledge(self, lsn: int) -> None:
+        """Let the slot move to `lsn`."""
+
+    def ask(self) -> None:
+        """Have the server say how far it has sent."""
+
+    async def close(self) -> None:
+        """Stop, and free the slot."""
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineLimits:
+    """Delays of the pipeline's own loops, in seconds."""
+
+    acknowledge_s: float = 0.05
+    progress_s: float = 0.2
+    record_s: float = 2.0
+    retry_first_s: float = 0.1
+    retry_max_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What the pipeline tells its surroundings."""
+
+    reject: Reject
+    """Keys whose document cannot be made: dead letters."""
+    truncated: Callable[[str, int, Entry], None]
+    """A table of this view was truncated at that LSN; the callee holds the entry
+    open until the sweep is done."""
+    message: Callable[[str, int], None]
+    """A message of the bridge's own, and the end of its transaction."""
+    progress: Callable[[Mapping[Generation, int]], Awaitable[None]]
+    """Write down how far each generation is."""
+    record: Callable[[Generation, int], Awaitable[None]]
+    """Have the sink note how far the generation is."""
+    batch: Callable[[Batch], None] = lambda _: None
+    state: Callable[[str, str], None] = lambda _state, _reason: None
+    """The stream's state for `status`: connecting, streaming; and why."""
+
+
+class Pipeline:
+    """One stream and all that follows from it."""
+
+    def __init__(
+        self,
+        *,
+        epoch: int,
+        source: Source,
+        connect: Callable[[], Awaitable[tuple[Capture, int]]],
+        lanes: Mapping[str, Lane],
+        plans: Mapping[str, ViewPlan],
+        ledger: Ledger,
+        gate: Gate,
+        hooks: Hooks,
+        limits: PipelineLimits,
+    ) -> None:
+        """`connect` opens the stream and tells where the slot stands; `lanes` and
+        `plans` may change while the pipeline runs."""
+        self.epoch = epoch
+        self.source = source
+        self.lanes = lanes
+        self.plans = plans
+        self.ledger = ledger
+        self.gate = gate
+        self.fan_out = FanOut(ledger)
+        self.markers = Markers(source.emit)
+        self.last_commit_s = 0.0
+        self._connect = connect
+        self._hooks = hooks
+        self._limits = limits
+        self._capture: Capture | None = None
+        self._ready = asyncio.Event()
+        self._wanted = 0
+        self._saved: dict[Generation, int] = {}
+        self._deriver = Deriver(
+            epoch=epoch,
+            source=source,
+            gate=gate,
+            ledger=ledger,
+            plans=plans,
+            put=self.fan_out.put,
+            reject=hooks.reject,
+            room=self.fan_out.room,
+        )
+
+    async def run(self) -> None:
+        """Stream until cancelled, or until something halts it (raised)."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._deriver.run())
+            group.create_task(self._look())
+            group.create_task(self._acknowledge())
+            group.create_task(self._save())
+            group.create_task(self._record())
+            group.create_task(self._stream())
+
+    @property
+    def streaming(self) -> bool:
+        """Whether the stream is open."""
+        return self._ready.is_set()
+
+    async def ready(self) -> None:
+        """Wait until the stream is open."""
+        await self._ready.wait()
+
+    def want(self, lsn: int) -> None:
+        """Somebody waits for this position: it is to be written down when applied."""
+        self._wanted = max(self._wanted, lsn)
+
+    async def level(self, generation: Generation, lsn: int) -> None:
+        """Wait until everything up to `lsn` shows in the generation."""
+        while self.ledger.applied(generation) < lsn:
+            if self._capture is not None:
+                self._capture.ask()
+            await asyncio.sleep(self._limits.acknowledge_s)
+
+    async def drain(self) -> None:
+        """Wait until everything taken in is kept everywhere and written down."""
+        while self.ledger.outstanding or self.gate.waiting:
+            await asyncio.sleep(self._limits.acknowledge_s)
+        await self.write_down()
+
+    async def write_down(self) -> None:
+        """Save and record every position now, and acknowledge what that allows."""
+        positions = self._positions()
+        for generation, lsn in positions.items():
+            await self._hooks.record(generation, lsn)
+            self.ledger.recorded(generation, lsn)
+        await self._hooks.progress(positions)
+        self._saved = positions
+        if self._capture is not None:
+            self._capture.acknowledge(self.ledger.acknowledge())
+
+    # — the stream —
+
+    async def _stream(self) -> None:
+        delay = self._limits.retry_first_s
+        while True:
+            began = time.monotonic()
+            try:
+                await self._one_life()
+            except* Transient as errors:
+                self._hooks.state("connecting", str(errors.exceptions[0]))
+            if time.monotonic() - began > self._limits.retry_max_s:
+                delay = self._limits.retry_first_s
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, self._limits.retry_max_s)
+
+    async def _one_life(self) -> None:
+        """Connect, and stream until the connection is lost."""
+        self._hooks.state("connecting", "")
+        capture, confirmed = await self._connect()
+        try:
+            self.gate.forget()
+            self._deriver.forget()
+            for lane in self.lanes.values():
+                await lane.reset()
+            self.ledger.start(confirmed)
+            self._saved.clear()
+            self._capture = capture
+            self._ready.set()
+            self._hooks.state("streaming", "")
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._watch(capture))
+                group.create_task(self._consume(capture))
+        finally:
+            self._ready.clear()
+            self._capture = None
+            # Nothing is sent without a slot: another daemon may have it by now.
+            for lane in self.lanes.values():
+                lane.hold()
+            try:
+                await capture.close()
+            finally:
+                for lane in self.lanes.values():
+                    await lane.reset()
+                    lane.unhold()
+
+    async def _watch(self, capture: Capture) -> None:
+        await capture.lost()
+        raise Transient("the stream has ended")
+
+    async def _consume(self, capture: Capture) -> None:
+        while True:
+            item = await capture.get()
+            if isinstance(item, Keepalive):
+                self.ledger.keepalive(item.wal_end)
+                continue
+            for batch in item:
+                await probes.reach("capture.batch")
+                await self._take(batch)
+                await self.fan_out.room()
+
+    async def _take(self, batch: Batch) -> None:
+        """One batch: documents into the lanes, keys to the deriver."""
+        ledger = self.ledger
+        entry = ledger.enter(batch.end_lsn, batch.commit_time_s)
+        self.gate.streamed(batch.xids, entry.start)
+        self.last_commit_s = batch.commit_time_s
+        self._hooks.batch(batch)
+        for view, puts in batch.puts.items():
+            self.fan_out.put(view, list(puts.values()), entry, batch.version_lsn)
+        if not batch.empty:
+            self._wanted = max(self._wanted, batch.end_lsn)
+        for view in self._truncated(batch):
+            self._hooks.truncated(view, batch.version_lsn, entry)
+        if batch.reread or batch.images or batch.null_keys:
+            keys = {view: tuple(keys) for view, keys in batch.reread.items()}
+            work = Work(
+                entry, batch.version_lsn, keys, batch.images, batch.null_keys
+            )
+            await self._deriver.take(work)
+        else:
+            ledger.derived(entry)
+        for _prefix, content, lsn in batch.messages:
+            text = content.decode("utf-8", "replace")
+            self._wanted = max(self._wanted, lsn)
+            self.markers.arrived(text, lsn)
+            self._hooks.message(text, lsn)
+
+    def _truncated(self, batch: Batch) -> list[str]:
+        if not batch.truncated:
+            return []
+        return [
+            name
+            for name, plan in self.plans.items()
+            if any(use.table.oid in batch.truncated for use in plan.tables)
+        ]
+
+    # — beside it —
+
+    async def _look(self) -> None:
+        """See whether what was streamed has become visible, while nobody reads."""
+        delay = _LOOK_S
+        while True:
+            await asyncio.sleep(delay)
+            if not self.gate.waiting:
+                delay = _LOOK_S
+                continue
+            try:
+                async with self.source.read() as reader:
+                    before = self.gate.invisible_from()
+                    self.gate.passes(reader.snapshot, 0)
+            except Transient:
+                delay = _LOOK_MAX_S
+                continue
+            moved = self.gate.invisible_from() != before
+            delay = _LOOK_S * 10 if moved else min(delay * 2, _LOOK_MAX_S)
+
+    async def _acknowledge(self) -> None:
+        asked = 0.0
+        acknowledged = 0
+        while True:
+            await asyncio.sleep(self._limits.acknowledge_s)
+            capture = self._capture
+            if capture is None:
+                continue
+            lsn = self.ledger.acknowledge()
+            if lsn != acknowledged:
+                await probes.reach("ledger.acknowledge")
+                capture.acknowledge(lsn)
+                acknowledged = lsn
+            waits = self.ledger.wants_wal_end() or self._unsaved()
+            if waits and time.monotonic() - asked >= _ASK_S:
+                asked = time.monotonic()
+                capture.ask()
+
+    def _positions(self) -> dict[Generation, int]:
+        return {
+            outlet.generation: self.ledger.applied(outlet.generation)
+            for outlet in self.fan_out.outlets()
+        }
+
+    def _unsaved(self) -> bool:
+        """Whether a position that somebody may wait for is not written down yet."""
+        return any(
+            self._saved.get(outlet.generation, 0) < self._wanted
+            for outlet in self.fan_out.outlets()
+        )
+
+    async def _save(self) -> None:
+        while True:
+            await asyncio.sleep(self._limits.progress_s)
+            if not self._ready.is_set() or not self._unsaved():
+                continue
+            positions = self._positions()
+            moved = {
+                generation: lsn
+                for generation, lsn in positions.items()
+                if lsn > self._saved.get(generation, 0)
+            }
+            if not moved:
+                continue
+            await probes.reach("store.progress")
+            try:
+                await self._hooks.progress(moved)
+            except Transient:
+                continue
+            self._saved |= moved
+
+    async def _record(self) -> None:
+        """Have each sink note its position, so that the slot may move past it."""
+        recorded: dict[Generation, int] = {}
+        while True:
+            await asyncio.sleep(self._limits.record_s)
+            if not self._ready.is_set():
+                continue
+            for generation, lsn in self._positions().items():
+                if recorded.get(generation, 0) >= self.ledger.content(generation):
+                    continue
+                try:
+                    await self._hooks.record(generation, lsn)
+                except Transient:
+                    continue
+                recorded[generation] = lsn
+                self.ledger.recorded(generation, lsn)
