@@ -20,7 +20,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from bridge.changes import Change, Event, Relation, Transaction, Truncate
+from bridge.changes import (
+    Change,
+    Event,
+    LogicalMessage,
+    Relation,
+    Transaction,
+    Truncate,
+)
 from bridge.derive.route import Draft, Route, Step
 from bridge.derive.view import ViewPlan
 from bridge.keys import Parts
@@ -198,13 +205,12 @@ class Digester:
                     last = relation
                     steps = self._steps_of(relation)
                 for step in steps:
-                    step(draft, event)  # type: ignore[arg-type]
-            elif event.__class__ is Truncate:
+                    step(draft, event)
+            elif isinstance(event, Truncate):
                 self._truncate(draft, event.relations)
-            else:
-                prefix, content = event
-                draft.messages.append((prefix, content, draft.lsn))
-                draft.byte_size += len(content)
+            elif isinstance(event, LogicalMessage):
+                draft.messages.append((event.prefix, event.content, draft.lsn))
+                draft.byte_size += len(event.content)
         draft.changes += changes
 
     def _truncate(self, draft: Draft, relations: Iterable[Relation]) -> None:
