@@ -22,25 +22,25 @@ def plugin_types() -> list[str]:
 
 
 @cache
-def load_plugin(type: str) -> Plugin:
+def load_plugin(kind: str) -> Plugin:
     """The plug-in of a sink type.
 
     Refusal when there is none of that name, or when it cannot be imported.
     """
-    points = entry_points(group=GROUP, name=type)
+    points = entry_points(group=GROUP, name=kind)
     if not points:
         known = plugin_types()
         raise Refusal(
-            f"there is no sink type {type!r}; the nearest is {nearest(type, known)!r}"
+            f"there is no sink type {kind!r}; the nearest is {nearest(kind, known)!r}"
             if known
-            else f"there is no sink type {type!r}",
+            else f"there is no sink type {kind!r}",
             hint=f"installed are {', '.join(known) or 'none'}",
         )
     try:
         plugin: Plugin = next(iter(points)).load()
     except (ImportError, AttributeError) as error:
         raise Refusal(
-            f"the plug-in of sink type {type!r} cannot be loaded: {error}",
+            f"the plug-in of sink type {kind!r} cannot be loaded: {error}",
             hint="install the package that provides it again",
         ) from error
     return plugin

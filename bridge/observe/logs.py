@@ -58,6 +58,7 @@ class Scrubber:
     def __call__(
         self, _logger: Any, _method: str, event: MutableMapping[str, Any]
     ) -> MutableMapping[str, Any]:
+        """The event without secrets, as a step of structlog's chain."""
         for name, value in event.items():
             if not name.startswith("_"):  # structlog's own
                 event[name] = self.value(value)

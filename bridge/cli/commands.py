@@ -1,0 +1,79 @@
+"""The table of commands: their names, order and groups, as `--help` shows them.
+
+The one thing to know: each command is a function of its own module, whose docstring is
+its help and whose epilog is an example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+START, LOOK, CHANGE, TRY = (
+    "Start here",
+    "Look",
+    "Change what runs",
+    "Try it without servers of your own",
+)
+
+app = typer.Typer(
+    name="pgbridge",
+    add_completion=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=(
+        "First: [bold]pgbridge init --dsn postgresql://…[/bold], then "
+        "[bold]check[/bold], [bold]plan[/bold], [bold]run[/bold].  "
+        "Or [bold]pgbridge demo[/bold] to see it move."
+    ),
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"pgbridge {version('pgbridge')}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+    _debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks; may stand anywhere.")
+    ] = False,
+) -> None:
+    """Keeps Elasticsearch indexes and Redis caches exact copies of what Postgres
+    says, from its replication log."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def _add(
+    name: str, function: Callable[..., Any], panel: str, example: str, **more: Any
+) -> None:
+    app.command(
+        name,
+        rich_help_panel=panel,
+        epilog=f"Example: [bold]{example}[/bold]",
+        **more,
+    )(function)
+
+
+def _register() -> None:
+    from bridge.cli.init import init
+
+    _add("init", init, START, "pgbridge init --dsn postgresql://me@localhost/shop")
+
+
+_register()

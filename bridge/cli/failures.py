@@ -1,0 +1,96 @@
+"""What went wrong, as one sentence, one of help, and an exit code.
+
+The one thing to know: only errors of the bridge speak for themselves. Of any other
+exception the class and the place are told, since its text may quote a row; `--debug`
+shows the traceback.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import traceback
+from collections.abc import Iterable
+
+from bridge.errors import BridgeError, Exit, QueryRefusal, Refusal
+
+INTERRUPTED = 130
+"""As a shell says it: ended by SIGINT."""
+_URL_PASSWORD = re.compile(r"(?<=://)([^/\s:@]*):[^/\s@]+(?=@)")
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_$.]*(?:\(\))?|\S")
+_secrets: set[str] = set()
+
+
+def hide(secrets: Iterable[str]) -> None:
+    """Texts that are printed as `***` from now on."""
+    _secrets.update(text for text in secrets if len(text) >= 3)
+
+
+def tell(error: BaseException, *, debug: bool = False) -> int:
+    """Print what went wrong to stderr; gives the exit code that goes with it."""
+    if debug and not isinstance(error, KeyboardInterrupt):
+        lines = traceback.format_exception(error)
+        sys.stderr.write(_scrub("".join(lines)))
+    match error:
+        case KeyboardInterrupt():
+            return INTERRUPTED
+        case BridgeError():
+            _say(error.message, _excerpt(error), error.hint)
+            return Exit.USAGE if isinstance(error, Refusal) else Exit.FAILED
+        case _ if hasattr(error, "format_message"):  # wrong usage, told by typer
+            context = getattr(error, "ctx", None)
+            command = context.command_path if context else "pgbridge"
+            message = str(error.format_message()).rstrip(".")
+            _say(message[:1].lower() + message[1:], "", f"see `{command} --help`")
+            return int(getattr(error, "exit_code", Exit.USAGE))
+        case _:
+            place = _place(error)
+            _say(
+                f"an unexpected {type(error).__name__}{place}",
+                "",
+                "this is a defect of pgbridge; `--debug` shows the traceback to report",
+            )
+            return Exit.FAILED
+
+
+def _say(message: str, excerpt: str, hint: str) -> None:
+    from rich.text import Text
+
+    from bridge.cli.output import console
+
+    error = console(sys.stderr)
+    error.print(Text.assemble(("error: ", "bold red"), _scrub(message)))
+    if excerpt:
+        error.print(excerpt)
+    if hint:
+        error.print(Text.assemble(("help: ", "bold cyan"), _scrub(hint)))
+
+
+def _excerpt(error: BridgeError) -> str:
+    """The line of the query at fault with a caret under the place."""
+    query = getattr(error, "query", None)
+    if not isinstance(error, QueryRefusal) or error.at is None or not query:
+        return ""
+    at = min(error.at, len(query))
+    start = query.rfind("\n", 0, at) + 1
+    end = query.find("\n", at)
+    line = query[start : end if end >= 0 else None].replace("\t", " ")
+    number = str(query.count("\n", 0, at) + 1)
+    word = _WORD.match(line, at - start)
+    carets = "^" * (len(word[0]) if word else 1)
+    return f"{number:>4} | {line.rstrip()}\n{'':>4} | {' ' * (at - start)}{carets}"
+
+
+def _place(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if "/bridge/" in frame.filename]
+    if not ours:
+        return ""
+    file = ours[-1].filename.rpartition("/bridge/")[2]
+    return f" in bridge/{file}, line {ours[-1].lineno}"
+
+
+def _scrub(text: str) -> str:
+    for secret in sorted(_secrets, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return _URL_PASSWORD.sub(r"\1:***", text)

@@ -1,0 +1,283 @@
+"""Views that a database suggests by itself: along its foreign keys.
+
+The one thing to know: what is proposed runs as it stands. A part that would need
+another replica identity first is proposed beside it, with the statement.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from bridge.control.session import Session, sql
+
+PROPOSALS_MAX = 6
+_CHILDREN_MAX = 3
+_LABELS = ("name", "title", "label", "code", "slug", "email", "username", "subject")
+_PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
+_RESERVED = frozenset(
+    "all analyse analyze and any array as asc asymmetric both case cast check collate "
+    "column constraint create current_date default desc distinct do else end except "
+    "false fetch for foreign from grant group having in initially intersect into "
+    "lateral leading limit not null offset on only or order placing primary references "
+    "returning select session_user some symmetric table then to trailing true union "
+    "unique user using variadic when where window with".split()  # noqa: SIM905  for people to read
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table that a view may be of."""
+
+    oid: int
+    schema: str
+    name: str
+    rows: int
+    """As the statistics have it."""
+    columns: tuple[str, ...]
+    primary_key: tuple[str, ...]
+    identity: frozenset[str]
+    """Columns whose old values the log carries."""
+
+    def sql(self, search_path: Sequence[str]) -> str:
+        """How a query names it."""
+        if self.schema in search_path:
+            return quoted(self.name)
+        return f"{quoted(self.schema)}.{quoted(self.name)}"
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignKey:
+    """From the columns of one table to those of another."""
+
+    referring: int
+    referred: int
+    columns: tuple[str, ...]
+    referred_columns: tuple[str, ...]
+    nullable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """One view, as it would stand in the file."""
+
+    name: str
+    query: str
+    later: tuple[tuple[str, str], ...]
+    """Further output columns that wait for a statement: (column, statement)."""
+    score: int
+
+
+async def read(session: Session) -> tuple[dict[int, Table], list[ForeignKey]]:
+    """The tables that the role may read, by oid, and the foreign keys among them."""
+    tables = {
+        row["oid"]: Table(
+            oid=row["oid"],
+            schema=row["schema"],
+            name=row["name"],
+            rows=row["rows"],
+            columns=tuple(row["columns"]),
+            primary_key=tuple(row["primary_key"]),
+            identity=frozenset(row["identity"]),
+        )
+        for row in await (await session.execute(sql("tables"))).fetchall()
+    }
+    keys = [
+        ForeignKey(
+            referring=row["referring"],
+            referred=row["referred"],
+            columns=tuple(row["columns"]),
+            referred_columns=tuple(row["referred_columns"]),
+            nullable=row["nullable"],
+        )
+        for row in await (await session.execute(sql("foreign_keys"))).fetchall()
+    ]
+    return tables, [
+        key for key in keys if key.referring in tables and key.referred in tables
+    ]
+
+
+def propose(
+    tables: Mapping[int, Table],
+    keys: Sequence[ForeignKey],
+    search_path: Sequence[str] = ("public",),
+) -> list[Proposal]:
+    """The most useful views first: tables that others belong to, link tables never.
+
+    At most `PROPOSALS_MAX`.
+    """
+    proposals = []
+    for table in tables.values():
+        if not table.primary_key or _is_link(table, keys):
+            continue
+        proposals.append(_proposal(table, tables, keys, search_path))
+    proposals.sort(key=lambda proposal: (-proposal.score, proposal.name))
+    taken: set[str] = set()
+    unique = []
+    for proposal in proposals:
+        if proposal.name not in taken:
+            taken.add(proposal.name)
+            unique.append(proposal)
+    return unique[:PROPOSALS_MAX]
+
+
+def quoted(name: str) -> str:
+    """A name as SQL takes it, quoted only where it must be."""
+    if _PLAIN.fullmatch(name) and name not in _RESERVED:
+        return name
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _proposal(
+    table: Table,
+    tables: Mapping[int, Table],
+    keys: Sequence[ForeignKey],
+    search_path: Sequence[str],
+) -> Proposal:
+    aliases = _Names({table.name for table in tables.values()})
+    root = aliases.take(table.name[:1].lower() if table.name[:1].isalpha() else "t")
+    outputs = _Names(set())
+    select = []
+    for column in table.columns:
+        outputs.take(column)
+        select.append(f"{root}.{quoted(column)}")
+    joins = []
+    up = [key for key in keys if key.referring == table.oid]
+    for key in up:
+        other = tables[key.referred]
+        if (label := _label(other, key)) is None:
+            continue
+        alias = aliases.take(other.name[:1].lower() or "t")
+        output = outputs.take(_stem(key.columns[-1], other.name))
+        select.append(f"{alias}.{quoted(label)} as {quoted(output)}")
+        joins.append(
+            f"{'left join' if key.nullable else 'join'} {other.sql(search_path)} "
+            f"{alias} on {_equal(alias, key.referred_columns, root, key.columns)}"
+        )
+    later = []
+    down = [key for key in keys if key.referred == table.oid and key not in up]
+    for key in down[:_CHILDREN_MAX]:
+        child = tables[key.referring]
+        if not child.primary_key:
+            continue
+        column = _children(key, child, root, aliases, outputs, search_path)
+        if frozenset(key.columns) | frozenset(child.primary_key) <= child.identity:
+            select.append(column)
+        else:
+            later.append((column, identity_statement(child, key.columns)))
+    lines = ["select " + ",\n       ".join(_filled(select))]
+    lines.append(f"  from {table.sql(search_path)} {root}")
+    lines += [f"  {join}" for join in joins]
+    return Proposal(
+        name=view_name(table.name),
+        query="\n".join(lines),
+        later=tuple(later),
+        score=3 * len(down) + len(joins) + (table.rows > 0),
+    )
+
+
+def _children(
+    key: ForeignKey,
+    child: Table,
+    root: str,
+    aliases: _Names,
+    outputs: _Names,
+    search_path: Sequence[str],
+) -> str:
+    alias = aliases.take(child.name[:1].lower() or "t")
+    shown = [name for name in child.columns if name not in key.columns]
+    pairs = ", ".join(
+        f"'{name.replace(chr(39), chr(39) * 2)}', {alias}.{quoted(name)}"
+        for name in shown[:8]
+    )
+    order = ", ".join(f"{alias}.{quoted(name)}" for name in child.primary_key)
+    return (  # names go in quoted, and no value does
+        f"(select json_agg(json_build_object({pairs}) order by {order})\n"
+        f"          from {child.sql(search_path)} {alias}\n"
+        f"         where {_equal(alias, key.columns, root, key.referred_columns)}) "
+        f"as {quoted(outputs.take(_plural(child.name)))}"  # noqa: S608
+    )
+
+
+def identity_statement(table: Table, columns: Iterable[str]) -> str:
+    """What puts old values of these columns into the log."""
+    wanted = [*table.primary_key]
+    wanted += [name for name in columns if name not in wanted]
+    index = quoted(f"{table.name}_bridge"[:63])
+    on = f"{quoted(table.schema)}.{quoted(table.name)}"
+    return (
+        f"create unique index concurrently {index} on {on} "
+        f"({', '.join(map(quoted, wanted))}); "
+        f"alter table {on} replica identity using index {index};"
+    )
+
+
+def view_name(table: str) -> str:
+    """The table's name as a view may be called."""
+    name = re.sub(r"[^a-z0-9_-]+", "-", table.lower()).strip("-_")
+    return (name if name[:1].isalpha() else f"t-{name}".rstrip("-"))[:63]
+
+
+class _Names:
+    """Names of one query, each given once."""
+
+    def __init__(self, taken: set[str]) -> None:
+        self._taken = set(taken)
+
+    def take(self, wanted: str) -> str:
+        name, number = wanted, 2
+        while name in self._taken or name in _RESERVED:
+            name, number = f"{wanted}{number}", number + 1
+        self._taken.add(name)
+        return name
+
+
+def _is_link(table: Table, keys: Sequence[ForeignKey]) -> bool:
+    """Whether it only says which rows of other tables belong together."""
+    linked = {
+        column for key in keys if key.referring == table.oid for column in key.columns
+    }
+    return len(table.primary_key) > 1 and set(table.primary_key) <= linked
+
+
+def _label(table: Table, key: ForeignKey) -> str | None:
+    free = [name for name in table.columns if name not in key.referred_columns]
+    for wanted in _LABELS:
+        if wanted in free:
+            return wanted
+    return next(iter(free), None)
+
+
+def _stem(column: str, table: str) -> str:
+    stem = re.sub(r"_?(id|uuid|key|fk|no|nr)$", "", column, flags=re.IGNORECASE)
+    return stem or table
+
+
+def _plural(name: str) -> str:
+    if name.endswith("s"):
+        return name
+    return f"{name[:-1]}ies" if re.search(r"[^aeiou]y$", name) else f"{name}s"
+
+
+def _equal(left: str, columns: Sequence[str], right: str, others: Sequence[str]) -> str:
+    return " and ".join(
+        f"{left}.{quoted(a)} = {right}.{quoted(b)}"
+        for a, b in zip(columns, others, strict=True)
+    )
+
+
+def _filled(parts: Sequence[str], width: int = 72) -> list[str]:
+    """Short columns joined to lines; those over several lines stand alone."""
+    lines: list[str] = []
+    for part in parts:
+        if (
+            lines
+            and "\n" not in part
+            and "\n" not in lines[-1]
+            and len(lines[-1]) + len(part) < width
+        ):
+            lines[-1] += f", {part}"
+        else:
+            lines.append(part)
+    return lines

@@ -1,0 +1,262 @@
+"""What there is to do: from what is wanted and what is, a list of steps.
+
+The one thing to know: this is pure, and the only place that decides it: `plan` prints
+the steps, `apply` and the daemon carry out the very same ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Action(StrEnum):
+    """What happens to a part."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    REBUILD = "rebuild"
+    KEEP = "keep"
+    DROP = "drop"
+
+
+class PartKind(StrEnum):
+    """What a step is about."""
+
+    SCHEMA = "schema"
+    PUBLICATION = "publication"
+    SLOT = "slot"
+    TARGET = "target"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One line of a plan. `name` of a target is `SINK/NAME`."""
+
+    action: Action
+    kind: PartKind
+    name: str
+    why: str
+
+    @property
+    def does_something(self) -> bool:
+        """Whether anything changes by it."""
+        return self.action is not Action.KEEP
+
+
+@dataclass(frozen=True, slots=True)
+class WantedTarget:
+    """A target of the file, planned."""
+
+    view: str
+    sink: str
+    name: str
+    view_fingerprint: str
+    """Of the planned view: what documents depend on."""
+    sink_fingerprint: str
+    """Of the sink's storage for it: mappings, settings, key template."""
+    side_by_side: bool = True
+    """Whether a rebuild can stand beside what is live."""
+    documents: int | None = None
+    """About how many there will be, where somebody has asked."""
+
+    def __str__(self) -> str:
+        return f"{self.sink}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The configuration, planned."""
+
+    schema_version: int
+    publication: str
+    tables: frozenset[str]
+    """Every table that a view reads, as `schema.name` with quotes where needed."""
+    slot: str
+    targets: tuple[WantedTarget, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ActualTarget:
+    """A target as the store knows it."""
+
+    view: str
+    sink: str
+    name: str
+    view_fingerprint: str
+    """Of its newest generation, live or building."""
+    sink_fingerprint: str
+    live: int | None
+    building: int | None
+    stopped: bool = False
+    """No longer fed, since it is not in the file."""
+
+    def __str__(self) -> str:
+        return f"{self.sink}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class ActualPublication:
+    """A publication as it is; `complete` when it carries every kind of change and
+    partitioned tables as their root."""
+
+    tables: frozenset[str]
+    complete: bool = True
+    all_tables: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ActualSlot:
+    """A replication slot as it is."""
+
+    lost: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Actual:
+    """The source and the store, as they were found."""
+
+    schema_version: int | None = None
+    publication: ActualPublication | None = None
+    slot: ActualSlot | None = None
+    targets: Mapping[tuple[str, str], ActualTarget] = field(default_factory=dict)
+    """By sink and name."""
+
+
+def reconcile(wanted: Wanted, actual: Actual) -> list[Step]:
+    """The steps from `actual` to `wanted`, in the order in which they are done.
+
+    Every part is in it, those that stay as they are as `keep`.
+    """
+    return [
+        _schema(wanted, actual),
+        _publication(wanted, actual),
+        _slot(wanted, actual),
+        *(
+            _target(target, actual.targets.get((target.sink, target.name)), actual.slot)
+            for target in wanted.targets
+        ),
+        *_leftovers(wanted.targets, actual.targets),
+    ]
+
+
+def _schema(wanted: Wanted, actual: Actual) -> Step:
+    version = wanted.schema_version
+    match actual.schema_version:
+        case None:
+            action, why = Action.CREATE, "the bridge keeps its own state there"
+        case found if found < version:
+            action, why = Action.UPDATE, f"from version {found} to {version}"
+        case found if found > version:
+            action = Action.KEEP
+            why = f"version {found} is newer than this pgbridge knows ({version})"
+        case _:
+            action, why = Action.KEEP, "unchanged"
+    return Step(action, PartKind.SCHEMA, "bridge", why)
+
+
+def _publication(wanted: Wanted, actual: Actual) -> Step:
+    def step(action: Action, why: str) -> Step:
+        return Step(action, PartKind.PUBLICATION, wanted.publication, why)
+
+    found = actual.publication
+    if found is None:
+        return step(Action.CREATE, f"for {_listed(wanted.tables)}")
+    if found.all_tables:
+        return step(Action.REBUILD, "it publishes all tables, not those of the views")
+    changes = []
+    if added := wanted.tables - found.tables:
+        changes.append(f"add {_listed(added)}")
+    if removed := found.tables - wanted.tables:
+        changes.append(f"remove {_listed(removed)}")
+    if not found.complete:
+        changes.append(
+            "publish insert, update, delete, truncate, and partitions as their root"
+        )
+    if changes:
+        return step(Action.UPDATE, "; ".join(changes))
+    return step(Action.KEEP, "unchanged")
+
+
+def _slot(wanted: Wanted, actual: Actual) -> Step:
+    if actual.slot is None:
+        return Step(
+            Action.CREATE,
+            PartKind.SLOT,
+            wanted.slot,
+            "it holds the log from now on, until everything is read",
+        )
+    if actual.slot.lost:
+        return Step(
+            Action.REBUILD,
+            PartKind.SLOT,
+            wanted.slot,
+            f"it is lost ({actual.slot.reason or 'invalidated'}); everything is built "
+            "again in a new epoch",
+        )
+    return Step(Action.KEEP, PartKind.SLOT, wanted.slot, "unchanged")
+
+
+def _target(
+    target: WantedTarget, found: ActualTarget | None, slot: ActualSlot | None
+) -> Step:
+    def step(action: Action, why: str) -> Step:
+        return Step(action, PartKind.TARGET, str(target), why)
+
+    size = "" if target.documents is None else f" about {target.documents:,} documents"
+    if found is None or (found.live is None and found.building is None):
+        return step(Action.CREATE, f"build{size or ' every document'}, then live")
+    if slot is None or slot.lost:
+        return step(Action.REBUILD, _how(target, found, "the slot is new"))
+    if reason := _difference(target, found):
+        return step(Action.REBUILD, _how(target, found, reason))
+    if found.stopped:
+        return step(Action.REBUILD, _how(target, found, "it was not fed for a while"))
+    if found.live is None:
+        return step(Action.KEEP, f"building g{found.building}")
+    return step(Action.KEEP, "unchanged")
+
+
+def _difference(target: WantedTarget, found: ActualTarget) -> str:
+    if target.view != found.view:
+        return f"it is of view {target.view}, not {found.view} any more"
+    if target.view_fingerprint != found.view_fingerprint:
+        return "the view's query, or a type it depends on, changed"
+    if target.sink_fingerprint != found.sink_fingerprint:
+        return "its mapping, settings or options changed"
+    return ""
+
+
+def _how(target: WantedTarget, found: ActualTarget, reason: str) -> str:
+    if target.side_by_side and found.live is not None:
+        return f"{reason}; g{found.live} serves until the new one is complete"
+    return f"{reason}; every document is derived again in place"
+
+
+def _leftovers(
+    wanted: Sequence[WantedTarget], found: Mapping[tuple[str, str], ActualTarget]
+) -> list[Step]:
+    """Targets that the file no longer has: fed no more at first, dropped when asked."""
+    kept = {(target.sink, target.name) for target in wanted}
+    steps = []
+    for identity, target in found.items():
+        if identity in kept:
+            continue
+        if target.stopped:
+            action = Action.KEEP
+            why = "no longer in the file; `apply --prune` drops what was built"
+        else:
+            action = Action.DROP
+            why = "no longer in the file; fed no more, kept until `apply --prune`"
+        steps.append(Step(action, PartKind.TARGET, str(target), why))
+    return steps
+
+
+def _listed(names: Iterable[str]) -> str:
+    """A few names, or a few and how many more."""
+    first = sorted(names)
+    if len(first) <= 6:
+        return ", ".join(first) or "no table"
+    return f"{', '.join(first[:5])} and {len(first) - 5} more"

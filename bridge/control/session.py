@@ -1,0 +1,138 @@
+"""One session with the source, for commands that look and arrange.
+
+The one thing to know: this is where psycopg's exceptions become the bridge's own, for
+`control` and the commands; whatever text of the server's could quote a row is cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from importlib.resources import files
+from typing import Any, TypeAlias
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import DictRow, dict_row
+
+from bridge.errors import BridgeError, Halt, Refusal, Transient
+from bridge.source.postgres import PINNED
+
+Session: TypeAlias = AsyncConnection[DictRow]
+CONNECT_TIMEOUT_S = 10
+_REFUSED = (
+    "authentication failed",
+    "no password supplied",
+    "does not exist",
+    "pg_hba.conf",
+    "permission denied",
+    "is not permitted to log in",
+    "certificate",
+    "not currently accepting connections",
+)
+_UNAVAILABLE_STATES = ("08", "57", "53", "55P03", "40")
+"""SQLSTATE classes of a server that is away, shutting down, out of resources, or of a
+statement that may simply be made again."""
+
+
+def sql(name: str) -> str:
+    """The text of the statement `name` of this package."""
+    return files(__package__).joinpath("sql", f"{name}.sql").read_text("utf-8")
+
+
+@asynccontextmanager
+async def session(
+    dsn: str, *, read_only: bool = True, key: str = "source.dsn"
+) -> AsyncIterator[Session]:
+    """A connection in autocommit mode with settings pinned, closed at the end.
+
+    `key` is what the configuration calls the connection string. Transient when the
+    server cannot be reached, Halt when it refuses, Refusal for a string that libpq
+    does not take. Errors of statements inside the block are wrapped as well.
+    """
+    try:
+        given = conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:
+        raise Refusal(
+            f"{key} is not a connection string that libpq takes",
+            hint="write postgresql://USER@HOST/DATABASE, special characters as %XX",
+        ) from None
+    given.setdefault("connect_timeout", CONNECT_TIMEOUT_S)
+    given.setdefault("application_name", "pgbridge")
+    given["client_encoding"] = "UTF8"
+    settings = PINNED | {"search_path": "pg_catalog"}
+    if read_only:
+        settings["default_transaction_read_only"] = "on"
+    with wrapped(where(given)):
+        connection: Session = await AsyncConnection.connect(
+            make_conninfo("", **given), autocommit=True, row_factory=dict_row
+        )
+        async with connection:
+            for name, value in settings.items():
+                await connection.execute(
+                    "select set_config(%s, %s, false)", [name, value]
+                )
+            yield connection
+
+
+def where(given: dict[str, Any]) -> str:
+    """`HOST:PORT/DATABASE` of connection parameters, without user and password."""
+    host = given.get("host") or given.get("hostaddr") or "the local socket"
+    port = f":{given['port']}" if given.get("port") else ""
+    database = given.get("dbname") or given.get("user") or ""
+    return f"{host}{port}/{database}"
+
+
+def address(dsn: str) -> str:
+    """`postgresql://USER@HOST:PORT/DATABASE` without the password, for showing."""
+    given = conninfo_to_dict(dsn)
+    user = f"{given['user']}@" if given.get("user") else ""
+    return f"postgresql://{user}{where(given)}"
+
+
+@contextmanager
+def wrapped(place: str) -> Iterator[None]:
+    """Errors of psycopg inside the block become the bridge's."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise of_postgres(error, place) from error
+
+
+def of_postgres(error: psycopg.Error, place: str) -> BridgeError:
+    """What a psycopg error means for what happens next."""
+    state = error.sqlstate
+    if state is None:
+        return _of_connecting(error, place)
+    # The primary message only: DETAIL, CONTEXT and parameters hold values.
+    message = error.diag.message_primary or type(error).__name__
+    if state.startswith(_UNAVAILABLE_STATES):
+        return Transient(f"the source at {place} is not available: {message}")
+    if state == "42501":
+        return Halt(
+            f"the source at {place} refuses: {message}",
+            hint="`pgbridge check` prints the grants that the role needs",
+        )
+    if state.startswith("22"):  # data exception: the message quotes the value
+        message = f"a value does not fit ({type(error).__name__})"
+    return Halt(f"the source at {place} answers {state}: {message}")
+
+
+def _of_connecting(error: psycopg.Error, place: str) -> BridgeError:
+    text = str(error)
+    lines = text.strip().splitlines() or [type(error).__name__]
+    reason = lines[0]
+    for prefix in ("FATAL:", "failed:", "error:"):
+        reason = reason.rpartition(prefix)[2].strip()
+    if "FATAL:" in text or "certificate" in text:
+        if any(words in text for words in _REFUSED):
+            return Halt(
+                f"the source at {place} refuses the connection: {reason}",
+                hint="put user, password and database right in source.dsn",
+            )
+        return Transient(f"the source at {place} is not available: {reason}")
+    return Transient(
+        f"the source at {place} cannot be reached: {reason}",
+        hint="see that the server runs and that source.dsn names its host and port",
+    )
