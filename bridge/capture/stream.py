@@ -160,8 +160,7 @@ class Stream:
         return keepalive.wal_end
 
     def _receive(self, lsn: int) -> None:
-        if lsn > self.received:
-            self.received = lsn
+        self.received = max(self.received, lsn)
 
     def _heard(self) -> None:
         self.heard_s = self._clock()
@@ -218,10 +217,8 @@ class Stream:
 
     def _due_s(self) -> float:
         moved = self._acknowledged > self._told
-        interval_s = self._interval_s
-        return self._told_s + (
-            min(FEEDBACK_MOVED_S, interval_s) if moved else interval_s
-        )
+        soon_s = min(FEEDBACK_MOVED_S, self._interval_s)
+        return self._told_s + (soon_s if moved else self._interval_s)
 
     def _tell(self, *, ask_reply: bool = False) -> None:
         if ask_reply:
