@@ -1,0 +1,244 @@
+"""Deriving a whole view again, range by range, while changes stream.
+
+    watch ─▶ marker p ─▶ gated snapshot at p ─▶ rows ─▶ minus overtaken keys ─▶ lanes
+
+A range is watched before its position *p* is taken; keys that the stream puts into the
+lanes from then on are left out, because what the stream brings is newer. Everything
+else is written with version *p*, above all versions issued before.
+
+The one thing to know: a range counts as done only when every sink has kept all of it.
+A range that was not done when the daemon died is simply read again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+)
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple, Protocol, TypeVar, cast
+
+from bridge import probes
+from bridge.backfill.pace import Pace
+from bridge.derive.documents import NOT_UNIQUE, derive
+from bridge.derive.view import ViewPlan
+from bridge.errors import Transient
+from bridge.keys import Parts, key_text
+from bridge.ledger import Ticket
+from bridge.operations import Operation, Rejection
+from bridge.pipeline import Pipeline
+from bridge.position import Position
+from bridge.sink import Generation
+from bridge.source import QueryFailed, Row, SnapshotReader
+
+T = TypeVar("T")
+_RETRY_FIRST_S, _RETRY_MAX_S = 0.2, 5.0
+_CAREFUL_KEYS = 500
+
+
+class Range(NamedTuple):
+    """Keys with lower < key <= upper; None is unbounded. `number` counts from 0."""
+
+    number: int
+    lower: Parts | None
+    upper: Parts | None
+
+
+class RangeLog(Protocol):
+    """Where the progress of one backfill is written down."""
+
+    async def ranges(self) -> tuple[list[Range], Range | None]:
+        """Ranges begun and not done, and the one with the highest number."""
+
+    async def begun(self, span: Range) -> None:
+        """A range is about to be derived."""
+
+    async def done(self, span: Range, documents: int) -> None:
+        """A range was kept everywhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class RangeLimits:
+    """How much is read at once."""
+
+    rows: int = 5000
+    concurrent: int = 3
+
+
+class RangeBackfill:
+    """One backfill of all ranges of a view into some of its generations."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        plan: ViewPlan,
+        generations: Collection[Generation],
+        log: RangeLog,
+        *,
+        pace: Pace,
+        limits: RangeLimits,
+        reject: Callable[
+            [Collection[Generation], list[tuple[Parts, Rejection]], int],
+            Awaitable[None],
+        ],
+    ) -> None:
+        self.documents = 0
+        """Documents kept so far in this run."""
+        self._pipeline = pipeline
+        self._plan = plan
+        self._generations = generations
+        self._log = log
+        self._pace = pace
+        self._limits = limits
+        self._reject = reject
+
+    async def run(self) -> None:
+        """Derive every range that is not done. Halt when it cannot go on."""
+        queue: asyncio.Queue[Range | None] = asyncio.Queue(self._limits.concurrent)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._split(queue))
+            for _ in range(self._limits.concurrent):
+                group.create_task(self._work(queue))
+
+    async def _split(self, queue: asyncio.Queue[Range | None]) -> None:
+        """Cut the keys into ranges. Any cut is right, so no gate is needed here."""
+        left, last = await self._log.ranges()
+        for span in left:
+            await queue.put(span)
+        while last is None or last.upper is not None:
+            lower = last.upper if last else None
+            upper = await _patiently(
+                partial(self._boundary, lower, self._limits.rows)
+            )
+            last = Range(last.number + 1 if last else 0, lower, upper)
+            await self._log.begun(last)
+            await queue.put(last)
+        for _ in range(self._limits.concurrent):
+            await queue.put(None)
+
+    async def _boundary(self, lower: Parts | None, count: int) -> Parts | None:
+        async with self._pipeline.source.read(scanning=True) as reader:
+            return await reader.boundary(self._plan, lower, count)
+
+    async def _work(self, queue: asyncio.Queue[Range | None]) -> None:
+        while (span := await queue.get()) is not None:
+            documents = await self._derive(span)
+            await probes.reach("backfill.kept")
+            await self._log.done(span, documents)
+
+    async def _derive(self, span: Range) -> int:
+        """One range, kept everywhere when it returns; how many documents it has."""
+        try:
+            return await _patiently(lambda: self._read(span))
+        except QueryFailed:
+            return await self._divide(span)
+
+    async def _divide(self, span: Range) -> int:
+        """Some document of the range cannot be made: find which; make the others."""
+        documents = 0
+        async with self._derivation() as (version, reader, overtaken, ticket):
+            keys = await self._keys(reader, span)
+            for at in range(0, len(keys), _CAREFUL_KEYS):
+                part = keys[at : at + _CAREFUL_KEYS]
+                derived = await derive(
+                    reader, self._plan, part, version, careful=True
+                )
+                if derived.rejections:
+                    await self._reject(self._generations, derived.rejections, version)
+                await self._put(derived.operations, overtaken, ticket)
+                documents += len(derived.operations)
+        return documents
+
+    async def _keys(self, reader: SnapshotReader, span: Range) -> list[Parts]:
+        """Every key of the range, one by one: slow, and needed once in a while."""
+        keys: list[Parts] = []
+        at = span.lower
+        while at is None or at != span.upper:
+            at = await reader.boundary(self._plan, at, 1)
+            if at is None:
+                break
+            keys.append(at)
+        return keys
+
+    async def _read(self, span: Range) -> int:
+        documents = 0
+        async with self._derivation() as (version, reader, overtaken, ticket):
+            twice: set[Parts] = set()
+            last: Parts | None = None
+            async with aclosing(_scan(reader, self._plan, span)) as pages:
+                async for rows in pages:
+                    for parts, _ in rows:
+                        if parts == last:
+                            twice.add(parts)
+                        last = parts
+                    operations = [
+                        Operation(key_text(parts), parts, version, document)
+                        for parts, document in rows
+                        if parts not in twice
+                    ]
+                    documents += len(operations)
+                    await probes.reach("backfill.chunk")
+                    await self._put(operations, overtaken, ticket)
+            if twice:
+                rejected = [(p, Rejection(key_text(p), NOT_UNIQUE)) for p in twice]
+                await self._reject(self._generations, rejected, version)
+        self.documents += documents
+        return documents
+
+    @asynccontextmanager
+    async def _derivation(
+        self,
+    ) -> AsyncIterator[tuple[int, SnapshotReader, set[str], Ticket]]:
+        """Watch, take a position, open a gated snapshot; at the end wait for kept."""
+        await self._pace.wait()
+        pipeline = self._pipeline
+        kept = asyncio.Event()
+        ticket = Ticket(kept.set)
+        ticket.hold(1)
+        with pipeline.fan_out.watch(self._plan.name) as overtaken:
+            lsn = await pipeline.markers.next()
+            version = Position(pipeline.epoch, lsn).version
+            take = partial(pipeline.source.read, scanning=True)
+            async with pipeline.gate.open(take, lsn) as reader:
+                yield version, reader, overtaken, ticket
+        ticket.release(1)
+        await kept.wait()
+
+    async def _put(
+        self, operations: list[Operation], overtaken: set[str], ticket: Ticket
+    ) -> None:
+        fan_out = self._pipeline.fan_out
+        await self._pace.spend(len(operations))
+        for generation in self._generations:
+            if (outlet := fan_out.outlet(generation)) is not None:
+                await outlet.lane.room_for_job()
+        # No waiting from here: nothing can overtake between the test and the lane.
+        if overtaken:
+            operations = [o for o in operations if o.key not in overtaken]
+        fan_out.put_job(self._generations, operations, ticket)
+
+
+def _scan(
+    reader: SnapshotReader, plan: ViewPlan, span: Range
+) -> AsyncGenerator[list[Row], None]:
+    return cast(
+        AsyncGenerator[list[Row], None], reader.scan(plan, span.lower, span.upper)
+    )
+
+
+async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
+    """Make a call again while the source is not available."""
+    delay = _RETRY_FIRST_S
+    while True:
+        try:
+            return await call()
+        except Transient:
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, _RETRY_MAX_S)
