@@ -146,12 +146,7 @@ def look(conn: pq.abc.PGconn, settings: StreamSettings) -> Opening:
     Raises what `failures` names when one of them is not as it must be.
     """
     for name, value in settings.session.items():
-        _query(
-            conn,
-            "select pg_catalog.set_config($1, $2, false)",
-            name,
-            value,
-        )
+        _query(conn, "select pg_catalog.set_config({}, {}, false)", name, value)
     found = _query(conn, IDENTITY_SQL)
     system, timeline, in_recovery, version, timeout_ms = (
         found.get_value(0, column) or b"" for column in range(5)
@@ -169,7 +164,7 @@ def look(conn: pq.abc.PGconn, settings: StreamSettings) -> Opening:
 
 
 def _require_publication(conn: pq.abc.PGconn, publication: str) -> None:
-    sql = "select 1 from pg_catalog.pg_publication where pubname = $1"
+    sql = "select 1 from pg_catalog.pg_publication where pubname = {}"
     if not _query(conn, sql, publication).ntuples:
         # Postgres 18 would stream nothing, and no error either.
         raise PublicationMissing(
@@ -184,7 +179,7 @@ def slot_position(conn: pq.abc.PGconn, slot: str) -> int:
         conn,
         "select plugin, database = pg_catalog.current_database(), wal_status,"
         " confirmed_flush_lsn::text"
-        " from pg_catalog.pg_replication_slots where slot_name = $1",
+        " from pg_catalog.pg_replication_slots where slot_name = {}",
         slot,
     )
     if not found.ntuples:
@@ -209,7 +204,13 @@ def slot_position(conn: pq.abc.PGconn, slot: str) -> int:
 
 
 def _query(conn: pq.abc.PGconn, sql: str, *values: str) -> pq.abc.PGresult:
-    result = conn.exec_params(sql.encode(), [value.encode() for value in values])
+    """Run `sql` with each `{}` in it replaced by a quoted literal.
+
+    The extended protocol with its parameters is refused on such a connection.
+    """
+    quote = pq.Escaping(conn).escape_literal
+    quoted = (bytes(quote(value.encode())).decode() for value in values)
+    result = conn.exec_(sql.format(*quoted).encode())
     if result.status != pq.ExecStatus.TUPLES_OK:
         raise refused(result, "cannot look at the source")
     return result
