@@ -10,20 +10,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from bridge.control.identity import identity_statement
+from bridge.control.quoting import is_plain, quoted
 from bridge.control.session import Session, sql
 
 PROPOSALS_MAX = 6
 _CHILDREN_MAX = 3
 _LABELS = ("name", "title", "label", "code", "slug", "email", "username", "subject")
-_PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
-_RESERVED = frozenset(
-    "all analyse analyze and any array as asc asymmetric both case cast check collate "
-    "column constraint create current_date default desc distinct do else end except "
-    "false fetch for foreign from grant group having in initially intersect into "
-    "lateral leading limit not null offset on only or order placing primary references "
-    "returning select session_user some symmetric table then to trailing true union "
-    "unique user using variadic when where window with".split()  # noqa: SIM905  for people to read
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +115,6 @@ def propose(
     return unique[:PROPOSALS_MAX]
 
 
-def quoted(name: str) -> str:
-    """A name as SQL takes it, quoted only where it must be."""
-    if _PLAIN.fullmatch(name) and name not in _RESERVED:
-        return name
-    return '"' + name.replace('"', '""') + '"'
-
-
 def _proposal(
     table: Table,
     tables: Mapping[int, Table],
@@ -165,7 +151,7 @@ def _proposal(
         if frozenset(key.columns) | frozenset(child.primary_key) <= child.identity:
             select.append(column)
         else:
-            later.append((column, identity_statement(child, key.columns)))
+            later.append((column, _identity(child, key.columns)))
     lines = ["select " + ",\n       ".join(_filled(select))]
     lines.append(f"  from {table.sql(search_path)} {root}")
     lines += [f"  {join}" for join in joins]
@@ -192,25 +178,17 @@ def _children(
         for name in shown[:8]
     )
     order = ", ".join(f"{alias}.{quoted(name)}" for name in child.primary_key)
-    return (  # names go in quoted, and no value does
-        f"(select json_agg(json_build_object({pairs}) order by {order})\n"
-        f"          from {child.sql(search_path)} {alias}\n"
-        f"         where {_equal(alias, key.columns, root, key.referred_columns)}) "
-        f"as {quoted(outputs.take(_plural(child.name)))}"  # noqa: S608
-    )
+    lines = [
+        f"(select json_agg(json_build_object({pairs}) order by {order})",
+        f"          from {child.sql(search_path)} {alias}",
+        f"         where {_equal(alias, key.columns, root, key.referred_columns)})",
+    ]
+    return f"{chr(10).join(lines)} as {quoted(outputs.take(_plural(child.name)))}"
 
 
-def identity_statement(table: Table, columns: Iterable[str]) -> str:
-    """What puts old values of these columns into the log."""
-    wanted = [*table.primary_key]
-    wanted += [name for name in columns if name not in wanted]
-    index = quoted(f"{table.name}_bridge"[:63])
-    on = f"{quoted(table.schema)}.{quoted(table.name)}"
-    return (
-        f"create unique index concurrently {index} on {on} "
-        f"({', '.join(map(quoted, wanted))}); "
-        f"alter table {on} replica identity using index {index};"
-    )
+def _identity(table: Table, columns: Iterable[str]) -> str:
+    name = f"{quoted(table.schema)}.{quoted(table.name)}"
+    return identity_statement(name, table.name, table.primary_key, columns)
 
 
 def view_name(table: str) -> str:
@@ -227,7 +205,7 @@ class _Names:
 
     def take(self, wanted: str) -> str:
         name, number = wanted, 2
-        while name in self._taken or name in _RESERVED:
+        while name in self._taken or (not is_plain(name) and is_plain(f"{name}_")):
             name, number = f"{wanted}{number}", number + 1
         self._taken.add(name)
         return name
