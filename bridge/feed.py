@@ -53,9 +53,7 @@ class Feed:
         self.bytes = 0
         self._ledger = ledger
 
-    def put(
-        self, operations: Iterable[Operation], claim: Claim, *, full: bool
-    ) -> None:
+    def put(self, operations: Iterable[Operation], claim: Claim, *, full: bool) -> None:
         """Take operations of distinct keys; when `full`, only owe those not waiting."""
         waiting, owed = self.waiting, self.owed
         added = grown = 0
@@ -89,7 +87,9 @@ class Feed:
             self._hold(claim, added)
         self.bytes += grown
 
-    def owe(self, keys: Iterable[tuple[str, Parts]], version: int, claim: Claim) -> None:
+    def owe(
+        self, keys: Iterable[tuple[str, Parts]], version: int, claim: Claim
+    ) -> None:
         """These keys are to be derived again, at `version` or above."""
         added = 0
         for key, parts in keys:

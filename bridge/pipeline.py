@@ -162,8 +162,9 @@ class Pipeline:
 
     async def drain(self) -> None:
         """Wait until everything taken in is kept everywhere and written down."""
+        tick_s = self._limits.acknowledge_s
         while self.ledger.outstanding or self.gate.waiting:
-            await asyncio.sleep(self._limits.acknowledge_s)
+            await asyncio.sleep(tick_s)  # noqa: ASYNC110 - many things move it
         await self.write_down()
 
     async def write_down(self) -> None:
@@ -252,9 +253,7 @@ class Pipeline:
             self._hooks.truncated(view, batch.version_lsn, entry)
         if batch.reread or batch.images or batch.null_keys:
             keys = {view: tuple(keys) for view, keys in batch.reread.items()}
-            work = Work(
-                entry, batch.version_lsn, keys, batch.images, batch.null_keys
-            )
+            work = Work(entry, batch.version_lsn, keys, batch.images, batch.null_keys)
             await self._deriver.take(work)
         else:
             ledger.derived(entry)

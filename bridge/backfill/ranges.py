@@ -16,20 +16,19 @@ import asyncio
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
-    Awaitable,
-    Callable,
     Collection,
 )
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, Protocol, TypeVar, cast
+from typing import NamedTuple, Protocol, cast
 
 from bridge import probes
 from bridge.backfill.pace import Pace
+from bridge.backfill.patience import patiently
+from bridge.backfill.rederive import RejectFor
 from bridge.derive.documents import NOT_UNIQUE, derive
 from bridge.derive.view import ViewPlan
-from bridge.errors import Transient
 from bridge.keys import Parts, key_text
 from bridge.ledger import Ticket
 from bridge.operations import Operation, Rejection
@@ -38,8 +37,6 @@ from bridge.position import Position
 from bridge.sink import Generation
 from bridge.source import QueryFailed, Row, SnapshotReader
 
-T = TypeVar("T")
-_RETRY_FIRST_S, _RETRY_MAX_S = 0.2, 5.0
 _CAREFUL_KEYS = 500
 
 
@@ -84,10 +81,7 @@ class RangeBackfill:
         *,
         pace: Pace,
         limits: RangeLimits,
-        reject: Callable[
-            [Collection[Generation], list[tuple[Parts, Rejection]], int],
-            Awaitable[None],
-        ],
+        reject: RejectFor,
     ) -> None:
         self.documents = 0
         """Documents kept so far in this run."""
@@ -114,9 +108,7 @@ class RangeBackfill:
             await queue.put(span)
         while last is None or last.upper is not None:
             lower = last.upper if last else None
-            upper = await _patiently(
-                partial(self._boundary, lower, self._limits.rows)
-            )
+            upper = await patiently(partial(self._boundary, lower, self._limits.rows))
             last = Range(last.number + 1 if last else 0, lower, upper)
             await self._log.begun(last)
             await queue.put(last)
@@ -136,7 +128,7 @@ class RangeBackfill:
     async def _derive(self, span: Range) -> int:
         """One range, kept everywhere when it returns; how many documents it has."""
         try:
-            return await _patiently(lambda: self._read(span))
+            return await patiently(lambda: self._read(span))
         except QueryFailed:
             return await self._divide(span)
 
@@ -147,9 +139,7 @@ class RangeBackfill:
             keys = await self._keys(reader, span)
             for at in range(0, len(keys), _CAREFUL_KEYS):
                 part = keys[at : at + _CAREFUL_KEYS]
-                derived = await derive(
-                    reader, self._plan, part, version, careful=True
-                )
+                derived = await derive(reader, self._plan, part, version, careful=True)
                 if derived.rejections:
                     await self._reject(self._generations, derived.rejections, version)
                 await self._put(derived.operations, overtaken, ticket)
@@ -231,14 +221,3 @@ def _scan(
     return cast(
         AsyncGenerator[list[Row], None], reader.scan(plan, span.lower, span.upper)
     )
-
-
-async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
-    """Make a call again while the source is not available."""
-    delay = _RETRY_FIRST_S
-    while True:
-        try:
-            return await call()
-        except Transient:
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, _RETRY_MAX_S)

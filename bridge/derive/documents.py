@@ -56,7 +56,8 @@ class Put(Protocol):
 
     def __call__(
         self, view: str, operations: Sequence[Operation], claim: Entry, lsn: int, /
-    ) -> None: ...
+    ) -> None:
+        """Take what was derived up to `lsn`."""
 
 
 class Reject(Protocol):
@@ -64,7 +65,8 @@ class Reject(Protocol):
 
     async def __call__(
         self, view: str, refused: Sequence[tuple[Parts, Rejection]], version: int, /
-    ) -> None: ...
+    ) -> None:
+        """Record these durably."""
 
 
 async def derive(

@@ -74,9 +74,9 @@ class SnapshotReader(Protocol):
 class Source(Protocol):
     """One source database."""
 
-    def read(self, *, scanning: bool = False) -> AbstractAsyncContextManager[
-        SnapshotReader
-    ]:
+    def read(
+        self, *, scanning: bool = False
+    ) -> AbstractAsyncContextManager[SnapshotReader]:
         """A fresh snapshot. `scanning` uses other connections, so that a backfill
         never makes the stream wait for one."""
 

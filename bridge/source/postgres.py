@@ -139,9 +139,7 @@ class PostgresSource:
                     pass
                 row = await cursor.fetchone()
             assert row is not None
-            yield PostgresReader(
-                connection, Snapshot.parse(row[0]), parse_lsn(row[1])
-            )
+            yield PostgresReader(connection, Snapshot.parse(row[0]), parse_lsn(row[1]))
 
     async def emit(self, content: str) -> None:
         """Put a transactional message into the log; durable here, not on standbys."""
@@ -187,6 +185,6 @@ class PostgresSource:
             raise Halt(
                 "a connection to the source reached another server or timeline than "
                 "the stream comes from",
-                hint="let source.dsn always name the one primary, then restart pgbridge",
+                hint="let source.dsn always name the one primary, and restart",
             )
         return connection

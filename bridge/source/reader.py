@@ -72,7 +72,7 @@ class PostgresReader:
         try:
             while True:
                 with wrapped():
-                    page = await self._page(cursor, len(plan.shape.key), size)
+                    page = await self._page(len(plan.shape.key), size)
                 if not page:
                     return
                 yield page
@@ -136,9 +136,7 @@ class PostgresReader:
             await self._connection.execute("release savepoint careful")
         return rows, []
 
-    async def _page(
-        self, cursor: AsyncRawServerCursor[tuple[Any, ...]], parts: int, size: int
-    ) -> list[Row]:
+    async def _page(self, parts: int, size: int) -> list[Row]:
         fetched = await self._connection.execute(
             b"fetch forward %d from scan" % size, prepare=False
         )

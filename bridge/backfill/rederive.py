@@ -1,0 +1,136 @@
+"""Deriving given keys again, and finding the keys that no longer exist.
+
+The one thing to know: nobody decides here that a document is to be deleted. A key that
+may be a ghost is derived like any other, and a key without a row is a delete.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
+from functools import partial
+from itertools import islice
+from typing import TypeAlias
+
+import orjson
+
+from bridge.backfill.pace import Pace
+from bridge.backfill.patience import patiently
+from bridge.derive.documents import derive
+from bridge.derive.view import ViewPlan
+from bridge.keys import DIGEST_PREFIX, Parts, parse_key
+from bridge.ledger import Ticket
+from bridge.operations import Rejection, fields
+from bridge.pipeline import Pipeline
+from bridge.position import Position
+from bridge.sink import Generation, Sink
+from bridge.source import QueryFailed
+
+RejectFor: TypeAlias = Callable[
+    [Collection[Generation], list[tuple[Parts, Rejection]], int], Awaitable[None]
+]
+"""Where keys of these generations go whose document cannot be made, at a version."""
+_KEYS_AT_ONCE = 1000
+
+
+async def rederive(
+    pipeline: Pipeline,
+    plan: ViewPlan,
+    generations: Collection[Generation],
+    keys: Iterable[Parts],
+    *,
+    reject: RejectFor,
+    pace: Pace,
+) -> int:
+    """Make these keys be what the source says now; returns how many were derived.
+
+    Each is written at a marker's position, above every version issued before, and is
+    kept when this returns.
+    """
+    count = 0
+    iterator = iter(keys)
+    while part := list(islice(iterator, _KEYS_AT_ONCE)):
+        await pace.wait()
+        await pace.spend(len(part))
+        await patiently(partial(_some, pipeline, plan, generations, part, reject))
+        count += len(part)
+    return count
+
+
+async def _some(
+    pipeline: Pipeline,
+    plan: ViewPlan,
+    generations: Collection[Generation],
+    keys: list[Parts],
+    reject: RejectFor,
+) -> None:
+    try:
+        await _once(pipeline, plan, generations, keys, reject, careful=False)
+    except QueryFailed:
+        await _once(pipeline, plan, generations, keys, reject, careful=True)
+
+
+async def _once(
+    pipeline: Pipeline,
+    plan: ViewPlan,
+    generations: Collection[Generation],
+    keys: list[Parts],
+    reject: RejectFor,
+    *,
+    careful: bool,
+) -> None:
+    kept = asyncio.Event()
+    ticket = Ticket(kept.set)
+    ticket.hold(1)
+    with pipeline.fan_out.watch(plan.name) as overtaken:
+        lsn = await pipeline.markers.next()
+        version = Position(pipeline.epoch, lsn).version
+        take = partial(pipeline.source.read, scanning=True)
+        async with pipeline.gate.open(take, lsn) as reader:
+            derived = await derive(reader, plan, keys, version, careful=careful)
+        for generation in generations:
+            if (outlet := pipeline.fan_out.outlet(generation)) is not None:
+                await outlet.lane.room_for_job()
+        if derived.rejections:
+            await reject(generations, derived.rejections, version)
+        operations = [o for o in derived.operations if o.key not in overtaken]
+        pipeline.fan_out.put_job(generations, operations, ticket)
+    ticket.release(1)
+    await kept.wait()
+
+
+async def ghosts(
+    sink: Sink, generation: Generation, before: int
+) -> AsyncIterator[list[Parts]]:
+    """Keys in the sink whose version is below `before`: nobody has written them since.
+
+    After every key of the source was derived above `before`, these are the keys that
+    the source does not have any more, and perhaps some that the stream has written.
+    """
+    columns = len(generation.target.shape.key)
+    digests: set[str] = set()
+    async for page in sink.scan(generation, documents=False):
+        stale = [stored.key for stored in page if stored.version < before]
+        digests.update(key for key in stale if key.startswith(DIGEST_PREFIX))
+        yield [parse_key(key, columns) for key in stale if key not in digests]
+    if digests:
+        # These texts cannot be taken apart, but the columns are in the documents.
+        async for page in sink.scan(generation, documents=True):
+            yield [
+                _parts(stored.document, generation.target.shape.key)
+                for stored in page
+                if stored.document is not None and stored.key in digests
+            ]
+
+
+def _parts(document: bytes, key: tuple[str, ...]) -> Parts:
+    """The parts of a document's key, from its own columns."""
+    members = {orjson.loads(name): value for name, value in fields(document)}
+    return tuple(_part(members.get(column)) for column in key)
+
+
+def _part(value: bytes | None) -> str | None:
+    """A key column's text from its JSON."""
+    if value is None or value == b"null":
+        return None
+    return str(orjson.loads(value)) if value.startswith(b'"') else value.decode()
