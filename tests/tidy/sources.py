@@ -17,11 +17,12 @@ class Source:
     """One Python file."""
 
     path: Path
+    root: Path = ROOT
 
     @property
     def name(self) -> str:
-        """Its path below the root of the project."""
-        return self.path.relative_to(ROOT).as_posix()
+        """Its path below the root."""
+        return self.path.relative_to(self.root).as_posix()
 
     @functools.cached_property
     def text(self) -> str:

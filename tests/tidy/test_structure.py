@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from pathlib import Path
 
 import pytest
 
@@ -57,7 +58,10 @@ def test_plug_ins_import_the_contract_alone(source: Source) -> None:
 def names_contract(name: str) -> bool:
     """Whether it is the contract itself, or a name it exports; no module inside it."""
     inner = name.split(".")[2:]
-    return not inner or not (ROOT / "bridge" / "sink" / f"{inner[0]}.py").exists()
+    folder = ROOT / "bridge" / "sink"
+    return not inner or not (
+        (folder / f"{inner[0]}.py").exists() or (folder / inner[0]).is_dir()
+    )
 
 
 @pytest.mark.parametrize("source", CODE, ids=lambda source: source.name)
@@ -108,3 +112,20 @@ def test_sleeps_are_seen() -> None:
     assert sleeps(
         ast.parse(f"async def f():\n    {seen.replace(chr(10), chr(10) + '    ')}")
     ) == [3, 4]
+
+
+def test_an_import_is_seen_however_it_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "bridge" / "derive" / "x.py"
+    path.parent.mkdir(parents=True)
+    path.write_text(
+        "import pglast.ast\nfrom pglast import ast\nfrom ..sink import Sink\n"
+        "from . import plan\n\ndef f():\n    from bridge.cli import app\n"
+    )
+    source = Source(path, tmp_path)
+    assert sorted(name for _, name in source.imports()) == [
+        "bridge.cli.app",
+        "bridge.derive.plan",
+        "bridge.sink.Sink",
+        "pglast.ast",
+        "pglast.ast",
+    ]
