@@ -97,14 +97,15 @@ class Target:
     """One view kept in one sink under one name.
 
     `options` are the target's keys of the configuration that belong to the plug-in
-    (`mappings`, `settings`; `key`, `encoding`, `ttl`, `publish`), as written.
+    (`mappings`, `settings`; `key`, `encoding`, `ttl`, `publish`), as written. Two
+    targets are equal when they are called the same.
     """
 
     view: str
     sink: str
     name: str
-    shape: Shape
-    options: Mapping[str, Any] = field(default_factory=dict)
+    shape: Shape = field(compare=False)
+    options: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def __str__(self) -> str:
         return f"{self.sink}/{self.name}"
