@@ -1,0 +1,182 @@
+"""The body of `_bulk`, and one outcome for each item of its answer. Pure.
+
+    {"index":{"_id":"42","version":9007199254740993,"version_type":"external"}}
+    {"id":42,"title":"A book"}
+    {"delete":{"_id":"43","version":9007199254740993,"version_type":"external"}}
+
+The one thing to know: every item ends in exactly one outcome, whatever the server
+answers; and nothing is made a Python object on the way that all goes well.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from bridge.sink import Halt, Operation, Rejection, Report, Transient
+
+FILTER = "errors,items.*.status,items.*.error.type,items.*.error.reason"
+"""What the answer holds: 25 bytes an item when all is well, in place of 180."""
+
+_PUT = '{"index":{"_id":"'
+_DELETE = '{"delete":{"_id":"'
+_VERSION = '","version":'
+_END = ',"version_type":"external"}}\n'
+_UNSAFE = re.compile(r'["\\\x00-\x09\x0b-\x1f\x7f\ud800-\udfff]')
+_ALL_WELL = b'{"errors":false'
+# Anchored at the end, since the key stands before it and may say anything.
+_CONFLICT = re.compile(
+    r"current version \[(\d+)\] is higher or equal to the one provided \[(\d+)\]\Z"
+)
+_FIELD = re.compile(r"failed to parse field \[([^\]]*)\] of type \[([a-z_]+)\]")
+_DYNAMIC = re.compile(r"dynamic introduction of \[([^\]]*)\] within")
+
+
+def encode(operations: Sequence[Operation]) -> bytes:
+    """The body for these operations; the index is in the URL."""
+    keys = "\n".join([operation[0] for operation in operations])
+    safe = keys.count("\n") == len(operations) - 1 and not _UNSAFE.search(keys)
+    quote: Callable[[str], str] = _plain if safe else _escaped
+    lines: list[bytes] = []
+    add = lines.append
+    for key, _, version, document in operations:
+        name = key if safe else quote(key)
+        if document is None:
+            add(f"{_DELETE}{name}{_VERSION}{version}{_END}".encode())
+        else:
+            add(f"{_PUT}{name}{_VERSION}{version}{_END}".encode())
+            add(document)
+            add(b"\n")
+    return b"".join(lines)
+
+
+def _plain(key: str) -> str:
+    return key
+
+
+def _escaped(key: str) -> str:
+    return orjson.dumps(key)[1:-1].decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What the outcomes of one request are read against.
+
+    `indexes` are the places of its operations in the call. `highest` is the highest
+    version ever issued for the generation; `fields` the names that a reason may quote.
+    """
+
+    operations: Sequence[Operation]
+    indexes: Sequence[int]
+    highest: int
+    fields: Collection[str]
+
+
+def tally(answer: bytes, batch: Batch, report: Report) -> bool:
+    """Add the outcome of each operation to `report`; whether the index is gone.
+
+    Transient when the answer does not hold an outcome for each; Halt for an outcome
+    that nobody knows.
+    """
+    count = len(batch.operations)
+    if answer.startswith(_ALL_WELL):
+        if answer.count(b'"status":') != count:
+            raise Transient("the answer to a bulk request is not whole")
+        report.kept += count
+        return False
+    try:
+        items = orjson.loads(answer)["items"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        raise Transient("the answer to a bulk request cannot be read") from None
+    if len(items) != count:
+        raise Transient("the answer to a bulk request is not whole")
+    gone = False
+    for place, item in enumerate(items):
+        (outcome,) = item.values()
+        status = outcome["status"]
+        if 200 <= status < 300:
+            report.kept += 1
+            continue
+        gone |= _failed(outcome, status, batch, place, report)
+    return gone
+
+
+def _failed(
+    outcome: dict[str, Any], status: int, batch: Batch, place: int, report: Report
+) -> bool:
+    """One item that was not written; whether because the index is gone."""
+    operation, index = batch.operations[place], batch.indexes[place]
+    error = outcome.get("error")
+    if error is None:
+        if status == 404 and operation.document is None:
+            report.kept += 1  # there was none: the delete's version is remembered
+            return False
+        raise Halt(f"a bulk item was answered {status} without a reason")
+    kind, reason = error["type"], error.get("reason") or ""
+    if kind in GONE:
+        report.again.append(index)
+        return True
+    if kind in LATER or status in (408, 429) or status >= 500:
+        report.again.append(index)
+    elif status == 409:
+        _conflict(operation, index, reason, batch, report)
+    elif status in (401, 403):
+        raise Halt(
+            f"a document may not be written: {kind}",
+            hint="the role needs write on the targets' indexes",
+        )
+    elif status in (400, 413):
+        told = explain(kind, reason, batch.fields)
+        report.rejections[index] = Rejection(operation.key, told)
+    else:
+        raise Halt(f"a bulk item was answered {status} {kind}")
+    return False
+
+
+def _conflict(
+    operation: Operation, index: int, reason: str, batch: Batch, report: Report
+) -> None:
+    """The sink has this or a newer version already, or so it says."""
+    found = _CONFLICT.search(reason)
+    if found is None or int(found[2]) != operation.version:
+        raise Halt("a version conflict was told in words that are not known")
+    stored = int(found[1])
+    assert stored >= operation.version, (stored, operation.version)
+    if stored > batch.highest:
+        report.foreign.append(index)
+    else:
+        report.superseded += 1
+
+
+GONE = frozenset({"index_not_found_exception", "invalid_index_name_exception"})
+"""No such write alias. (As a name it is none that an index could be created under.)"""
+LATER = frozenset(
+    {
+        "cluster_block_exception",
+        "index_closed_exception",
+        "circuit_breaking_exception",
+        "es_rejected_execution_exception",
+        "unavailable_shards_exception",
+        "no_shard_available_action_exception",
+    }
+)
+"""The document is not at fault: it is sent again."""
+
+
+def explain(kind: str, reason: str, fields: Collection[str]) -> str:
+    """Why a document was refused, without a value of it.
+
+    The server quotes values freely; of its text only the name of a field is taken, and
+    only if the mapping has it.
+    """
+    if (found := _FIELD.search(reason)) and found[1] in fields:
+        return f"{kind}: field [{found[1]}] of type [{found[2]}]"
+    if (found := _DYNAMIC.search(reason)) and found[1] in fields:
+        return f"{kind}: field [{found[1]}] is not in the mapping"
+    if reason.startswith("Limit of total fields"):
+        return f"{kind}: too many fields"
+    return kind

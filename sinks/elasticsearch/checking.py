@@ -1,0 +1,247 @@
+"""What an operator should know: of the server, and of one target before it is made.
+
+The one thing to know: nothing here changes anything; a target's mapping and settings
+are validated by having the server simulate a template that is never stored.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bridge.sink import Finding, Generation, Halt, Level, Owner, Refusal, Target
+from sinks.elasticsearch.client import Client
+from sinks.elasticsearch.meta import find
+from sinks.elasticsearch.places import Places, in_the_way
+from sinks.elasticsearch.plan import IndexPlan, index_name, plan
+
+OLDEST = (8, 19)
+_TEMPLATE_PRIORITY = 987_654_321
+"""Of the template that is only simulated: two of one priority may not overlap."""
+_OURS = "*--g*"
+
+
+class Checking:
+    """`check` and `examine`."""
+
+    def __init__(self, client: Client, places: Places) -> None:
+        self._client, self._places = client, places
+
+    async def check(self) -> list[Finding]:
+        """Version, health, rights, disk, blocks."""
+        findings: list[Finding] = []
+        version = await self._client.version()
+        shown = ".".join(map(str, version))
+        if version < OLDEST:
+            findings.append(
+                Finding(
+                    Level.ERROR,
+                    f"Elasticsearch {shown} is too old",
+                    "upgrade it to 8.19 or 9",
+                )
+            )
+        else:
+            findings.append(Finding(Level.OK, f"Elasticsearch {shown}"))
+        findings += await self._health()
+        findings += await self._disk()
+        findings += await self._blocks()
+        findings += await self._rights()
+        return findings
+
+    async def _health(self) -> list[Finding]:
+        url = self._client.shown_url
+        health = await self._client.ask("GET", "/_cluster/health")
+        if health["status"] != "red":
+            return [Finding(Level.OK, f"the cluster is {health['status']}")]
+        return [
+            Finding(
+                Level.ERROR,
+                "the cluster is red: some documents cannot be written or found",
+                f"curl '{url}/_cluster/allocation/explain?pretty'",
+            )
+        ]
+
+    async def _disk(self) -> list[Finding]:
+        path = "/_nodes/stats/fs?filter_path=nodes.*.name,nodes.*.fs.total"
+        answer = await self._client.request("GET", path)
+        if not answer.ok or not await self._thresholds():
+            return []
+        findings = []
+        for node in (answer.json or {}).get("nodes", {}).values():
+            total = node["fs"]["total"]
+            used = 1 - total["available_in_bytes"] / max(total["total_in_bytes"], 1)
+            if used >= 0.85:
+                level = Level.ERROR if used >= 0.95 else Level.WARNING
+                findings.append(
+                    Finding(
+                        level,
+                        f"the disk of node {node['name']} is {used:.0%} full: at 85 %"
+                        " no shard is placed there, at 95 % its indexes are read-only",
+                        "free space, or add a node",
+                    )
+                )
+        return findings
+
+    async def _thresholds(self) -> bool:
+        """Whether the cluster heeds how full its disks are."""
+        name = "cluster.routing.allocation.disk.threshold_enabled"
+        return bool((await self._setting(name)) != "false")
+
+    async def _setting(self, name: str) -> Any:
+        answer = await self._client.request(
+            "GET",
+            "/_cluster/settings?include_defaults=true&flat_settings=true"
+            f"&filter_path=*.{name.replace('.', '%5C.')},*.{name}",
+        )
+        found = answer.json if answer.ok and isinstance(answer.json, dict) else {}
+        for scope in ("transient", "persistent", "defaults"):
+            if name in found.get(scope, {}):
+                return found[scope][name]
+        return None
+
+    async def _blocks(self) -> list[Finding]:
+        url = self._client.shown_url
+        answer = await self._client.request(
+            "GET", f"/{_OURS}/_settings/index.blocks.*?flat_settings=true"
+        )
+        findings = []
+        blocked = answer.json if answer.ok and isinstance(answer.json, dict) else {}
+        for index, body in blocked.items():
+            for name, value in body["settings"].items():
+                if value == "true":
+                    findings.append(
+                        Finding(
+                            Level.ERROR,
+                            f"index {index} has the block {name}: nothing is written",
+                            f"curl -X PUT '{url}/{index}/_settings' -H"
+                            " 'content-type: application/json' -d"
+                            f" '{{\"{name}\": null}}'",
+                        )
+                    )
+        for name in (
+            "cluster.blocks.read_only",
+            "cluster.blocks.read_only_allow_delete",
+        ):
+            if (await self._setting(name)) == "true":
+                findings.append(
+                    Finding(
+                        Level.ERROR,
+                        f"the cluster has the block {name}: nothing is written",
+                        f"curl -X PUT '{url}/_cluster/settings' -H"
+                        " 'content-type: application/json' -d"
+                        f' \'{{"persistent": {{"{name}": null}}}}\'',
+                    )
+                )
+        return findings
+
+    async def _rights(self) -> list[Finding]:
+        privileges = ["create_index", "manage", "read", "write"]
+        body = {
+            "cluster": ["monitor"],
+            "index": [{"names": [_OURS], "privileges": privileges}],
+        }
+        answer = await self._client.request(
+            "POST", "/_security/user/_has_privileges", body
+        )
+        if not answer.ok or not isinstance(answer.json, dict):
+            return []  # no security, or no right to ask
+        if answer.json.get("has_all_requested", True):
+            return [Finding(Level.OK, "the role has the privileges it needs")]
+        missing = [n for n, has in answer.json.get("cluster", {}).items() if not has]
+        for held in answer.json.get("index", {}).values():
+            missing += [name for name, has in held.items() if not has]
+        return [
+            Finding(
+                Level.WARNING,
+                f"the role lacks, on every index, {', '.join(missing)}",
+                "give it monitor on the cluster, and create_index, manage, read and"
+                " write on the targets' names, NAME and NAME--g*",
+            )
+        ]
+
+    # One target.
+
+    async def examine(self, target: Target, owner: Owner) -> list[Finding]:
+        """Everything that `prepare` and `publish` would stop at."""
+        try:
+            made = plan(target)
+        except Refusal as refusal:
+            return [Finding(Level.ERROR, refusal.message, refusal.hint)]
+        if self._places.owner not in (None, owner):
+            return [
+                Finding(
+                    Level.ERROR,
+                    f"{self._client.sink} is written by {self._places.owner}",
+                    "one bridge a sink: stop the other",
+                )
+            ]
+        findings = await self._in_the_way(target, owner)
+        findings += await self._simulate(target, made)
+        findings += await self._room(target, made)
+        return findings
+
+    async def _in_the_way(self, target: Target, owner: Owner) -> list[Finding]:
+        found = await find(self._client, [target.name, f"{target.name}--g*"])
+        findings = []
+        for name, index in found.items():
+            meta = index.meta
+            if not _named(name, target) and target.name not in index.aliases:
+                continue
+            foreign = meta is None or meta.owner != str(owner)
+            if name == target.name or foreign or meta.target != target.name:  # type: ignore[union-attr]
+                halt: Halt = in_the_way(self._client, index)
+                findings.append(Finding(Level.ERROR, halt.message, halt.hint))
+        return findings
+
+    async def _simulate(self, target: Target, made: IndexPlan) -> list[Finding]:
+        settings = {**made.building, **made.serving}
+        body = {
+            "index_patterns": [index_name(Generation(target, 0))],
+            "priority": _TEMPLATE_PRIORITY,
+            "template": {
+                "settings": {k: v for k, v in settings.items() if v is not None},
+                "mappings": made.mapping,
+            },
+        }
+        answer = await self._client.request("POST", "/_index_template/_simulate", body)
+        if answer.status != 400:
+            return []  # valid, or no right to ask: `prepare` will tell
+        reason = answer.error[1]
+        # "index_template [simulate_template_…] invalid, cause [Validation Failed: 1: …]"
+        reason = reason.partition("cause [")[2].rstrip("]") or reason
+        return [
+            Finding(
+                Level.ERROR,
+                f"the index of {target} cannot be made: {reason}",
+                "mend `mappings` or `settings` of the target",
+            )
+        ]
+
+    async def _room(self, target: Target, made: IndexPlan) -> list[Finding]:
+        """Whether the cluster's limit of shards leaves room for one more index."""
+        limit = int(await self._setting("cluster.max_shards_per_node") or 1000)
+        health = await self._client.ask("GET", "/_cluster/health")
+        room = limit * health["number_of_data_nodes"]
+        taken = health["active_shards"] + health["unassigned_shards"]
+        shards = int(made.building.get("index.number_of_shards", 1))
+        replicas = int(made.serving["index.number_of_replicas"] or 0)
+        wanted = shards * (1 + replicas)
+        if taken + wanted <= room:
+            return []
+        url = self._client.shown_url
+        return [
+            Finding(
+                Level.ERROR,
+                f"{target} needs {wanted} shards, and {taken} of {room} are taken",
+                f"delete indexes, or curl -X PUT '{url}/_cluster/settings' -H"
+                " 'content-type: application/json' -d"
+                f' \'{{"persistent": {{"cluster.max_shards_per_node": {limit * 2}}}}}\'',
+            )
+        ]
+
+
+def _named(name: str, target: Target) -> bool:
+    """Whether an index has the name of one of the target's generations."""
+    prefix = f"{target.name}--g"
+    return name == target.name or (
+        name.startswith(prefix) and name[len(prefix) :].isdecimal()
+    )

@@ -1,0 +1,139 @@
+"""What an index says of itself, in `_meta` of its mapping, and how it is found.
+
+    "_meta": {"pgbridge": {"owner": "7391…/shop/pgbridge", "epoch": 3,
+              "view": "product", "target": "products", "generation": 2,
+              "fingerprint": "4f…", "uuid": "Fq…",
+              "position": "3:0/16B3748", "ceiling": "27021597764222976"}}
+
+The one thing to know: `uuid` is the index's own, put in after it was made. An index
+restored from a snapshot has another one, and so tells that it is not what was kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from bridge.sink import Generation, Owner, Position
+from sinks.elasticsearch.client import Client
+from sinks.elasticsearch.plan import index_name
+
+KEY = "pgbridge"
+INDEXES_A_REQUEST = 40
+"""A request line of Elasticsearch has at most 4,096 bytes; a name has at most 80."""
+_FILTER = "filter_path=*.settings.index.uuid,*.settings.index.blocks,*.aliases"
+_META = "*.mappings._meta"
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """Whose index it is, and what is in it."""
+
+    owner: str
+    epoch: int
+    view: str
+    target: str
+    generation: int
+    fingerprint: str
+    uuid: str = ""
+    """Empty while the index is being prepared."""
+    position: Position | None = None
+    ceiling: int = 0
+    """No version above this one was issued for the generation."""
+
+    def dump(self) -> dict[str, Any]:
+        """The body of `_meta`. Long numbers are texts, since JSON rounds them."""
+        return {
+            KEY: {
+                "owner": self.owner,
+                "epoch": self.epoch,
+                "view": self.view,
+                "target": self.target,
+                "generation": self.generation,
+                "fingerprint": self.fingerprint,
+                "uuid": self.uuid,
+                "position": str(self.position) if self.position else "",
+                "ceiling": str(self.ceiling),
+            }
+        }
+
+    @classmethod
+    def load(cls, written: object) -> Meta | None:
+        """From the body of `_meta`; None when it is not the bridge's."""
+        if not isinstance(written, Mapping) or KEY not in written:
+            return None
+        try:
+            held = written[KEY]
+            text = held["position"]
+            return cls(
+                owner=str(held["owner"]),
+                epoch=int(held["epoch"]),
+                view=str(held["view"]),
+                target=str(held["target"]),
+                generation=int(held["generation"]),
+                fingerprint=str(held["fingerprint"]),
+                uuid=str(held["uuid"]),
+                position=Position.parse(text) if text else None,
+                ceiling=int(held["ceiling"]),
+            )
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    def is_of(self, generation: Generation, owner: Owner | None) -> bool:
+        """Whether this is that generation, and of that owner where one is known."""
+        return (
+            self.target == generation.target.name
+            and self.generation == generation.number
+            and (owner is None or self.owner == str(owner))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """An index as the server has it."""
+
+    name: str
+    uuid: str
+    aliases: frozenset[str]
+    meta: Meta | None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is the bridge's, and the very one that was prepared."""
+        return self.meta is not None and self.meta.uuid == self.uuid
+
+
+async def find(client: Client, names: Sequence[str]) -> dict[str, Index]:
+    """The indexes that these names (or patterns) stand for, aliases followed; those
+    that do not exist are left out."""
+    found: dict[str, Index] = {}
+    for start in range(0, len(names), INDEXES_A_REQUEST):
+        joined = ",".join(
+            quote(name, safe="*") for name in names[start : start + INDEXES_A_REQUEST]
+        )
+        answer = await client.ask(
+            "GET",
+            f"/{joined}?ignore_unavailable=true&allow_no_indices=true"
+            f"&expand_wildcards=all&{_FILTER},{_META}",
+        )
+        for name, body in answer.items():
+            found[name] = Index(
+                name=name,
+                uuid=body["settings"]["index"]["uuid"],
+                aliases=frozenset(body.get("aliases") or ()),
+                meta=Meta.load((body.get("mappings") or {}).get("_meta")),
+            )
+    return found
+
+
+async def find_one(client: Client, generation: Generation) -> Index | None:
+    """The index of a generation; None when there is no index of that very name."""
+    name = index_name(generation)
+    return (await find(client, [name])).get(name)
+
+
+async def put_meta(client: Client, index: str, meta: Meta) -> None:
+    """Replace the whole `_meta`: the server does not merge it."""
+    await client.ask("PUT", f"/{index}/_mapping", {"_meta": meta.dump()})
