@@ -40,6 +40,7 @@ SESSION: Final[Mapping[str, str]] = MappingProxyType(
         "IntervalStyle": "iso_8601",
         "extra_float_digits": "1",
         "bytea_output": "hex",
+        "lc_monetary": "C",
         "search_path": "",
         "row_security": "off",
         "statement_timeout": "0",
