@@ -1,0 +1,52 @@
+"""`pgbridge run`: the daemon in the foreground.
+
+The one thing to know: logs go to stderr, as JSON lines where that is no terminal; the
+exit code says why it ended.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from bridge.cli.options import ConfigFile, load
+
+
+def run(
+    config: ConfigFile = None,
+    once: Annotated[
+        bool,
+        typer.Option(
+            "--once",
+            help="Build, promote, and stop when everything committed before the start "
+            "is in every target.",
+        ),
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", hidden=True)] = False,
+) -> None:
+    """Build what is missing, then keep every target current until SIGTERM."""
+    import asyncio
+    import inspect
+
+    from bridge import daemon
+    from bridge.cli import failures
+    from bridge.errors import Exit, Halt
+    from bridge.observe import logs
+
+    loaded = load(config)
+    debug = debug or "--debug" in sys.argv
+    logs.configure(loaded.secrets(), debug=debug)
+    try:
+        outcome = daemon.run(loaded, once=once)
+        if inspect.isawaitable(outcome):
+
+            async def wait() -> Exit:
+                return Exit(await outcome)
+
+            outcome = asyncio.run(wait())
+    except Halt as error:
+        failures.tell(error, debug=debug)
+        raise typer.Exit(Exit.HALTED) from None
+    raise typer.Exit(int(outcome))
