@@ -1,0 +1,48 @@
+"""What Postgres says of the tables, types and functions that views stand on.
+
+    read_catalog(connection, definitions, search_path) -> Catalog     asks Postgres
+    read_types(connection, oids) -> {oid: Type}                       some types alone
+
+The one thing to know: reading is here and takes a connection; everything that it
+gives is a plain value, and planning a view needs nothing else.
+"""
+
+from bridge.catalog.model import (
+    Aggregate,
+    Analysis,
+    AnalysisFailure,
+    Catalog,
+    DatabaseView,
+    Function,
+    Index,
+    Leaf,
+    Names,
+    OutputColumn,
+    RelationKind,
+    Table,
+    TableColumn,
+    Type,
+    Uses,
+)
+from bridge.catalog.read import Definition, read_catalog, read_types
+
+__all__ = [
+    "Aggregate",
+    "Analysis",
+    "AnalysisFailure",
+    "Catalog",
+    "DatabaseView",
+    "Definition",
+    "Function",
+    "Index",
+    "Leaf",
+    "Names",
+    "OutputColumn",
+    "RelationKind",
+    "Table",
+    "TableColumn",
+    "Type",
+    "Uses",
+    "read_catalog",
+    "read_types",
+]

@@ -1,0 +1,125 @@
+"""Having Postgres itself read a view's query.
+
+Each query becomes a temporary view inside a transaction that is rolled back. Postgres
+resolves every name, operator and cast, and prints the query again with everything
+qualified; what it refers to is read out of its own parse of it.
+
+The one thing to know: nothing stays. But it takes the right to make temporary tables,
+which every role has unless it was taken away.
+"""
+
+from __future__ import annotations
+
+from typing import Any, LiteralString, TypeAlias
+
+import psycopg
+from psycopg import AsyncConnection, AsyncRawCursor
+from psycopg.rows import tuple_row
+
+from bridge.catalog.model import Analysis, AnalysisFailure, OutputColumn
+from bridge.catalog.nodetree import uses
+from bridge.errors import Halt
+
+Connection: TypeAlias = AsyncConnection[Any]
+_VIEW = "pgbridge analysed query"
+_PREFIX = f'create temporary view "{_VIEW}" as\n'
+_PRIVILEGE = "42501"
+
+_RESULT: LiteralString = """
+    select pg_catalog.pg_get_viewdef(c.oid),
+           (select r.ev_action::text from pg_catalog.pg_rewrite r
+             where r.ev_class = c.oid)
+      from pg_catalog.pg_class c
+     where c.oid = $1::pg_catalog.regclass
+"""
+_COLUMNS: LiteralString = """
+    select a.attname::text, a.atttypid::int8, a.atttypmod,
+           coalesce(l.collisdeterministic, true)
+      from pg_catalog.pg_attribute a
+      left join pg_catalog.pg_collation l on l.oid = a.attcollation
+     where a.attrelid = $1::pg_catalog.regclass and a.attnum > 0
+     order by a.attnum
+"""
+
+
+async def fetch(
+    connection: Connection, query: LiteralString, *parameters: object
+) -> list[tuple[Any, ...]]:
+    """All rows of one statement with `$1` parameters, as plain tuples."""
+    async with AsyncRawCursor(connection, row_factory=tuple_row) as cursor:
+        await cursor.execute(query, parameters)
+        return await cursor.fetchall()
+
+
+async def table_query(
+    connection: Connection, table: str, columns: tuple[str, ...] | None
+) -> str:
+    """The query that the table form stands for. psycopg.Error when there is none."""
+    await fetch(connection, "select $1::text::pg_catalog.regclass", table)
+    rows = await fetch(
+        connection,
+        """
+        select pg_catalog.format('%I.%I', n.nspname, c.relname),
+               array(select pg_catalog.quote_ident(name)
+                       from pg_catalog.unnest($2::text[]) as given(name))
+          from pg_catalog.pg_class c
+          join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+         where c.oid = $1::text::pg_catalog.regclass
+        """,
+        table,
+        list(columns or ()),
+    )
+    name, quoted = rows[0]
+    return f"select {', '.join(quoted) or '*'} from {name}"  # noqa: S608 (both quoted)
+
+
+async def analyse(
+    connection: Connection, query: str, search_path: str
+) -> Analysis | AnalysisFailure:
+    """What Postgres makes of the query; it must be one `select` (checked before)."""
+    try:
+        async with connection.transaction(force_rollback=True):
+            await fetch(
+                connection,
+                "select pg_catalog.set_config('search_path', $1, true)",
+                search_path,
+            )
+            await connection.execute((_PREFIX + query + "\n").encode(), prepare=False)
+            return await _read(connection, query)
+    except psycopg.Error as error:
+        return _failure(error, query)
+
+
+async def _read(connection: Connection, query: str) -> Analysis:
+    await fetch(
+        connection, "select pg_catalog.set_config('search_path', 'pg_catalog', true)"
+    )
+    view = f'pg_temp."{_VIEW}"'
+    [(text, tree)] = await fetch(connection, _RESULT, view)
+    columns = await fetch(connection, _COLUMNS, view)
+    return Analysis(
+        source=query,
+        query=str(text).strip().removesuffix(";"),
+        columns=tuple(OutputColumn(*row) for row in columns),
+        uses=uses(tree),
+    )
+
+
+def _failure(error: psycopg.Error, query: str) -> AnalysisFailure:
+    """The sentence of Postgres, with the place moved to the query as it was given."""
+    message = error.diag.message_primary
+    if error.sqlstate is None or message is None:
+        raise error
+    if error.sqlstate == _PRIVILEGE and "temporary" in message:
+        raise Halt(
+            "the role may not make temporary tables, which reading a query takes",
+            hint="grant temporary on database … to the role of source.dsn",
+        ) from error
+    place = error.diag.statement_position
+    at = int(place) - 1 - len(_PREFIX) if place else None
+    return AnalysisFailure(
+        source=query,
+        message=message,
+        hint=error.diag.message_hint or "",
+        at=at if at is not None and 0 <= at < len(query) else None,
+    )

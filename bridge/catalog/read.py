@@ -1,0 +1,322 @@
+"""Reading the catalog: every query of the configuration, and all that it stands on.
+
+The one thing to know: only what the views refer to is read, from one connection in
+one transaction, which is rolled back.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.resources import files
+from typing import Any, LiteralString, Protocol
+
+import psycopg
+from psycopg import pq
+
+from bridge.catalog.analysis import Connection, analyse, fetch, table_query
+from bridge.catalog.model import (
+    Analysis,
+    AnalysisFailure,
+    Catalog,
+    DatabaseView,
+    Function,
+    Index,
+    Leaf,
+    Names,
+    RelationKind,
+    Table,
+    TableColumn,
+    Type,
+    Uses,
+)
+from bridge.catalog.nodetree import uses
+from bridge.changes import Identity
+
+_PINNED = {
+    "TimeZone": "UTC",
+    "DateStyle": "ISO",
+    "IntervalStyle": "iso_8601",
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+    "standard_conforming_strings": "on",
+    "quote_all_identifiers": "off",
+}
+"""What the text of constants in a printed query depends on."""
+
+
+class Definition(Protocol):
+    """What is read of a view's definition."""
+
+    @property
+    def name(self) -> str:
+        """The view's name."""
+
+    @property
+    def query(self) -> str | None:
+        """Its `select`, or None where a table is given."""
+
+    @property
+    def table(self) -> str | None:
+        """A table's name, as in SQL."""
+
+    @property
+    def columns(self) -> tuple[str, ...] | None:
+        """Columns of that table; None: all."""
+
+    @property
+    def key(self) -> tuple[str, ...] | None:
+        """Output columns that are the key; None: to be found."""
+
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """Functions declared to read no table, as `schema.name`."""
+
+
+def statement(name: str) -> LiteralString:
+    """The SQL file of that name beside this module."""
+    path = files("bridge.catalog").joinpath(f"sql/{name}.sql")
+    return path.read_text("utf-8")
+
+
+async def read_catalog(
+    connection: Connection,
+    definitions: Iterable[Definition],
+    search_path: Sequence[str] = ("public",),
+    *,
+    refuse: Callable[[Definition], AnalysisFailure | None] = lambda _: None,
+) -> Catalog:
+    """What Postgres says of the definitions and of all that they refer to.
+
+    The connection must be in autocommit mode and outside a transaction. A query that
+    Postgres refuses is an `AnalysisFailure` in the result, as is one for which
+    `refuse` gives one, which is then not shown to Postgres at all. psycopg.Error when
+    the server cannot be asked.
+    """
+    assert connection.info.transaction_status == pq.TransactionStatus.IDLE
+    async with connection.transaction(force_rollback=True):
+        await connection.execute(b"set transaction read write", prepare=False)
+        for setting, value in _PINNED.items():
+            await fetch(
+                connection, "select pg_catalog.set_config($1, $2, true)", setting, value
+            )
+        [(path,)] = await fetch(
+            connection,
+            """
+            select pg_catalog.concat_ws(', ', 'pg_catalog', (
+                select pg_catalog.string_agg(pg_catalog.quote_ident(s), ', ' order by o)
+                  from pg_catalog.unnest($1::text[]) with ordinality p(s, o)))
+            """,
+            list(search_path),
+        )
+        await fetch(
+            connection, "select pg_catalog.set_config('search_path', $1, true)", path
+        )
+        analyses: dict[str, Analysis | AnalysisFailure] = {}
+        for definition in definitions:
+            failure = refuse(definition)
+            analyses[definition.name] = (
+                failure
+                if failure is not None
+                else await _analysed(connection, definition, path)
+            )
+        await fetch(
+            connection,
+            "select pg_catalog.set_config('search_path', 'pg_catalog', true)",
+        )
+        return await _complete(connection, analyses)
+
+
+async def _analysed(
+    connection: Connection, definition: Definition, path: str
+) -> Analysis | AnalysisFailure:
+    query = definition.query
+    if query is None:
+        assert definition.table is not None
+        try:
+            async with connection.transaction():
+                query = await table_query(
+                    connection, definition.table, definition.columns
+                )
+        except psycopg.Error as error:
+            if error.diag.message_primary is None:
+                raise
+            return AnalysisFailure(
+                source=definition.table,
+                message=error.diag.message_primary,
+                hint="",
+                at=None,
+            )
+    return await analyse(connection, query, path)
+
+
+async def _complete(
+    connection: Connection, analyses: Mapping[str, Analysis | AnalysisFailure]
+) -> Catalog:
+    """Everything behind the analysed queries."""
+    total = Uses()
+    for analysis in analyses.values():
+        if isinstance(analysis, Analysis):
+            total |= analysis.uses
+    relations: dict[int, tuple[Any, ...]] = {}
+    view_uses: dict[int, Uses] = {}
+    wanted = set(total.relations)
+    while wanted:
+        rows = await fetch(connection, statement("relations"), sorted(wanted))
+        relations.update((row[0], row) for row in rows)
+        for row in rows:
+            if row[3] == RelationKind.VIEW and row[10] is not None:
+                found = uses(row[10])
+                view_uses[row[0]] = found
+                total |= found
+        wanted = set(total.relations) - relations.keys()
+    columns = await _columns(connection, sorted(relations))
+    tables = await _tables(connection, relations, columns)
+    types = {c.type_oid for table in columns.values() for c, _ in table} | total.types
+    for analysis in analyses.values():
+        if isinstance(analysis, Analysis):
+            types |= {column.type_oid for column in analysis.columns}
+    functions = await fetch(
+        connection,
+        statement("functions"),
+        sorted(total.functions),
+        sorted(total.operators),
+        sorted(total.types),
+    )
+    [(version,)] = await fetch(
+        connection, "select pg_catalog.current_setting('server_version_num')::int4"
+    )
+    return Catalog(
+        analyses=dict(analyses),
+        tables=tables,
+        views={
+            oid: DatabaseView(
+                oid,
+                row[1],
+                row[2],
+                tuple(c.name for c, _ in columns[oid]),
+                str(row[9]).strip().removesuffix(";"),
+            )
+            for oid, row in relations.items()
+            if row[3] == RelationKind.VIEW
+        },
+        view_uses=view_uses,
+        types=await read_types(connection, types),
+        functions={row[0]: _function(row) for row in functions},
+        function_names=await _names(connection, statement("function_names")),
+        operator_names=await _names(connection, statement("operator_names")),
+        version=version,
+    )
+
+
+async def read_types(connection: Connection, oids: Iterable[int]) -> dict[int, Type]:
+    """These types and all that they are made of, by oid."""
+    rows = await fetch(connection, statement("types"), sorted(oids))
+    return {
+        row[0]: Type(
+            oid=row[0],
+            schema=row[1],
+            name=row[2],
+            kind=row[3],
+            category=row[4],
+            element=row[5],
+            is_array=row[6],
+            base=row[7],
+            base_modifier=row[8],
+            members=tuple(zip(row[9] or (), row[10] or (), row[11] or (), strict=True)),
+            labels=tuple(row[12]),
+            text_by_output=row[13],
+            equals=None if row[14] is None else (row[14][0], row[14][1]),
+            extension=row[15],
+        )
+        for row in rows
+    }
+
+
+async def _names(
+    connection: Connection, query: LiteralString
+) -> dict[tuple[str, str], Names]:
+    rows = await fetch(connection, query)
+    return {(schema, name): Names(*facts) for schema, name, *facts in rows}
+
+
+def _function(row: tuple[Any, ...]) -> Function:
+    oid, schema, name, volatility, kind, returns_set, strict, language, *rest = row
+    arguments, extension, body = rest
+    return Function(
+        oid,
+        schema,
+        name,
+        volatility,
+        kind,
+        returns_set,
+        strict,
+        language,
+        tuple(arguments),
+        extension,
+        body,
+    )
+
+
+async def _columns(
+    connection: Connection, oids: Sequence[int]
+) -> dict[int, list[tuple[TableColumn, str | None]]]:
+    """Of each relation its columns, with the expression of a generated one."""
+    found: dict[int, list[tuple[TableColumn, str | None]]] = defaultdict(list)
+    for relation, *facts, expression in await fetch(
+        connection, statement("columns"), oids
+    ):
+        found[relation].append((TableColumn(*facts), expression))
+    return found
+
+
+async def _tables(
+    connection: Connection,
+    relations: Mapping[int, tuple[Any, ...]],
+    columns: Mapping[int, list[tuple[TableColumn, str | None]]],
+) -> dict[int, Table]:
+    oids = sorted(o for o, row in relations.items() if row[3] != RelationKind.VIEW)
+    indexes: dict[int, list[Index]] = defaultdict(list)
+    for table, oid, name, names, *facts in await fetch(
+        connection, statement("indexes"), oids
+    ):
+        indexes[table].append(Index(oid, name, tuple(names), *facts))
+    leaves: dict[int, list[Leaf]] = defaultdict(list)
+    for root, *row in await fetch(connection, statement("leaves"), oids):
+        leaves[root].append(_leaf(row))
+    return {
+        oid: Table(
+            oid=oid,
+            schema=row[1],
+            name=row[2],
+            kind=RelationKind(row[3]),
+            persistence=row[4],
+            is_partition=row[5],
+            children=row[6],
+            readable=row[7],
+            filtered=row[8],
+            columns=tuple(c for c, _ in columns[oid]),
+            indexes=tuple(indexes[oid]),
+            leaves=tuple(leaves[oid]),
+        )
+        for oid, row in ((oid, relations[oid]) for oid in oids)
+    }
+
+
+def _leaf(row: Sequence[Any]) -> Leaf:
+    oid, schema, name, kind, persistence, identity, carried, key, *rest = row
+    generated, filenode, rows, not_null = rest
+    return Leaf(
+        oid,
+        schema,
+        name,
+        kind,
+        persistence,
+        Identity(identity),
+        None if carried is None else frozenset(carried),
+        None if key is None else frozenset(key),
+        frozenset(generated),
+        filenode,
+        rows,
+        frozenset(not_null),
+    )

@@ -1,0 +1,62 @@
+"""What a user says of a view, and planning it: from a query to a `ViewPlan`.
+
+    definition = ViewDefinition("product", query="select …")
+    catalog = await read_definitions(connection, [definition], ["public"])
+    plan = plan_view(definition, catalog)            # pure; or QueryRefusal
+
+The one thing to know: everything that needs the server is in `read_definitions`;
+`bridge.derive.plan.plan_view` is a function of its result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bridge.catalog import AnalysisFailure, Catalog, Definition, read_catalog
+from bridge.derive.parse import parse_source
+from bridge.errors import QueryRefusal
+
+if TYPE_CHECKING:
+    from psycopg import AsyncConnection
+
+
+@dataclass(frozen=True, slots=True)
+class ViewDefinition:
+    """A view as configured: either `query`, or `table` and perhaps `columns`."""
+
+    name: str
+    query: str | None = None
+    table: str | None = None
+    columns: tuple[str, ...] | None = None
+    key: tuple[str, ...] | None = None
+    """Output columns; None: found by the planner."""
+    functions: tuple[str, ...] = ()
+    """Functions declared to read no table, as `schema.name`."""
+
+
+async def read_definitions(
+    connection: AsyncConnection[Any],
+    definitions: Sequence[Definition],
+    search_path: Sequence[str] = ("public",),
+) -> Catalog:
+    """The catalog behind these views, for `plan_view`.
+
+    `connection` is in autocommit mode and outside a transaction. Queries that are not
+    one read-only `select` never reach the server. psycopg.Error when it cannot be
+    asked; what is wrong with a definition shows when it is planned.
+    """
+    return await read_catalog(connection, definitions, search_path, refuse=_refused)
+
+
+def _refused(definition: Definition) -> AnalysisFailure | None:
+    if definition.query is None:
+        return None
+    try:
+        parse_source(definition.query)
+    except QueryRefusal as refusal:
+        return AnalysisFailure(
+            definition.query, refusal.message, refusal.hint, refusal.at
+        )
+    return None

@@ -1,0 +1,96 @@
+"""Reading a query's text, and refusing what is not one read-only `select`.
+
+The one thing to know: this looks at the query as the user wrote it, before any server
+sees it, so that places in refusals are places in that text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pglast import ast, parse_sql
+from pglast.parser import ParseError
+
+from bridge.errors import QueryRefusal
+
+_CHANGES = (ast.InsertStmt, ast.UpdateStmt, ast.DeleteStmt, ast.MergeStmt)
+
+
+def parse_source(query: str) -> ast.SelectStmt:
+    """The one `select` that the query is. QueryRefusal with the place if it is not."""
+    try:
+        statements = parse_sql(query)
+    except ParseError as error:
+        message, at = (*error.args, None)[:2]
+        raise QueryRefusal(
+            f"the query cannot be read: {message}",
+            hint="it is one `select` of PostgreSQL",
+            at=at if isinstance(at, int) and 0 <= at <= len(query) else None,
+        ) from error
+    if len(statements) != 1:
+        raise QueryRefusal(
+            f"the query is {len(statements)} statements, not one",
+            hint="a view is one `select`",
+            at=statements[1].stmt_location if len(statements) > 1 else None,
+        )
+    statement = statements[0].stmt
+    if not isinstance(statement, ast.SelectStmt):
+        raise QueryRefusal(
+            "the query is not a `select`", hint="a view only reads", at=0
+        )
+    if query.rstrip().endswith(";"):
+        raise QueryRefusal(
+            "the query ends with a semicolon",
+            hint="leave it out",
+            at=len(query.rstrip()) - 1,
+        )
+    _read_only(statement)
+    return statement
+
+
+def parse_printed(query: str) -> ast.SelectStmt:
+    """A query that Postgres printed."""
+    [raw] = parse_sql(query)
+    assert isinstance(raw.stmt, ast.SelectStmt)
+    return raw.stmt
+
+
+def walk(node: Any) -> Iterator[ast.Node]:
+    """The node and all that is in it, outer ones first, in the order of the text."""
+    if isinstance(node, tuple | list):
+        for item in node:
+            yield from walk(item)
+    elif isinstance(node, ast.Node):
+        yield node
+        for name in node:
+            yield from walk(getattr(node, name))
+
+
+def _read_only(statement: ast.SelectStmt) -> None:
+    for node in walk(statement):
+        if isinstance(node, _CHANGES):
+            raise QueryRefusal(
+                "the query changes data", hint="a view only reads", at=place(node)
+            )
+        if not isinstance(node, ast.SelectStmt):
+            continue
+        if node.intoClause is not None:
+            raise QueryRefusal(
+                "`select into` makes a table", hint="a view only reads", at=place(node)
+            )
+        if node.lockingClause:
+            raise QueryRefusal(
+                "the query locks rows",
+                hint="leave out `for update`, `for share` and their like",
+                at=place(node),
+            )
+
+
+def place(node: Any) -> int | None:
+    """Where the node begins in the text, in characters; None when it does not tell."""
+    for inner in walk(node):
+        at = getattr(inner, "location", None)
+        if isinstance(at, int) and at >= 0:
+            return at
+    return None

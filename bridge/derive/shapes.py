@@ -1,0 +1,40 @@
+"""The output types of a view as sinks see them.
+
+The one thing to know: domains are resolved here, once; a sink never meets one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bridge.catalog import Type
+from bridge.shape import Kind, TypeShape
+
+_JSON = ("json", "jsonb")
+
+
+def type_shape(types: Mapping[int, Type], oid: int, modifier: int = -1) -> TypeShape:
+    """The shape of one type; KeyError when the catalog was not asked for it."""
+    found = types[oid]
+    while found.kind == "d":
+        modifier = found.base_modifier if modifier == -1 else modifier
+        found = types[found.base]
+    if found.is_array:
+        element = type_shape(types, found.element, modifier)
+        return TypeShape(Kind.ARRAY, found.name, found.oid, modifier, element)
+    match found.kind:
+        case "e":
+            return TypeShape(Kind.ENUM, found.name, found.oid)
+        case "c":
+            members = tuple(
+                (name, type_shape(types, member, of))
+                for name, member, of in found.members
+            )
+            return TypeShape(Kind.OBJECT, found.name, found.oid, members=members)
+        case "r" | "m":
+            kind = Kind.RANGE if found.kind == "r" else Kind.MULTIRANGE
+            element = type_shape(types, found.element)
+            return TypeShape(kind, found.name, found.oid, element=element)
+    if found.schema == "pg_catalog" and found.name in _JSON:
+        return TypeShape(Kind.JSON, found.name, found.oid)
+    return TypeShape(Kind.SCALAR, found.name, found.oid, modifier)
