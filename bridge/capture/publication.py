@@ -88,13 +88,20 @@ async def describe_publication(
         cursor = await connection.execute(PUBLICATION_SQL.encode(), [name])
         if (row := await cursor.fetchone()) is None:
             return None
-    *properties, tables = values(row)
-    published = tuple(
-        PublishedTable(QualifiedName(schema, table), *rest)
-        for schema, table, *rest in tables
+    oid, all_tables, whole_schemas, all_kinds, via_root, generated, tables = values(row)
+    return PublicationState(
+        name=name,
+        oid=oid,
+        all_tables=all_tables,
+        whole_schemas=whole_schemas,
+        all_kinds=all_kinds,
+        via_root=via_root,
+        generated=generated,
+        tables=tuple(
+            PublishedTable(QualifiedName(schema, table), *rest)
+            for schema, table, *rest in tables
+        ),
     )
-    # The query's columns are in the order of the fields.
-    return PublicationState(name, *properties, published)
 
 
 def statements(
