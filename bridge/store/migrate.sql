@@ -1,0 +1,34 @@
+-- name: pin_settings
+-- Session settings, so that nothing depends on those of role or database.
+select set_config(s.name, s.value, false)
+from unnest(%(names)s::text[], %(values)s::text[]) s (name, value);
+
+-- name: lock
+-- Wait for an advisory lock and hold it as long as the session lives.
+select pg_advisory_lock(%(lock_class)s, %(lock_object)s);
+
+-- name: look_at_schema
+-- Whether there is a schema of that name, and whether it is the bridge's.
+select
+    to_regclass('bridge.migration') is not null as ours,
+    exists (
+        select from pg_class c where c.relnamespace = to_regnamespace('bridge')
+    )
+    or exists (
+        select from pg_proc p where p.pronamespace = to_regnamespace('bridge')
+    ) as used;
+
+-- name: list_migrations
+-- What was applied.
+select number, name, digest
+from bridge.migration
+order by number;
+
+-- name: record_migration
+-- A migration was applied in this transaction.
+insert into bridge.migration (number, name, digest)
+values (%(number)s, %(name)s, %(digest)s);
+
+-- name: drop_schema
+-- Remove everything that migrations installed.
+drop schema bridge cascade;

@@ -1,0 +1,68 @@
+"""How far each generation is.
+
+The one thing to know: writing makes log, and log makes the stream move; so write only
+when something other than the bridge's own records moved a position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from uuid import UUID
+
+from bridge import probes
+from bridge.errors import Halt
+from bridge.position import Position, format_lsn, parse_lsn
+from bridge.store.literals import generation_key
+from bridge.store.rows import GenerationKey, ProgressRow
+from bridge.store.session import Session
+
+
+class Positions:
+    """`bridge.progress`, a row a generation."""
+
+    def __init__(self, session: Session, token: UUID) -> None:
+        self._session = session
+        self._token = token
+
+    async def save(self, rows: Collection[ProgressRow]) -> None:
+        """Write positions of many generations in one statement, and that the daemon
+        was seen. Does not wait for the disk. Forgotten generations are left out.
+
+        Halt when another daemon has taken over since this store did (or none of its
+        `take_over` was called): nothing is written then.
+        """
+        await probes.reach("store.progress")
+        row = await self._session.row(
+            "save_progress",
+            token=self._token,
+            sinks=[r.key.sink for r in rows],
+            names=[r.key.name for r in rows],
+            numbers=[r.key.number for r in rows],
+            epochs=[r.position.epoch for r in rows],
+            lsns=[format_lsn(r.position.lsn) for r in rows],
+            content_lsns=[format_lsn(r.content_lsn) for r in rows],
+            behind_since=[r.behind_since for r in rows],
+        )
+        assert row is not None
+        if not row["writers"]:
+            raise Halt(
+                "another daemon has taken over this source",
+                hint="stop one of the two; one daemon serves a database",
+            )
+
+    async def load(self) -> dict[GenerationKey, ProgressRow]:
+        """The positions of all generations that have one."""
+        found = {}
+        for row in await self._session.rows("load_progress"):
+            key = generation_key(row)
+            found[key] = ProgressRow(
+                key,
+                Position(row["epoch"], parse_lsn(row["lsn"])),
+                parse_lsn(row["content_lsn"]),
+                row["behind_since"],
+            )
+        return found
+
+    async def forget(self, key: GenerationKey) -> None:
+        """The generation holds nothing that can be relied on."""
+        await self._session.run("forget_progress", **key._asdict())

@@ -1,0 +1,45 @@
+-- name: save_progress
+-- Positions of many generations, written by the daemon that has not been superseded.
+with writer as (
+    update bridge.daemon set seen_at = clock_timestamp()
+    where token = %(token)s
+    returning true
+),
+-- What is lost in a crash is kept again: nothing need wait for the disk.
+quick as materialized (
+    select set_config('synchronous_commit', 'off', true)
+),
+saved as (
+    insert into bridge.progress as p (
+        sink, name, number, epoch, lsn, content_lsn, behind_since
+    )
+    select r.sink, r.name, r.number, r.epoch, r.lsn, r.content_lsn, r.behind_since
+    from unnest(
+        %(sinks)s::text[], %(names)s::text[], %(numbers)s::integer[],
+        %(epochs)s::integer[], %(lsns)s::pg_lsn[], %(content_lsns)s::pg_lsn[],
+        %(behind_since)s::timestamptz[]
+    ) r (sink, name, number, epoch, lsn, content_lsn, behind_since)
+    -- A generation may have been forgotten meanwhile.
+    join bridge.generation g using (sink, name, number)
+    cross join writer
+    cross join quick
+    on conflict (sink, name, number) do update set
+        epoch = excluded.epoch,
+        lsn = excluded.lsn,
+        content_lsn = excluded.content_lsn,
+        behind_since = excluded.behind_since,
+        updated_at = clock_timestamp()
+    returning true
+)
+select (select count(*) from writer) as writers, (select count(*) from saved) as saved;
+
+-- name: load_progress
+-- The positions of all generations.
+select sink, name, number, epoch, lsn::text, content_lsn::text, behind_since
+from bridge.progress
+order by sink, name, number;
+
+-- name: forget_progress
+-- The generation holds nothing that can be relied on.
+delete from bridge.progress
+where sink = %(sink)s and name = %(name)s and number = %(number)s;

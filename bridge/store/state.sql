@@ -1,0 +1,107 @@
+-- name: read_source
+-- The history that the bridge is in.
+select
+    system_identifier, timeline, database, slot, epoch, barrier::bigint as barrier,
+    fingerprint
+from bridge.source;
+
+-- name: save_source
+-- The history that the bridge is in from now on; the epoch never goes back.
+insert into bridge.source (
+    system_identifier, timeline, database, slot, epoch, barrier, fingerprint
+)
+values (
+    %(system_identifier)s, %(timeline)s, %(database)s, %(slot)s, %(epoch)s,
+    %(barrier)s::bigint::text, %(fingerprint)s
+)
+on conflict (singleton) do update set
+    system_identifier = excluded.system_identifier,
+    timeline = excluded.timeline,
+    database = excluded.database,
+    slot = excluded.slot,
+    epoch = excluded.epoch,
+    barrier = excluded.barrier,
+    fingerprint = excluded.fingerprint,
+    updated_at = clock_timestamp()
+where source.epoch <= excluded.epoch
+returning epoch;
+
+-- name: take_over
+-- From now on this daemon writes positions, and no other.
+insert into bridge.daemon (token, host, pid, version, http, state)
+values (%(token)s, %(host)s, %(pid)s, %(version)s, %(http)s, %(state)s)
+on conflict (singleton) do update set
+    token = excluded.token,
+    host = excluded.host,
+    pid = excluded.pid,
+    version = excluded.version,
+    http = excluded.http,
+    state = excluded.state,
+    reason = '',
+    started_at = clock_timestamp(),
+    seen_at = clock_timestamp();
+
+-- name: save_daemon
+-- What the daemon does now; nothing is written when that is what it did before.
+update bridge.daemon
+set state = %(state)s, reason = %(reason)s, seen_at = clock_timestamp()
+where token = %(token)s and (state, reason) is distinct from (%(state)s, %(reason)s);
+
+-- name: read_daemon
+-- The daemon that writes or wrote last, and whether one holds the lease.
+select
+    host, pid, version, http, state, reason, started_at, seen_at,
+    exists (
+        select
+        from pg_locks l
+        where l.locktype = 'advisory'
+            and l.database = (
+                select d.oid
+                from pg_database d
+                where d.datname = current_database()
+            )
+            and l.classid = %(lock_class)s
+            and l.objid = %(lock_object)s
+            and l.objsubid = 2
+            and l.granted
+    ) as alive
+from bridge.daemon;
+
+-- name: save_sink
+-- A configured sink; one that halted under another type starts anew.
+insert into bridge.sink (name, type)
+values (%(name)s, %(type)s)
+on conflict (name) do update set
+    type = excluded.type, state = 'ok', reason = '', since = clock_timestamp()
+where sink.type <> excluded.type;
+
+-- name: list_sinks
+-- All sinks by name.
+select name, type, state, reason, paused, since
+from bridge.sink
+order by name;
+
+-- name: set_sink_state
+-- What a sink does now; nothing is written when that is what it did before.
+update bridge.sink
+set
+    state = %(state)s,
+    reason = %(reason)s,
+    since = case when state = %(state)s then since else clock_timestamp() end
+where name = %(name)s and (state, reason) is distinct from (%(state)s, %(reason)s);
+
+-- name: set_sink_paused
+-- What the operator wants of a sink.
+update bridge.sink
+set paused = %(paused)s, since = clock_timestamp()
+where name = %(name)s and paused <> %(paused)s;
+
+-- name: remove_sink
+-- Forget a sink that has no targets left.
+delete from bridge.sink s
+where s.name = %(name)s
+    and not exists (select from bridge.target t where t.sink = s.name);
+
+-- name: emit_marker
+-- Put a marker into the log, in a transaction of its own.
+select pg_logical_emit_message(true, 'pgbridge', %(content)s)::text as lsn;
