@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 START, LOOK, CHANGE, TRY = (
     "Start here",
@@ -65,15 +66,19 @@ def _add(
     app.command(
         name,
         rich_help_panel=panel,
-        epilog=f"Example: [bold]{example}[/bold]",
+        epilog=f"Example: [bold]{escape(example)}[/bold]",
         **more,
     )(function)
 
 
 def _register() -> None:
+    from bridge.cli.check import check
     from bridge.cli.init import init
+    from bridge.cli.run import run
 
     _add("init", init, START, "pgbridge init --dsn postgresql://me@localhost/shop")
+    _add("check", check, START, "pgbridge check --json | jq '.[] | select(.fix)'")
+    _add("run", run, START, "pgbridge run --once")
 
 
 _register()

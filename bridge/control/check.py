@@ -1,0 +1,167 @@
+"""Everything that an operator should know before starting: source and every sink.
+
+The one thing to know: nothing is changed. What cannot be asked, because a server is
+away or refuses, is a finding like any other, and the rest is asked all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bridge.catalog import Catalog
+from bridge.config import Config
+from bridge.control import check_server, check_tables
+from bridge.control.planning import open_sinks, plan_views, read_views, sink_target
+from bridge.control.session import Session, address, session, sql, wrapped
+from bridge.derive.view import ViewPlan
+from bridge.errors import BridgeError, QueryRefusal, Refusal
+from bridge.sink import Finding, Level, Owner, Sink
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The findings of one server. `name` is `source` or the sink's."""
+
+    name: str
+    title: str
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether anything here stands in the way."""
+        return any(finding.level is Level.ERROR for finding in self.findings)
+
+
+@dataclass(slots=True)
+class _Known:
+    """What the source has told, for the sinks to be asked about."""
+
+    plans: Mapping[str, ViewPlan] = field(default_factory=dict)
+    owner: Owner | None = None
+
+
+async def check(config: Config) -> list[Part]:
+    """Look at the source and at every sink. Refusal for a view that cannot be kept."""
+    known = _Known()
+    parts = [await _source(config, known)]
+    async with open_sinks(config) as sinks:
+        for name, sink in sinks.items():
+            parts.append(await _sink(config, name, sink, known))
+    return parts
+
+
+async def _source(config: Config, known: _Known) -> Part:
+    try:
+        async with session(config.source.dsn) as connection:
+            facts = await one(connection, "server")
+            assert facts is not None
+            findings = [
+                *check_server.server(facts),
+                *check_server.role(facts),
+                *check_server.slot(
+                    facts,
+                    await one(connection, "slot", slot=config.source.slot),
+                    config.source.slot,
+                ),
+                *check_server.settings(facts, config.source),
+                *check_server.open_transactions(
+                    await rows(
+                        connection,
+                        "open_transactions",
+                        age_s=check_server.LONG_TRANSACTION_S,
+                    )
+                ),
+            ]
+            known.owner = await owner(connection, config)
+            findings += await _views(connection, config, facts, known)
+            title = f"{address(config.source.dsn)}  {check_server.title(facts)}"
+    except Refusal:
+        raise
+    except BridgeError as error:
+        return Part(
+            "source",
+            address(config.source.dsn),
+            [Finding(Level.ERROR, error.message, error.hint)],
+        )
+    return Part("source", title, findings)
+
+
+async def _views(
+    connection: Session, config: Config, facts: Mapping[str, Any], known: _Known
+) -> list[Finding]:
+    """Findings of the tables that the views read, and of the publication."""
+    catalog = await read_views(connection, config)
+    tables = await rows(connection, "used_tables", oids=list(catalog.tables))
+    try:
+        known.plans = plan_views(config, catalog)
+    except QueryRefusal:
+        # A role that may not read a table cannot plan its view: say which grants.
+        lacking = [row for row in tables if not row["may_select"]]
+        found = list(check_tables.tables(lacking, _no_uses(catalog), facts["role"]))
+        if not found:
+            raise
+        return found
+    wanted = check_tables.uses(known.plans)
+    used = [row for row in tables if row["oid"] in wanted]
+    return [
+        *check_tables.tables(used, wanted, facts["role"]),
+        *check_tables.publication(
+            await one(connection, "publication", publication=config.source.publication),
+            used,
+            config.source,
+            may_create=facts["may_create"],
+        ),
+    ]
+
+
+def _no_uses(catalog: Catalog) -> dict[int, check_tables.Use]:
+    return {oid: check_tables.Use({}, []) for oid in catalog.tables}
+
+
+async def _sink(config: Config, name: str, sink: Sink, known: _Known) -> Part:
+    options = config.sinks[name].options
+    url = options.get("url", "")
+    title = f"{config.sinks[name].type}  {_bare(url)}".rstrip()
+    findings: list[Finding] = []
+    try:
+        findings += await sink.check()
+        for target in config.targets():
+            if target.sink == name and target.view in known.plans and known.owner:
+                asked = sink_target(target, known.plans[target.view])
+                findings += await sink.examine(asked, known.owner)
+    except Refusal:
+        raise
+    except BridgeError as error:
+        findings.append(Finding(Level.ERROR, error.message, error.hint))
+    return Part(name, title, findings)
+
+
+def _bare(url: object) -> str:
+    """The address or addresses without user and password."""
+    if isinstance(url, (list, tuple)):
+        return ", ".join(map(_bare, url))
+    scheme, slashes, rest = str(url).partition("://")
+    return f"{scheme}{slashes}{rest.rpartition('@')[2]}"
+
+
+async def owner(connection: Session, config: Config) -> Owner:
+    """Whose targets they are: the source as every sink is told of it."""
+    row = await one(connection, "identity")
+    assert row is not None
+    return Owner(row["system_identifier"], row["database"], config.source.slot)
+
+
+async def rows(connection: Session, name: str, **values: object) -> list[Any]:
+    """What the statement `name` of this package gives."""
+    with wrapped("its address"):
+        cursor = await connection.execute(sql(name), values or None)
+        return await cursor.fetchall()
+
+
+async def one(connection: Session, name: str, **values: object) -> Any:
+    """The only row that the statement gives, or None."""
+    found = await rows(connection, name, **values)
+    assert len(found) <= 1, name
+    return found[0] if found else None

@@ -1,0 +1,92 @@
+"""Planning every view of a configuration, and opening what its sinks are.
+
+The one thing to know: a view that is refused says so with its name and its query, so
+that the place of the mistake can be shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from bridge.catalog import AnalysisFailure, Catalog
+from bridge.config import Config, TargetConfig, load_plugin
+from bridge.control.session import Session, wrapped
+from bridge.derive.definition import read_definitions
+from bridge.derive.plan import plan_view
+from bridge.derive.view import ViewPlan
+from bridge.errors import QueryRefusal
+from bridge.sink import Sink, Target
+
+
+class ViewRefusal(QueryRefusal):
+    """A view's query that cannot be kept: which view, and its text as configured."""
+
+    def __init__(self, view: str, query: str | None, refusal: QueryRefusal) -> None:
+        super().__init__(
+            f"view {view}: {refusal.message}", hint=refusal.hint, at=refusal.at
+        )
+        self.view = view
+        self.query = query
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """Every view of a configuration, planned by one state of the catalog."""
+
+    catalog: Catalog
+    plans: Mapping[str, ViewPlan]
+
+
+async def read_views(session: Session, config: Config) -> Catalog:
+    """What the source says of the views' queries and all that they refer to."""
+    with wrapped("its address"):
+        return await read_definitions(
+            session, list(config.views.values()), config.source.search_path
+        )
+
+
+def plan_views(config: Config, catalog: Catalog) -> dict[str, ViewPlan]:
+    """The plan of each view. ViewRefusal for the first that cannot be kept."""
+    plans = {}
+    for name, view in config.views.items():
+        try:
+            plans[name] = plan_view(view, catalog)
+        except QueryRefusal as refusal:
+            raise ViewRefusal(name, view.query, refusal) from refusal
+    return plans
+
+
+async def plan(session: Session, config: Config) -> Planned:
+    """Read the catalog and plan every view. ViewRefusal, Transient or Halt."""
+    catalog = await read_views(session, config)
+    return Planned(catalog, plan_views(config, catalog))
+
+
+def is_refused(catalog: Catalog, view: str) -> bool:
+    """Whether Postgres itself did not take the view's query."""
+    return isinstance(catalog.analyses[view], AnalysisFailure)
+
+
+def sink_target(target: TargetConfig, plan: ViewPlan) -> Target:
+    """The target as its sink is told of it."""
+    return Target(
+        view=target.view,
+        sink=target.sink,
+        name=target.name,
+        shape=plan.shape,
+        options=target.options,
+    )
+
+
+@asynccontextmanager
+async def open_sinks(config: Config) -> AsyncIterator[dict[str, Sink]]:
+    """Every sink of the file, closed at the end. None is connected to by it."""
+    async with AsyncExitStack() as stack:
+        sinks: dict[str, Sink] = {}
+        for name, sink in config.sinks.items():
+            opened = await load_plugin(sink.type).open(name, sink.options)
+            stack.push_async_callback(opened.close)
+            sinks[name] = opened
+        yield sinks
