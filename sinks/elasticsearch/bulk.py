@@ -32,8 +32,13 @@ _ALL_WELL = b'{"errors":false'
 _CONFLICT = re.compile(
     r"current version \[(\d+)\] is higher or equal to the one provided \[(\d+)\]\Z"
 )
-_FIELD = re.compile(r"failed to parse field \[([^\]]*)\] of type \[([a-z_]+)\]")
-_DYNAMIC = re.compile(r"dynamic introduction of \[([^\]]*)\] within")
+_FIELDS = (
+    re.compile(r"failed to parse field \[([^\]]*)\] of type"),
+    re.compile(r"object mapping for \[([^\]]*)\] tried to parse"),
+    re.compile(r'immense term in field="([^"]*)"'),
+    re.compile(r"\Afield \[([^\]]*)\]"),
+)
+_DYNAMIC = re.compile(r"within \[([^\]]*)\] is not allowed\Z")
 
 
 def encode(operations: Sequence[Operation]) -> bytes:
@@ -76,8 +81,8 @@ class Batch:
     fields: Collection[str]
 
 
-def tally(answer: bytes, batch: Batch, report: Report) -> bool:
-    """Add the outcome of each operation to `report`; whether the index is gone.
+def tally(answer: bytes, batch: Batch, report: Report) -> None:
+    """Add the outcome of each operation to `report`.
 
     Transient when the answer does not hold an outcome for each; Halt for an outcome
     that nobody knows.
@@ -87,39 +92,34 @@ def tally(answer: bytes, batch: Batch, report: Report) -> bool:
         if answer.count(b'"status":') != count:
             raise Transient("the answer to a bulk request is not whole")
         report.kept += count
-        return False
+        return
     try:
         items = orjson.loads(answer)["items"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
         raise Transient("the answer to a bulk request cannot be read") from None
     if len(items) != count:
         raise Transient("the answer to a bulk request is not whole")
-    gone = False
     for place, item in enumerate(items):
         (outcome,) = item.values()
         status = outcome["status"]
         if 200 <= status < 300:
             report.kept += 1
-            continue
-        gone |= _failed(outcome, status, batch, place, report)
-    return gone
+        else:
+            _failed(outcome, status, batch, place, report)
 
 
 def _failed(
     outcome: dict[str, Any], status: int, batch: Batch, place: int, report: Report
-) -> bool:
-    """One item that was not written; whether because the index is gone."""
+) -> None:
+    """One item that was not written."""
     operation, index = batch.operations[place], batch.indexes[place]
     error = outcome.get("error")
     if error is None:
         if status == 404 and operation.document is None:
             report.kept += 1  # there was none: the delete's version is remembered
-            return False
+            return
         raise Halt(f"a bulk item was answered {status} without a reason")
     kind, reason = error["type"], error.get("reason") or ""
-    if kind in GONE:
-        report.again.append(index)
-        return True
     if kind in LATER or status in (408, 429) or status >= 500:
         report.again.append(index)
     elif status == 409:
@@ -129,12 +129,18 @@ def _failed(
             f"a document may not be written: {kind}",
             hint="the role needs write on the targets' indexes",
         )
+    elif reason.startswith(MISDIRECTED):
+        raise Halt(
+            "the index does not take documents as they are: somebody has given it a"
+            " pipeline, or its write alias to another index",
+            hint="set index.default_pipeline and index.final_pipeline of it to _none,"
+            " and take its alias NAME--gN.Write away from other indexes",
+        )
     elif status in (400, 413):
         told = explain(kind, reason, batch.fields)
         report.rejections[index] = Rejection(operation.key, told)
     else:
         raise Halt(f"a bulk item was answered {status} {kind}")
-    return False
 
 
 def _conflict(
@@ -152,10 +158,14 @@ def _conflict(
         report.superseded += 1
 
 
-GONE = frozenset({"index_not_found_exception", "invalid_index_name_exception"})
-"""No such write alias. (As a name it is none that an index could be created under.)"""
+MISDIRECTED = ("no write index is defined for alias", "pipeline with id [")
+"""How the reason begins when it is the index that is at fault."""
 LATER = frozenset(
     {
+        # There is no such write alias any more (and no index can have its name). The
+        # audit tells it as a loss.
+        "index_not_found_exception",
+        "invalid_index_name_exception",
         "cluster_block_exception",
         "index_closed_exception",
         "circuit_breaking_exception",
@@ -173,10 +183,11 @@ def explain(kind: str, reason: str, fields: Collection[str]) -> str:
     The server quotes values freely; of its text only the name of a field is taken, and
     only if the mapping has it.
     """
-    if (found := _FIELD.search(reason)) and found[1] in fields:
-        return f"{kind}: field [{found[1]}] of type [{found[2]}]"
-    if (found := _DYNAMIC.search(reason)) and found[1] in fields:
-        return f"{kind}: field [{found[1]}] is not in the mapping"
-    if reason.startswith("Limit of total fields"):
-        return f"{kind}: too many fields"
+    if kind == "strict_dynamic_mapping_exception":
+        found = _DYNAMIC.search(reason)
+        place = f"object [{found[1]}]" if found and found[1] in fields else "document"
+        return f"{kind}: the {place} has a field that is not in the mapping"
+    for pattern in _FIELDS:
+        if (found := pattern.search(reason)) and found[1] in fields:
+            return f"{kind}: field [{found[1]}]"
     return kind

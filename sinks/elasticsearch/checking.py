@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
+
 from bridge.sink import Finding, Generation, Halt, Level, Owner, Refusal, Target
 from sinks.elasticsearch.client import Client
 from sinks.elasticsearch.meta import find
@@ -18,6 +20,7 @@ OLDEST = (8, 19)
 _TEMPLATE_PRIORITY = 987_654_321
 """Of the template that is only simulated: two of one priority may not overlap."""
 _OURS = "*--g*"
+_CLUSTER_BLOCKS = ("cluster.blocks.read_only", "cluster.blocks.read_only_allow_delete")
 
 
 class Checking:
@@ -99,39 +102,38 @@ class Checking:
         return None
 
     async def _blocks(self) -> list[Finding]:
-        url = self._client.shown_url
         answer = await self._client.request(
             "GET", f"/{_OURS}/_settings/index.blocks.*?flat_settings=true"
         )
-        findings = []
         blocked = answer.json if answer.ok and isinstance(answer.json, dict) else {}
-        for index, body in blocked.items():
-            for name, value in body["settings"].items():
-                if value == "true":
-                    findings.append(
-                        Finding(
-                            Level.ERROR,
-                            f"index {index} has the block {name}: nothing is written",
-                            f"curl -X PUT '{url}/{index}/_settings' -H"
-                            " 'content-type: application/json' -d"
-                            f" '{{\"{name}\": null}}'",
-                        )
-                    )
-        for name in (
-            "cluster.blocks.read_only",
-            "cluster.blocks.read_only_allow_delete",
-        ):
-            if (await self._setting(name)) == "true":
-                findings.append(
-                    Finding(
-                        Level.ERROR,
-                        f"the cluster has the block {name}: nothing is written",
-                        f"curl -X PUT '{url}/_cluster/settings' -H"
-                        " 'content-type: application/json' -d"
-                        f' \'{{"persistent": {{"{name}": null}}}}\'',
-                    )
-                )
+        findings = [
+            self._block(f"index {index}", name, f"{index}/_settings", {name: None})
+            for index, body in blocked.items()
+            for name, value in body["settings"].items()
+            if value == "true"
+        ]
+        findings += [
+            self._block(
+                "the cluster", name, "_cluster/settings", {"persistent": {name: None}}
+            )
+            for name in _CLUSTER_BLOCKS
+            if (await self._setting(name)) == "true"
+        ]
         return findings
+
+    def _block(self, what: str, name: str, path: str, body: object) -> Finding:
+        return Finding(
+            Level.ERROR,
+            f"{what} has the block {name}: nothing is written",
+            self._put(path, body),
+        )
+
+    def _put(self, path: str, body: object) -> str:
+        """The command that sends this."""
+        return (
+            f"curl -X PUT '{self._client.shown_url}/{path}'"
+            f" -H 'content-type: application/json' -d '{orjson.dumps(body).decode()}'"
+        )
 
     async def _rights(self) -> list[Finding]:
         privileges = ["create_index", "manage", "read", "write"]
@@ -188,7 +190,7 @@ class Checking:
                 continue
             foreign = meta is None or meta.owner != str(owner)
             if name == target.name or foreign or meta.target != target.name:  # type: ignore[union-attr]
-                halt: Halt = in_the_way(self._client, index)
+                halt: Halt = in_the_way(self._client, index, target.name)
                 findings.append(Finding(Level.ERROR, halt.message, halt.hint))
         return findings
 
@@ -206,7 +208,7 @@ class Checking:
         if answer.status != 400:
             return []  # valid, or no right to ask: `prepare` will tell
         reason = answer.error[1]
-        # "index_template [simulate_template_…] invalid, cause [Validation Failed: 1: …]"
+        # "index_template [simulate_…] invalid, cause [Validation Failed: 1: …]"
         reason = reason.partition("cause [")[2].rstrip("]") or reason
         return [
             Finding(
@@ -227,14 +229,12 @@ class Checking:
         wanted = shards * (1 + replicas)
         if taken + wanted <= room:
             return []
-        url = self._client.shown_url
+        more = {"persistent": {"cluster.max_shards_per_node": limit * 2}}
         return [
             Finding(
                 Level.ERROR,
                 f"{target} needs {wanted} shards, and {taken} of {room} are taken",
-                f"delete indexes, or curl -X PUT '{url}/_cluster/settings' -H"
-                " 'content-type: application/json' -d"
-                f' \'{{"persistent": {{"cluster.max_shards_per_node": {limit * 2}}}}}\'',
+                f"delete indexes, or {self._put('_cluster/settings', more)}",
             )
         ]
 

@@ -193,7 +193,12 @@ class Client:
         answer = await self.request(method, path, body, timeout_s=timeout_s)
         if not answer.ok:
             raise self.failure(answer, f"{method} {path.partition('?')[0]}")
-        return answer.json
+        if (found := answer.json) is None:
+            raise Halt(
+                f"{self.sink}: {self._where} does not answer as Elasticsearch does",
+                hint="see that `url` is the address of an Elasticsearch server",
+            )
+        return found
 
     def failure(
         self, answer: Answer, doing: str, *, quote: bool = True

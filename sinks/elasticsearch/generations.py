@@ -85,7 +85,7 @@ class Generations:
         if found is None or found.meta is None:
             raise Transient(f"{self._client.sink}: {generation} is not there yet")
         if not found.meta.is_of(generation, owner):
-            raise in_the_way(self._client, found)
+            raise in_the_way(self._client, found, generation.target.name)
         wanted = plan(generation.target).fingerprint
         if found.meta.fingerprint != wanted:
             raise Halt(
@@ -97,8 +97,11 @@ class Generations:
         if not meta.uuid:
             meta = replace(meta, uuid=found.uuid)
             await put_meta(self._client, found.name, meta)
-        if self._places.known(generation) is None:
-            self._places.remember(generation, meta)
+        known = self._places.known(generation)
+        if known is None or known.meta.uuid != meta.uuid:
+            place = self._places.remember(generation, meta)
+            if known is not None:  # it was there before, and is empty now
+                place.lost = known.lost or "the index is gone"
 
     async def _create(self, generation: Generation, owner: Owner) -> None:
         made = plan(generation.target)
@@ -116,7 +119,10 @@ class Generations:
         body = {
             "settings": settings,
             "mappings": {**made.mapping, "_meta": meta.dump()},
-            "aliases": {write_alias(generation): {"is_hidden": True}},
+            "aliases": {
+                # Of several indexes under one alias only one can be written: this.
+                write_alias(generation): {"is_hidden": True, "is_write_index": True}
+            },
         }
         name = index_name(generation)
         answer = await self._client.request(
@@ -136,7 +142,7 @@ class Generations:
         """Halt when something else has the name that readers use."""
         for name, index in (await find(self._client, [target.name])).items():
             if name == target.name or not _serves(index, target, owner):
-                raise in_the_way(self._client, index)
+                raise in_the_way(self._client, index, target.name)
 
     async def exists(self, generation: Generation) -> bool:
         """Whether the index is there, is the one prepared, and can be written."""
@@ -168,7 +174,7 @@ class Generations:
         actions: list[dict[str, object]] = []
         for name, index in found.items():
             if name == target.name or not _serves(index, target, self._places.owner):
-                raise in_the_way(self._client, index)
+                raise in_the_way(self._client, index, target.name)
             if name != place.index:
                 remove = {"index": name, "alias": target.name, "must_exist": True}
                 actions.append({"remove": remove})
@@ -211,7 +217,7 @@ class Generations:
             if found.meta is None or not found.meta.is_of(
                 generation, self._places.owner
             ):
-                raise in_the_way(self._client, found)
+                raise in_the_way(self._client, found, generation.target.name)
             answer = await self._client.request("DELETE", f"/{found.name}")
             if not answer.ok and answer.status != 404:
                 raise self._client.failure(answer, f"deleting index {found.name}")
@@ -242,7 +248,12 @@ class Generations:
             index = found.get(name)
             place = self._places.known(generation)
             if place is None:
-                if index and index.is_whole and index.meta:
+                if (
+                    index
+                    and index.meta
+                    and index.is_whole
+                    and index.meta.is_of(generation, self._places.owner)
+                ):
                     place = self._places.remember(generation, index.meta)
                 else:
                     reason = "the index was replaced" if index else "the index is gone"

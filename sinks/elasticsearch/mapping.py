@@ -76,7 +76,13 @@ def build_mapping(shape: Shape, overrides: Mapping[str, Any]) -> dict[str, Any]:
     for name, override in overrides.items():
         _merge_named(fields, inferred, name, override)
     _refuse_strangers(fields, inferred, overrides)
-    return {"dynamic": "strict", "_source": {"enabled": True}, "properties": fields}
+    return {
+        "dynamic": "strict",
+        # as they are by default, whatever templates of the cluster say
+        "_source": {"enabled": True},
+        "_routing": {"required": False},
+        "properties": fields,
+    }
 
 
 def paths(fields: Mapping[str, Field], prefix: str = "") -> Iterator[str]:

@@ -82,7 +82,7 @@ class Places:
         if found is None or (found.meta and not found.meta.uuid):
             raise Transient(f"{self._client.sink}: {index_name(generation)} is gone")
         if found.meta is None or not found.meta.is_of(generation, self.owner):
-            raise in_the_way(self._client, found)
+            raise in_the_way(self._client, found, generation.target.name)
         return found.meta
 
     async def issue(self, place: Place, highest: int) -> None:
@@ -96,26 +96,28 @@ class Places:
             async with place.lock:
                 if highest > place.meta.ceiling:
                     ceiling = min(highest + CEILING_STEP, VERSION_MAX)
-                    await self._update(place, replace(place.meta, ceiling=ceiling))
+                    await self._update(place, ceiling=ceiling)
         place.highest = max(place.highest, highest)
 
     async def record(self, place: Place, position: Position) -> None:
         """Note the position, unless the index is no longer the one that was kept."""
         async with place.lock:
-            ceiling = min(
-                max(place.meta.ceiling, position.version + CEILING_STEP // 2),
-                VERSION_MAX,
-            )
-            meta = replace(place.meta, position=position, ceiling=ceiling)
-            await self._update(place, meta)
+            ahead = min(position.version + CEILING_STEP // 2, VERSION_MAX)
+            ceiling = max(place.meta.ceiling, ahead)
+            await self._update(place, ceiling=ceiling, position=position)
             place.highest = max(place.highest, position.version)
 
-    async def _update(self, place: Place, meta: Meta) -> None:
+    async def _update(
+        self, place: Place, *, ceiling: int, position: Position | None = None
+    ) -> None:
         """Write `_meta` after seeing that the index is still the one it was."""
         found = await find_one(self._client, place.generation)
         if reason := loss(place, found):
             place.lost = reason
             raise Transient(f"{self._client.sink}: {place.index}: {reason}")
+        assert found is not None and found.meta is not None, "else it were lost"
+        position = position or found.meta.position
+        meta = replace(found.meta, ceiling=ceiling, position=position)
         await put_meta(self._client, place.index, meta)
         place.meta = meta
 
@@ -136,11 +138,23 @@ def loss(place: Place, found: Index | None) -> str:
     return ""
 
 
-def in_the_way(client: Client, found: Index) -> Halt:
-    """Something that is not this bridge's stands where a target should."""
-    whose = f"belongs to {found.meta.owner}" if found.meta else "is not the bridge's"
+def in_the_way(client: Client, found: Index, target: str) -> Halt:
+    """Something that is not this target's stands where it should."""
+    whose = (
+        f"belongs to target {found.meta.target} of {found.meta.owner}"
+        if found.meta
+        else "is not the bridge's"
+    )
+    if target in found.aliases:
+        remove = f'{{"remove":{{"index":"{found.name}","alias":"{target}"}}}}'
+        return Halt(
+            f"{client.sink}: {target} is an alias of index {found.name}, which {whose}",
+            hint="give the target another `name`, or take the alias away: curl -X POST"
+            f" '{client.shown_url}/_aliases' -H 'content-type: application/json'"
+            f" -d '{{\"actions\":[{remove}]}}'",
+        )
     return Halt(
-        f"{client.sink}: index {found.name} {whose}",
-        hint=f"delete it (curl -X DELETE '{client.shown_url}/{found.name}') or give"
-        " the target another `name`",
+        f"{client.sink}: there is an index {found.name}, which {whose}",
+        hint="give the target another `name`, or, if nobody needs that index, delete"
+        f" it: curl -X DELETE '{client.shown_url}/{found.name}'",
     )

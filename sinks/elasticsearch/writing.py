@@ -75,8 +75,7 @@ class Writing:
             self._place.highest,
             self._place.plan.fields,
         )
-        if tally(answer.body, batch, self._report):
-            self._place.lost = "the index is gone"
+        tally(answer.body, batch, self._report)
 
     def _refuse(self, index: int, reason: str) -> None:
         key = self._operations[index].key
