@@ -1,0 +1,138 @@
+"""Noticing what the server lost, and forgetting keys that it can no longer lose.
+
+The one thing to know: the mark is read on the connection of its own, so that an audit
+works while nothing is written; what is durable is learnt from the replicas' offsets
+and, where there is an append-only file, from WAITAOF.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from bridge.sink import Generation, Loss, Owner
+from sinks.redis.failures import sorting
+from sinks.redis.health import durable_offset
+from sinks.redis.layout import Layout, beat_key, lost_key, mark_key
+from sinks.redis.losses import Losses
+from sinks.redis.places import Places
+from sinks.redis.server import Server
+from sinks.redis.writer import Writer
+
+AOF_WAIT_MS = 1_200
+"""`appendfsync everysec` syncs within a second of the write."""
+AGE_S = 60.0
+"""Without replicas and append-only file nothing becomes durable: keys are remembered
+for so long. A crash later than that loses everything anyway, or back to a snapshot."""
+
+LOST_BEFORE = "a loss that an earlier run saw was not repaired"
+EMPTY = "the server no longer has the generation"
+
+
+@dataclass(slots=True)
+class Audit:
+    """Marks and losses of one sink."""
+
+    sink: str
+    server: Server
+    places: Places
+    writer: Writer
+    losses: Losses
+    _offsets: list[tuple[int, int]] = field(default_factory=list)
+    """(number, offset of the replication stream at which it had been carried out)."""
+    _first: bool = True
+
+    async def audit(
+        self,
+        layouts: Mapping[Generation, Layout],
+        claimed: tuple[Owner, int] | None,
+    ) -> list[Loss]:
+        """All that is lost of these generations and not repaired."""
+        journal = self.writer.journal
+        answered = journal.mark  # before the server is asked: it may only be ahead
+        with sorting():
+            pipeline = self.server.client.pipeline(transaction=False)
+            pipeline.get(mark_key(self.sink))
+            pipeline.exists(lost_key(self.sink))
+            pipeline.info("replication")
+            pipeline.info("persistence")
+            mark, lost, replication, persistence = await pipeline.execute()
+        found = int(mark) if mark is not None else None
+        if self.writer.started and answered > (found or 0):
+            self.writer.compare(found)
+        if lost and self._first:
+            self.losses.add_all(LOST_BEFORE)
+        self._first = False
+        await self._missing(layouts)
+        if found is None and claimed is not None:
+            await self.places.claim(*claimed)
+        if not self.losses.none:
+            with sorting():
+                await self.server.client.set(lost_key(self.sink), "")
+        await self._settle(answered, replication, persistence)
+        return self.losses.told(list(layouts))
+
+    async def settle_losses(self) -> None:
+        """Take the server's own note of a loss away once nothing is lost."""
+        if self.losses.none:
+            with sorting():
+                await self.server.client.delete(lost_key(self.sink))
+
+    async def _missing(self, layouts: Mapping[Generation, Layout]) -> None:
+        if not layouts:
+            return
+        gone = await self.places.missing(list(layouts.values()))
+        self.losses.add(
+            Loss(generation, None, EMPTY)
+            for generation, missing in zip(layouts, gone, strict=True)
+            if missing
+        )
+
+    async def _settle(
+        self,
+        answered: int,
+        replication: Mapping[str, Any],
+        persistence: Mapping[str, Any],
+    ) -> None:
+        """Forget the keys of numbers that are durable."""
+        journal = self.writer.journal
+        if not journal.unsettled:
+            return
+        offset = int(replication.get("master_repl_offset", 0))
+        self._offsets.append((answered, offset))
+        replicas = durable_offset(replication)
+        aof = bool(persistence.get("aof_enabled"))
+        durable = answered
+        if replicas is None and not aof:
+            self._offsets.clear()
+            journal.aged(AGE_S)
+            return
+        if replicas is not None:
+            reached = [number for number, at in self._offsets if at <= replicas]
+            durable = min(durable, max(reached, default=0))
+            self._offsets = [each for each in self._offsets if each[1] > replicas]
+        else:
+            self._offsets.clear()
+        if aof and durable:
+            synced = await self._synced()
+            if synced is None:  # a server that cannot tell
+                journal.aged(AGE_S)
+            if not synced:
+                return
+        journal.settled(durable)
+
+    async def _synced(self) -> bool | None:
+        """Whether the append-only file holds all that was written so far; None where
+        the server is older than WAITAOF."""
+        with sorting():
+            # WAITAOF speaks of what its own connection wrote, and of all before that.
+            async with self.server.client.client() as one:
+                await one.set(beat_key(self.sink), "")
+                try:
+                    local, _ = await one.execute_command("WAITAOF", 1, 0, AOF_WAIT_MS)
+                except ResponseError:
+                    return None
+        return int(local) >= 1

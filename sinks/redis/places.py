@@ -1,0 +1,233 @@
+"""The life of generations: prepared, published, dropped, and how far each is.
+
+The one thing to know: a generation exists while its number stands in its target's
+hash `generations`. Dropping takes it out first, in one step, and then removes keys in
+bounded steps; what an interrupted drop left is listed under `dropping`, with all that
+is needed to go on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from bridge.sink import Halt, Owner, Position, Target, Transient
+from sinks.redis.failures import sorting
+from sinks.redis.function import CLAIM, RECORD
+from sinks.redis.layout import (
+    OWNER,
+    Layout,
+    TargetKeys,
+    mark_key,
+    naming_described,
+    parse_version,
+)
+from sinks.redis.options import Encoding
+from sinks.redis.server import Server
+
+SCAN_COUNT = 1_000
+"""Keys that the server looks at in one step of a scan."""
+
+
+class Places:
+    """Bookkeeping of one sink's generations. Raises `Transient` and `Halt` only."""
+
+    def __init__(self, sink: str, server: Server) -> None:
+        self._sink = sink
+        self._client = server.client
+
+    async def claim(self, owner: Owner, epoch: int) -> None:
+        """Record owner and epoch. Halt for another owner or a higher epoch."""
+        keys = (OWNER, mark_key(self._sink))
+        with sorting():
+            found, highest = await self._client.eval(
+                CLAIM, len(keys), *keys, str(owner), str(epoch)
+            )
+        if found and found.decode() != str(owner):
+            raise Halt(
+                f"this Redis database belongs to {found.decode()}",
+                hint="give the sink another database number, or drop the other "
+                "bridge's targets and `pgbridge:owner`",
+            )
+        if highest and int(highest) > epoch:
+            raise Halt(
+                f"epoch {int(highest)} has written here, this is epoch {epoch}",
+                hint="stop the other daemon, or start this one again",
+            )
+
+    async def highest_epoch(self, owner: Owner) -> int:
+        """0 when nobody, or another owner, has claimed."""
+        with sorting():
+            found, epoch = await self._client.hmget(OWNER, "owner", "epoch")
+        return int(epoch) if found and found.decode() == str(owner) else 0
+
+    async def other_owner(self, owner: Owner) -> str:
+        """Who else has claimed; "" when nobody has."""
+        with sorting():
+            found = await self._client.hget(OWNER, "owner")
+        return "" if found is None or found.decode() == str(owner) else found.decode()
+
+    async def described(self, target: Target) -> dict[int, dict[str, Any]]:
+        """What is known of the target's generations, by number."""
+        with sorting():
+            found = await self._client.hgetall(TargetKeys(target.name).generations)
+        return {int(number): json.loads(text) for number, text in found.items()}
+
+    async def prepare(self, layout: Layout, owner: Owner) -> None:
+        """Make the generation exist. Halt when another's is in the way."""
+        if other := await self.other_owner(owner):
+            raise Halt(
+                f"this Redis database belongs to {other}",
+                hint="give the sink another database number",
+            )
+        keys = layout.keys
+        with sorting():
+            pipeline = self._client.pipeline(transaction=True)
+            pipeline.hvals(keys.generations)
+            pipeline.hgetall(keys.dropping)
+            known, dropping = await pipeline.execute()
+            for text in known:
+                if stranger := in_the_way(json.loads(text), layout.view, layout.sink):
+                    raise stranger
+            for number, text in dropping.items():
+                if json.loads(text)["place"] == layout.place:
+                    await self._remove(keys, int(number), json.loads(text))
+            await self._client.hsetnx(
+                keys.generations, str(layout.number), layout.described()
+            )
+
+    async def exists(self, layout: Layout) -> bool:
+        """Whether it was prepared and not dropped."""
+        with sorting():
+            return bool(
+                await self._client.hexists(layout.keys.generations, str(layout.number))
+            )
+
+    async def missing(self, layouts: Sequence[Layout]) -> list[bool]:
+        """For each whether it is not there; one round trip."""
+        with sorting():
+            pipeline = self._client.pipeline(transaction=False)
+            for layout in layouts:
+                pipeline.hexists(layout.keys.generations, str(layout.number))
+            return [not there for there in await pipeline.execute()]
+
+    async def publish(self, layout: Layout) -> None:
+        """Name it the live one. Transient when it is not there."""
+        if not await self.exists(layout):
+            raise Transient("the generation to be published is not there")
+        with sorting():
+            await self._client.set(layout.keys.live, str(layout.number))
+
+    async def published(self, target: Target) -> int | None:
+        """The live generation's number."""
+        with sorting():
+            found = await self._client.get(TargetKeys(target.name).live)
+        return int(found) if found is not None else None
+
+    async def record(self, layout: Layout, position: Position) -> None:
+        """Note the position where the generation is. Transient when it is not."""
+        keys = (layout.keys.generations, layout.keys.positions)
+        with sorting():
+            done = await self._client.eval(
+                RECORD, len(keys), *keys, str(layout.number), str(position)
+            )
+        if not done:
+            raise Transient("the generation whose position is recorded is not there")
+
+    async def recorded(self, layout: Layout) -> Position | None:
+        """The position noted last."""
+        with sorting():
+            found = await self._client.hget(layout.keys.positions, str(layout.number))
+        return Position.parse(found.decode()) if found is not None else None
+
+    async def drop(self, layout: Layout) -> None:
+        """Take it out, then remove its keys unless another generation shares them."""
+        keys, number = layout.keys, str(layout.number)
+        with sorting():
+            known = await self._client.hgetall(keys.generations)
+            described = known.pop(number.encode(), None)
+            if described is not None:
+                place = json.loads(described)["place"]
+                shared = any(
+                    json.loads(text)["place"] == place for text in known.values()
+                )
+                live = await self._client.get(keys.live)
+                pipeline = self._client.pipeline(transaction=True)
+                if not shared:
+                    pipeline.hset(keys.dropping, number, described)
+                pipeline.hdel(keys.generations, number)
+                pipeline.hdel(keys.positions, number)
+                if live == number.encode():
+                    pipeline.delete(keys.live)
+                await pipeline.execute()
+            unfinished = await self._client.hget(keys.dropping, number)
+            if unfinished is not None:
+                await self._remove(keys, layout.number, json.loads(unfinished))
+
+    async def _remove(
+        self, keys: TargetKeys, number: int, described: dict[str, Any]
+    ) -> None:
+        """All values and versions of a place, the versions last: they tell what is
+        left to be removed when this is interrupted."""
+        naming = naming_described(described, keys.name, number)
+        prefix = keys.versions(described["place"])
+        held = described["encoding"] != Encoding.NONE
+        async for names, versions in self.pages(prefix) if held else _nothing():
+            values: list[str | bytes] = []
+            for name, stored in zip(names, versions, strict=True):
+                _, deleted, value = parse_version(stored)
+                if not deleted:
+                    text = name[len(prefix) :].decode()
+                    value = value or naming.of_text(text)
+                    assert value is not None, "digests are stored with their name"
+                    values.append(value)
+            pipeline = self._client.pipeline(transaction=False)
+            if values:
+                pipeline.unlink(*values)
+            pipeline.unlink(*names)
+            await pipeline.execute()
+        pipeline = self._client.pipeline(transaction=True)
+        pipeline.delete(keys.count(described["place"]))
+        pipeline.hdel(keys.dropping, str(number))
+        await pipeline.execute()
+
+    async def pages(
+        self, prefix: str
+    ) -> AsyncIterator[tuple[list[bytes], list[bytes]]]:
+        """Names of versions and the versions, in pages. A name may come twice.
+
+        Raises what the client raises.
+        """
+        cursor = 0
+        while True:
+            cursor, names = await self._client.scan(
+                cursor, match=f"{prefix}*", count=SCAN_COUNT
+            )
+            if names:
+                versions = await self._client.mget(names)
+                found = [
+                    (name, version)
+                    for name, version in zip(names, versions, strict=True)
+                    if version is not None
+                ]
+                if found:
+                    yield [name for name, _ in found], [each for _, each in found]
+            if cursor == 0:
+                return
+
+
+def in_the_way(described: dict[str, Any], view: str, sink: str) -> Halt | None:
+    """Why a generation of this target, found by its name, is not this view's."""
+    if (described["view"], described["sink"]) == (view, sink):
+        return None
+    return Halt(
+        f"the name is taken by the view {described['view']} of the sink "
+        f"{described['sink']} in the same Redis database",
+        hint="give the target another `name`",
+    )
+
+
+async def _nothing() -> AsyncIterator[tuple[list[bytes], list[bytes]]]:
+    return
+    yield [], []

@@ -1,0 +1,62 @@
+"""Connections to one server: for writing in order, and for all else.
+
+The one thing to know: RESP2 is spoken, since the newer protocol adds messages that
+come unasked; and nothing is retried here, since the bridge does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from sinks.redis.options import Options
+
+CONNECT_TIMEOUT_S = 5.0
+CLIENT_NAME = "pgbridge"
+CONNECTIONS_MAX = 16
+
+
+class Server:
+    """How to reach it. Connects nowhere until asked."""
+
+    def __init__(self, options: Options) -> None:
+        keywords: dict[str, Any] = {
+            "protocol": 2,
+            "retry": Retry(NoBackoff(), 0),
+            "socket_timeout": options.request_timeout_s,
+            "socket_connect_timeout": CONNECT_TIMEOUT_S,
+            "client_name": CLIENT_NAME,
+            "max_connections": CONNECTIONS_MAX,
+        }
+        if not options.url.startswith("unix:"):
+            keywords["socket_keepalive"] = True
+        if options.username:
+            keywords["username"] = options.username
+        if options.password:
+            keywords["password"] = options.password
+        if options.url.startswith("rediss:"):
+            keywords["ssl_cert_reqs"] = "required" if options.verify else "none"
+            keywords["ssl_check_hostname"] = options.verify
+            if options.ca_file:
+                keywords["ssl_ca_certs"] = options.ca_file
+        self._pool: Any = ConnectionPool.from_url(options.url, **keywords)
+        self.client: Any = Redis(connection_pool=self._pool)
+        """For everything but writes."""
+
+    def connection(self) -> AbstractConnection:
+        """A new connection outside of the pool."""
+        made: AbstractConnection = self._pool.make_connection()
+        return made
+
+    async def renew(self) -> None:
+        """Forget every connection that is idle: the server is not what it was."""
+        await self._pool.disconnect(inuse_connections=False)
+
+    async def close(self) -> None:
+        """Release every connection."""
+        await self.client.aclose()
+        await self._pool.disconnect()

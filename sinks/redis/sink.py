@@ -1,0 +1,205 @@
+"""A Redis or Valkey server as a sink.
+
+The one thing to know: one function call carries out many operations, compares their
+versions itself; `write.lua` is where a document meets the server.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+from bridge.sink import (
+    Finding,
+    Generation,
+    Loss,
+    Operation,
+    Owner,
+    Parts,
+    Position,
+    Report,
+    Stored,
+    Target,
+    Transient,
+)
+from sinks.redis import health
+from sinks.redis.audit import Audit
+from sinks.redis.layout import Layout, layout_of
+from sinks.redis.losses import Losses
+from sinks.redis.options import Options, read_target_options
+from sinks.redis.places import Places
+from sinks.redis.reading import Reading, same
+from sinks.redis.request import Encoder
+from sinks.redis.server import Server
+from sinks.redis.template import has_generation
+from sinks.redis.writer import Writer
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A generation that was used in this process."""
+
+    layout: Layout
+    encoder: Encoder
+
+
+class RedisSink:
+    """See `bridge.sink.Sink` for what each method promises."""
+
+    concurrency = 4
+    batch_bytes_max = 4 << 20
+    batch_count_max = 5_000
+    rebuilds_in_place = True
+
+    def __init__(self, name: str, options: Options, *, functions: bool = True) -> None:
+        self._name = name
+        self._server = Server(options)
+        self._losses = Losses()
+        self._writer = Writer(name, self._server, self._losses, functions=functions)
+        self._places = Places(name, self._server)
+        self._reading = Reading(self._server, self._places)
+        self._audit = Audit(
+            name, self._server, self._places, self._writer, self._losses
+        )
+        self._known: dict[tuple[str, int, str], _Known] = {}
+        self._prepared: set[tuple[str, int]] = set()
+        self._claimed: tuple[Owner, int] | None = None
+
+    async def close(self) -> None:
+        """Release connections."""
+        await self._writer.close()
+        await self._server.close()
+
+    async def check(self) -> list[Finding]:
+        """Version, role, eviction, durability."""
+        return await health.check(self._server.client)
+
+    async def claim(self, owner: Owner, epoch: int) -> None:
+        """Record owner and epoch under `pgbridge:owner`."""
+        await self._places.claim(owner, epoch)
+        self._claimed = owner, epoch
+
+    async def highest_epoch(self, owner: Owner) -> int:
+        """The epoch claimed last."""
+        return await self._places.highest_epoch(owner)
+
+    def side_by_side(self, target: Target) -> bool:
+        """Whether the key template names the generation."""
+        return has_generation(read_target_options(target.options).template)
+
+    async def examine(self, target: Target, owner: Owner) -> list[Finding]:
+        """Template, owner, eviction, and keys that are somebody else's."""
+        return await health.examine(self._server, self._places, target, owner)
+
+    def fingerprint(self, target: Target) -> str:
+        """Of template, encoding and time to live; not of the channel."""
+        options = read_target_options(target.options)
+        template = options.template or f"{target.name}:"
+        text = json.dumps([template, options.encoding, options.ttl_ms])
+        return sha256(text.encode()).hexdigest()
+
+    async def prepare(self, generation: Generation, owner: Owner) -> None:
+        """Enter it among the target's generations."""
+        await self._places.prepare(self._of(generation).layout, owner)
+        self._prepared.add(_number(generation))
+
+    async def exists(self, generation: Generation) -> bool:
+        """Whether it is entered there."""
+        there = await self._places.exists(self._of(generation).layout)
+        if there:
+            self._prepared.add(_number(generation))
+        return there
+
+    async def write(
+        self, generation: Generation, operations: Sequence[Operation]
+    ) -> Report:
+        """Compare and set, in calls of bounded size over one connection."""
+
+        async def restore() -> None:
+            await self._restore(generation)
+
+        known = self._of(generation)
+        return await self._writer.write(generation, known.encoder, operations, restore)
+
+    async def refresh(self, generation: Generation) -> None:
+        """What is written is visible at once."""
+
+    async def publish(self, generation: Generation) -> None:
+        """Set the number under `pgbridge:NAME:live`."""
+        await self._places.publish(self._of(generation).layout)
+
+    async def published(self, target: Target) -> int | None:
+        """The number that stands there."""
+        return await self._places.published(target)
+
+    async def drop(self, generation: Generation) -> None:
+        """Remove all its keys, unless a later generation has the same ones."""
+        self._prepared.discard(_number(generation))
+        self._losses.dropped(generation)
+        await self._places.drop(self._of(generation).layout)
+        await self._audit.settle_losses()
+
+    async def record(self, generation: Generation, position: Position) -> None:
+        """Note the position beside the generation."""
+        await self._places.record(self._of(generation).layout, position)
+
+    async def recorded(self, generation: Generation) -> Position | None:
+        """The position noted last."""
+        return await self._places.recorded(self._of(generation).layout)
+
+    async def audit(self, generations: Sequence[Generation]) -> list[Loss]:
+        """Compare the server's mark with what it has answered."""
+        layouts = {each: self._of(each).layout for each in generations}
+        return await self._audit.audit(layouts, self._claimed)
+
+    async def repaired(self, loss: Loss) -> None:
+        """Forget the loss."""
+        self._losses.repaired(loss)
+        await self._audit.settle_losses()
+
+    async def read(
+        self, generation: Generation, keys: Sequence[Parts]
+    ) -> dict[str, Stored]:
+        """By key text; an expired value is an empty document."""
+        return await self._reading.read(self._of(generation).layout, keys)
+
+    async def scan(
+        self, generation: Generation, *, documents: bool
+    ) -> AsyncIterator[list[Stored]]:
+        """By the names of versions, over all keys of the server."""
+        layout = self._of(generation).layout
+        async for page in self._reading.scan(layout, documents=documents):
+            yield page
+
+    async def count(self, generation: Generation) -> int:
+        """As counted by the function."""
+        return await self._reading.count(self._of(generation).layout)
+
+    def same(self, target: Target, expected: bytes, stored: bytes) -> bool:
+        """Byte for byte; a hash field by field."""
+        return same(read_target_options(target.options), expected, stored)
+
+    async def _restore(self, generation: Generation) -> None:
+        """Enter a generation again that the server lost; the loss is told by `audit`.
+
+        Transient when it was dropped, or never prepared.
+        """
+        if self._claimed is None or _number(generation) not in self._prepared:
+            raise Transient(f"{generation} is not there")
+        self._losses.add([Loss(generation, None, "the server lost the generation")])
+        await self._places.claim(*self._claimed)
+        await self._places.prepare(self._of(generation).layout, self._claimed[0])
+
+    def _of(self, generation: Generation) -> _Known:
+        options = generation.target.options
+        address = (*_number(generation), repr(sorted(options.items())))
+        if (known := self._known.get(address)) is None:
+            layout = layout_of(generation, self._name)
+            known = self._known[address] = _Known(layout, Encoder(layout))
+        return known
+
+
+def _number(generation: Generation) -> tuple[str, int]:
+    return generation.target.name, generation.number

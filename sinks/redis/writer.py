@@ -1,0 +1,177 @@
+"""Requests sent and answered: order, numbers, and what the answers tell of losses.
+
+The one thing to know: every answer holds the mark that the server showed before the
+request. It is compared at once with what had been answered, so that no request can
+cover up that the ones before it were lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ResponseError
+
+from bridge.sink import Generation, Operation, Rejection, Report, Transient
+from sinks.redis.failures import code_of, is_function_missing, sort
+from sinks.redis.function import Loaded, load, load_request
+from sinks.redis.journal import Journal
+from sinks.redis.layout import mark_key
+from sinks.redis.line import Line
+from sinks.redis.losses import Losses
+from sinks.redis.request import DOCUMENT_BYTES_MAX, Call, Encoder, chunks
+from sinks.redis.server import Server
+
+ATTEMPTS = 3
+"""Of one call that found the function or the generation missing."""
+
+EVERYTHING = "the server lost its mark, or more than is remembered (it had answered {})"
+WRONG_TYPE = "a key of another type, which is not the bridge's, has the value's name"
+TOO_LONG = "the document is longer than the 512 MiB that Redis takes"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One call's answer: how many were superseded, and the indexes refused."""
+
+    superseded: int
+    refused: Sequence[int]
+
+
+class Writer:
+    """All writes of one sink, over one line."""
+
+    def __init__(
+        self, sink: str, server: Server, losses: Losses, *, functions: bool = True
+    ) -> None:
+        self.journal = Journal()
+        self._mark_key = mark_key(sink)
+        self._losses = losses
+        self._functions = functions
+        self._loaded: Loaded | None = None
+        self.started = False
+        self._line = Line(server.connection, self._greet)
+
+    async def close(self) -> None:
+        """End the connection."""
+        await self._line.close()
+
+    async def write(
+        self,
+        generation: Generation,
+        encoder: Encoder,
+        operations: Sequence[Operation],
+        restore: Callable[[], Awaitable[None]],
+    ) -> Report:
+        """Apply the operations, in calls that the server carries out one by one.
+
+        `restore` makes the generation's bookkeeping again after the server lost it.
+        """
+        report = Report()
+        fitting = _without_too_long(operations, report)
+        runs = [operations[start:end] for start, end in chunks(fitting)]
+        if len(fitting) < len(operations):
+            runs = [fitting[start:end] for start, end in chunks(fitting)]
+        # The coroutines reach the line in this order, and it sends in this order.
+        outcomes = await asyncio.gather(
+            *(self._call(generation, encoder, run, restore) for run in runs)
+        )
+        index_of = {operation.key: at for at, operation in enumerate(operations)}
+        for run, outcome in zip(runs, outcomes, strict=True):
+            report.superseded += outcome.superseded
+            report.kept += len(run) - outcome.superseded - len(outcome.refused)
+            for refused in outcome.refused:
+                key = run[refused].key
+                report.rejections[index_of[key]] = Rejection(key, WRONG_TYPE)
+        return report
+
+    async def _call(
+        self,
+        generation: Generation,
+        encoder: Encoder,
+        operations: Sequence[Operation],
+        restore: Callable[[], Awaitable[None]],
+    ) -> Outcome:
+        call = encoder.call(operations)
+        keys = [operation.parts for operation in operations]
+        for _ in range(ATTEMPTS):
+            numbered: list[int] = []  # filled when it is sent
+            make = partial(self._packed, call, numbered)
+            answered = partial(self._answered, numbered, generation, keys)
+            reply = await (await self._line.send(make, answered))
+            if isinstance(reply, ResponseError):
+                await self._failed(reply)
+            elif int(reply[1]) < 0:
+                await restore()
+            else:
+                return Outcome(int(reply[1]), reply[2])
+        raise Transient("the server loses what the bridge loads into it")
+
+    def _packed(self, call: Call, numbered: list[int]) -> bytes:
+        """The request, under a number that is taken in the order of sending."""
+        assert self._loaded is not None, "a line greets before it sends"
+        numbered.append(self.journal.number())
+        loaded, mark = self._loaded, self.journal.mark
+        return call.packed(loaded.command, loaded.name, numbered[0], mark)
+
+    def _answered(
+        self,
+        numbered: Sequence[int],
+        generation: Generation,
+        keys: Sequence[tuple[str | None, ...]],
+        reply: Any,
+    ) -> None:
+        """In the order of the requests, before anything else is made of the answer."""
+        if isinstance(reply, ResponseError):
+            return
+        self.compare(int(reply[0]) if reply[0] else None)
+        if int(reply[1]) >= 0:
+            self.journal.kept(numbered[0], generation, keys)
+
+    def compare(self, mark: int | None) -> None:
+        """A mark that the server shows: is anything missing that was answered for?"""
+        expected = self.journal.mark
+        found = self.journal.found(mark)
+        if found is None:
+            self._losses.add_all(EVERYTHING.format(expected))
+        else:
+            self._losses.add(found)
+
+    async def _failed(self, error: ResponseError) -> None:
+        """Returns when the call can be made again at once."""
+        if not is_function_missing(error):
+            if code_of(error) == "READONLY":
+                await self._line.renew()  # the address may lead to another server now
+            raise sort(error) from None
+        assert self._loaded is not None, "something was called"
+        packed = load_request(self._loaded)
+        await (await self._line.send(lambda: packed, lambda _: None))
+
+    async def _greet(self, connection: AbstractConnection) -> None:
+        """Every new connection: the function is there, and nothing was lost."""
+        self._loaded = await load(connection, functions=self._functions)
+        await connection.send_command("GET", self._mark_key)
+        found = await connection.read_response(disable_decoding=True)
+        mark = int(found) if found is not None else None
+        if self.started:
+            self.compare(mark)
+        else:
+            self.journal.begin(mark or 0)
+            self.started = True
+
+
+def _without_too_long(
+    operations: Sequence[Operation], report: Report
+) -> Sequence[Operation]:
+    """The operations that Redis can take; the others are rejected in the report."""
+    fitting: list[Operation] = []
+    for index, operation in enumerate(operations):
+        if len(operation.document or b"") > DOCUMENT_BYTES_MAX:
+            report.rejections[index] = Rejection(operation.key, TOO_LONG)
+        else:
+            fitting.append(operation)
+    return operations if len(fitting) == len(operations) else fitting
