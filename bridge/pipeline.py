@@ -33,6 +33,7 @@ from bridge.source import Source
 
 _LOOK_S, _LOOK_MAX_S = 0.002, 0.1
 _ASK_S = 0.1
+_IDLE_S, _IDLE_BYTES, _IDLE_BYTES_MAX = 5.0, 64 << 10, 4 << 20
 
 
 class Capture(Protocol):
@@ -77,7 +78,8 @@ class Hooks:
     message: Callable[[str, int], None]
     """A message of the bridge's own, and the end of its transaction."""
     progress: Callable[[Mapping[Generation, int]], Awaitable[None]]
-    """Write down how far each generation is."""
+    """Write down, durably, how far each generation is. Always called before the slot
+    moves there, so that a slot beyond what is written was moved by somebody else."""
     record: Callable[[Generation, int], Awaitable[None]]
     """Have the sink note how far the generation is."""
     batch: Callable[[Batch], None] = lambda _: None
@@ -117,8 +119,11 @@ class Pipeline:
         self._limits = limits
         self._capture: Capture | None = None
         self._ready = asyncio.Event()
+        self._taking = asyncio.Event()
+        self._taking.set()
         self._wanted = 0
         self._saved: dict[Generation, int] = {}
+        self._saved_s = 0.0
         self._deriver = Deriver(
             epoch=epoch,
             source=source,
@@ -160,6 +165,10 @@ class Pipeline:
                 self._capture.ask()
             await asyncio.sleep(self._limits.acknowledge_s)
 
+    def stop_taking(self) -> None:
+        """Take nothing more from the stream; what was taken goes on."""
+        self._taking.clear()
+
     async def drain(self) -> None:
         """Wait until everything taken in is kept everywhere and written down."""
         tick_s = self._limits.acknowledge_s
@@ -176,7 +185,7 @@ class Pipeline:
         await self._hooks.progress(positions)
         self._saved = positions
         if self._capture is not None:
-            self._capture.acknowledge(self.ledger.acknowledge())
+            self._capture.acknowledge(self._may_acknowledge())
 
     # — the stream —
 
@@ -235,6 +244,7 @@ class Pipeline:
                 continue
             for batch in item:
                 await probes.reach("capture.batch")
+                await self._taking.wait()
                 await self._take(batch)
                 await self.fan_out.room()
 
@@ -300,8 +310,8 @@ class Pipeline:
             capture = self._capture
             if capture is None:
                 continue
-            lsn = self.ledger.acknowledge()
-            if lsn != acknowledged:
+            lsn = self._may_acknowledge()
+            if lsn > acknowledged:
                 await probes.reach("ledger.acknowledge")
                 capture.acknowledge(lsn)
                 acknowledged = lsn
@@ -309,6 +319,12 @@ class Pipeline:
             if waits and time.monotonic() - asked >= _ASK_S:
                 asked = time.monotonic()
                 capture.ask()
+
+    def _may_acknowledge(self) -> int:
+        """What the ledger allows, as far as it is written down for every target."""
+        lsn = self.ledger.acknowledge()
+        saved = [self._saved.get(o.generation, 0) for o in self.fan_out.outlets()]
+        return min(lsn, *saved) if saved else lsn
 
     def _positions(self) -> dict[Generation, int]:
         return {
@@ -323,15 +339,27 @@ class Pipeline:
             for outlet in self.fan_out.outlets()
         )
 
+    def _idle_log(self) -> bool:
+        """Whether others have written so much log that the slot should follow.
+
+        Small moves are left alone: the bridge's own records move the log too, and a
+        bridge that writes for each of them would feed itself.
+        """
+        saved = [self._saved.get(o.generation, 0) for o in self.fan_out.outlets()]
+        if not saved:
+            return False
+        moved = self.ledger.acknowledge() - min(saved)
+        waited = time.monotonic() - self._saved_s
+        return moved > _IDLE_BYTES_MAX or (moved > _IDLE_BYTES and waited > _IDLE_S)
+
     async def _save(self) -> None:
         while True:
             await asyncio.sleep(self._limits.progress_s)
-            if not self._ready.is_set() or not self._unsaved():
+            if not self._ready.is_set() or not (self._unsaved() or self._idle_log()):
                 continue
-            positions = self._positions()
             moved = {
                 generation: lsn
-                for generation, lsn in positions.items()
+                for generation, lsn in self._positions().items()
                 if lsn > self._saved.get(generation, 0)
             }
             if not moved:
@@ -342,6 +370,7 @@ class Pipeline:
             except Transient:
                 continue
             self._saved |= moved
+            self._saved_s = time.monotonic()
 
     async def _record(self) -> None:
         """Have each sink note its position, so that the slot may move past it."""

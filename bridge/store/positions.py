@@ -26,7 +26,7 @@ class Positions:
 
     async def save(self, rows: Collection[ProgressRow]) -> None:
         """Write positions of many generations in one statement, and that the daemon
-        was seen. Does not wait for the disk. Forgotten generations are left out.
+        was seen. Durable on return. Forgotten generations are left out.
 
         Halt when another daemon has taken over since this store did (or none of its
         `take_over` was called): nothing is written then.

@@ -5,9 +5,10 @@ with writer as (
     where token = %(token)s
     returning true
 ),
--- What is lost in a crash is kept again: nothing need wait for the disk.
+-- The slot moves after this: it must not be found ahead of it after a crash. No
+-- standby is waited for.
 quick as materialized (
-    select set_config('synchronous_commit', 'off', true)
+    select set_config('synchronous_commit', 'local', true)
 ),
 saved as (
     insert into bridge.progress as p (

@@ -1,0 +1,107 @@
+"""Dead letters: documents refused for good are recorded, and the rest goes on.
+
+The one thing to know: a refusal is durable before anything of its write is booked as
+kept, and a letter is cleared only by a later version of its key that was kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+
+from bridge.backfill.patience import patiently
+from bridge.batch import FanOut
+from bridge.deliver import Outcomes
+from bridge.keys import Parts, key_text
+from bridge.operations import Rejection
+from bridge.sink import Generation
+from bridge.store import Store
+from bridge.store.rows import GenerationKey, Letter, Stage
+
+
+def generation_key(generation: Generation) -> GenerationKey:
+    """What the store calls a generation."""
+    target = generation.target
+    return GenerationKey(target.sink, target.name, generation.number)
+
+
+class Letters:
+    """Where the lanes and the deriver put what cannot be delivered."""
+
+    def __init__(
+        self,
+        store: Store,
+        fan_out: FanOut,
+        *,
+        count_max: int,
+        too_many: Callable[[Generation, int], None],
+    ) -> None:
+        """`too_many` is told of a generation with more than `count_max` letters."""
+        self._store = store
+        self._fan_out = fan_out
+        self._count_max = count_max
+        self._too_many = too_many
+
+    async def load(self) -> None:
+        """Learn which keys of the generations that are fed have letters."""
+        for key, keys in (await self._store.dead_letters.keys()).items():
+            for outlet in self._fan_out.outlets():
+                if generation_key(outlet.generation) == key:
+                    outlet.lane.feeds[outlet.generation].dead |= keys
+
+    async def of_view(
+        self, view: str, refused: Sequence[tuple[Parts, Rejection]], version: int
+    ) -> None:
+        """Keys whose document cannot be made, for every generation of the view."""
+        generations = [outlet.generation for outlet in self._fan_out.of(view)]
+        await self.of_generations(generations, refused, version)
+
+    async def of_generations(
+        self,
+        generations: Collection[Generation],
+        refused: Sequence[tuple[Parts, Rejection]],
+        version: int,
+    ) -> None:
+        """Keys whose document cannot be made, for these generations."""
+        letters = [
+            Letter(key_text(parts), parts, Stage.DERIVE, rejection.reason, version)
+            for parts, rejection in refused
+        ]
+        for generation in generations:
+            await self._save(generation, letters)
+
+    async def of_write(self, outcomes: Outcomes) -> None:
+        """What a sink has refused, and what it took of keys that have letters."""
+        generation, report, operations, _, dead = outcomes
+        if report.rejections:
+            await self._save(
+                generation,
+                [
+                    Letter(o.key, o.parts, Stage.DELIVER, rejection.reason, o.version)
+                    for o, rejection in (
+                        (operations[i], r) for i, r in report.rejections.items()
+                    )
+                ],
+            )
+        if dead:
+            again = set(report.again) | report.rejections.keys()
+            kept = [
+                (o.key, o.version)
+                for i, o in enumerate(operations)
+                if o.key in dead and i not in again
+            ]
+            if kept:
+                key = generation_key(generation)
+                await patiently(partial(self._store.dead_letters.clear, key, kept))
+                dead.difference_update(text for text, _ in kept)
+
+    async def _save(self, generation: Generation, letters: list[Letter]) -> None:
+        key, view = generation_key(generation), generation.target.view
+        await patiently(partial(self._store.dead_letters.save, key, view, letters))
+        outlet = self._fan_out.outlet(generation)
+        if outlet is None:
+            return
+        dead = outlet.lane.feeds[generation].dead
+        dead.update(letter.key for letter in letters)
+        if len(dead) > self._count_max:
+            self._too_many(generation, len(dead))
