@@ -7,6 +7,10 @@ from unnest(%(names)s::text[], %(values)s::text[]) s (name, value);
 -- Wait for an advisory lock and hold it as long as the session lives.
 select pg_advisory_lock(%(lock_class)s, %(lock_object)s);
 
+-- name: try_lock
+-- Hold an advisory lock as long as the session lives, unless somebody else does.
+select pg_try_advisory_lock(%(lock_class)s, %(lock_object)s) as held;
+
 -- name: look_at_schema
 -- Whether there is a schema of that name, and whether it is the bridge's.
 select
