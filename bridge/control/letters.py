@@ -44,7 +44,7 @@ class Letters:
 
     async def load(self) -> None:
         """Learn which keys of the generations that are fed have letters."""
-        for key, keys in (await self._store.dead_letters.keys()).items():
+        for key, keys in (await self._store.letters.keys()).items():
             for outlet in self._fan_out.outlets():
                 if generation_key(outlet.generation) == key:
                     outlet.lane.feeds[outlet.generation].dead |= keys
@@ -92,12 +92,12 @@ class Letters:
             ]
             if kept:
                 key = generation_key(generation)
-                await patiently(partial(self._store.dead_letters.clear, key, kept))
+                await patiently(partial(self._store.letters.clear, key, kept))
                 dead.difference_update(text for text, _ in kept)
 
     async def _save(self, generation: Generation, letters: list[Letter]) -> None:
         key, view = generation_key(generation), generation.target.view
-        await patiently(partial(self._store.dead_letters.save, key, view, letters))
+        await patiently(partial(self._store.letters.save, key, view, letters))
         outlet = self._fan_out.outlet(generation)
         if outlet is None:
             return

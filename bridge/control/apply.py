@@ -1,0 +1,384 @@
+"""Carrying out the steps: schema, publication, slot, empty generations, and pruning.
+
+The one thing to know: every part can be done again after a crash at any point. The
+order is what makes it safe: the epoch is recorded before a slot of it exists, and a
+new slot or publication is not read from before its barrier is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from psycopg.sql import SQL, Identifier
+
+from bridge import probes
+from bridge.capture.publication import change_publication
+from bridge.capture.slot import Blocker, create_slot, drop_slot, take_barrier
+from bridge.config import ViewConfig
+from bridge.control.check_tables import create_statement
+from bridge.control.planning import sink_target
+from bridge.control.reconcile import Action, PartKind, Step
+from bridge.control.remove import drop_generation, prune
+from bridge.control.session import session, wrapped
+from bridge.control.survey import MISSED, Survey, published, shown
+from bridge.errors import BridgeError, Halt, Transient
+from bridge.sink import Generation, Target
+from bridge.store import Store, migrate
+from bridge.store.rows import GenerationState, SourceRow
+
+UNKNOWN_BARRIER = 2**63 - 1
+"""Recorded while a slot is being made: no snapshot reaches it, so that nothing is read
+before the real one is known."""
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """What the one who applies has asked for, beside the configuration."""
+
+    admin: bool = False
+    """Use `source.admin_dsn` where the role may not."""
+    prune: bool = False
+    """Drop what is no longer in the file."""
+    rebuild_lost: bool = False
+    """Begin a new history when the slot, or the cluster, is not the one known."""
+    partial: bool = False
+    """Leave out the views whose tables cannot be published and the sinks that are
+    away or refuse, and do the rest: a daemon's other targets go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What holds now. `source` has the barrier before which nothing may be read;
+    `left_out` are views that wait for a right, `away` sinks that could not be claimed,
+    and why."""
+
+    source: SourceRow
+    left_out: Mapping[str, Halt]
+    away: Mapping[str, BridgeError] = field(default_factory=dict)
+
+
+async def apply(looked: Survey, permission: Permission, tell: Tell) -> Applied:
+    """Carry out `looked.steps`, telling each thing that was done in a sentence.
+
+    Nobody else may be applying: the caller holds the lease, or knows that no daemon
+    runs. Halt, with the command that goes on, where a right is missing or something
+    is in the way; what was done until then stays and is found done the next time.
+    """
+    if looked.new_history and looked.remembered.generations:
+        _require_permission(looked, permission)
+    await install_schema(looked, permission, tell)
+    async with await Store.open(looked.config.source.dsn) as store:
+        left_out: dict[str, Halt] = {}
+        barrier = await publish_tables(looked, permission, left_out, tell)
+        source = await begin_history(looked, store, tell)
+        source = await _raise_barrier(store, source, barrier)
+        away = await _claim(looked, source.epoch, permission)
+        await _targets(looked, store, left_out, away, tell)
+        if permission.prune:
+            await prune(looked, store, tell)
+    return Applied(source, left_out, away)
+
+
+async def _claim(
+    looked: Survey, epoch: int, permission: Permission
+) -> dict[str, BridgeError]:
+    """Say to every sink whose it is; those that could not be told, and why."""
+    away: dict[str, BridgeError] = {}
+    for name, sink in looked.sinks.items():
+        try:
+            await sink.claim(looked.owner, epoch)
+        except (Transient, Halt) as error:
+            if not permission.partial:
+                raise
+            away[name] = error
+    return away
+
+
+def _require_permission(looked: Survey, permission: Permission) -> None:
+    if permission.rebuild_lost:
+        return
+    if looked.slot is None:
+        what = f"the replication slot {looked.config.source.slot} is gone"
+    elif looked.slot.lost:
+        what = f"the replication slot {looked.config.source.slot} is lost"
+    else:
+        what = "the source is in another history than the one that was read"
+    raise Halt(
+        f"{what}: changes were missed",
+        hint="`pgbridge apply` makes a new slot, and everything is built again; "
+        '[daemon] on_slot_loss = "rebuild" does so by itself',
+    )
+
+
+async def install_schema(looked: Survey, permission: Permission, tell: Tell) -> None:
+    """The schema `bridge`, as the role of the daemon; `admin_dsn` makes it for it."""
+    config = looked.config.source
+    try:
+        done = await migrate.migrate(config.dsn)
+    except Halt:
+        if not (permission.admin and config.admin_dsn):
+            raise
+        async with session(
+            config.admin_dsn, read_only=False, key="source.admin_dsn"
+        ) as admin:
+            role = looked.session.info.user
+            with wrapped("its address"):
+                await admin.execute(
+                    SQL("create schema if not exists bridge authorization {}").format(
+                        Identifier(role)
+                    )
+                )
+        done = await migrate.migrate(config.dsn)
+    if done:
+        tell(f"schema bridge is at version {done[-1].number}")
+
+
+async def publish_tables(
+    looked: Survey, permission: Permission, left_out: dict[str, Halt], tell: Tell
+) -> int | None:
+    """Make the publication hold what views read; the barrier of it, if it changed.
+
+    With `permission.partial`, views whose tables could not be added are put into
+    `left_out`.
+    """
+    changes, config = looked.publication_changes, looked.config.source
+    if not changes:
+        return None
+    async with AsyncExitStack() as stack:
+        own = await stack.enter_async_context(session(config.dsn, read_only=False))
+        try:
+            barrier = await change_publication(own, changes)
+        except Halt as refusal:
+            if not (permission.admin and config.admin_dsn):
+                halt = _unpublished(looked, refusal)
+                if not permission.partial or looked.publication is None:
+                    raise halt from refusal
+                left_out.update(dict.fromkeys(_unread(looked), halt))
+                return None
+            admin = await stack.enter_async_context(
+                session(config.admin_dsn, read_only=False, key="source.admin_dsn")
+            )
+            barrier = await change_publication(admin, changes)
+    tell(
+        f"publication {config.publication} holds "
+        f"{', '.join(sorted(looked.wanted.tables)) or 'no table'}"
+    )
+    return barrier
+
+
+def _unread(looked: Survey) -> list[str]:
+    """The views some of whose tables are not published, or only in part."""
+    assert looked.publication is not None
+    have = {
+        each.table
+        for each in looked.publication.tables
+        if not each.filtered and each.columns is None
+    }
+    return [
+        name
+        for name, plan in looked.planned.plans.items()
+        if not published({name: plan}) <= have
+    ]
+
+
+def _unpublished(looked: Survey, refusal: Halt) -> Halt:
+    config = looked.config.source
+    tables = sorted(map(shown, published(looked.planned.plans)))
+    if config.admin_dsn is not None:
+        hint = "`pgbridge apply` does it with source.admin_dsn"
+    elif looked.publication is None:
+        hint = f"as the owner: {create_statement(config.publication, tables)}"
+    else:
+        hint = "as the owner: " + "; ".join(map(str, looked.publication_changes)) + ";"
+    return Halt(refusal.message, hint=hint)
+
+
+async def begin_history(looked: Survey, store: Store, tell: Tell) -> SourceRow:
+    """The slot, and the epoch that it is read in; made, or as they are."""
+    known = await store.read_source()
+    config = looked.config.source
+    if known is not None and not looked.new_history and looked.slot is not None:
+        if known.barrier == UNKNOWN_BARRIER:  # a crash while the slot was made
+            async with session(config.dsn, read_only=False) as connection:
+                barrier = await take_barrier(connection)
+            known = replace(known, barrier=barrier)
+            await store.save_source(known)
+        return known
+    await _forget_history(looked, store)
+    epochs = [known.epoch if known else 0]
+    epochs += [await sink.highest_epoch(looked.owner) for sink in looked.sinks.values()]
+    source = SourceRow(
+        system_identifier=looked.owner.system_identifier,
+        timeline=looked.timeline,
+        database=looked.owner.database,
+        slot=config.slot,
+        epoch=max(epochs) + 1,
+        barrier=UNKNOWN_BARRIER,
+    )
+    await store.save_source(source)
+    async with AsyncExitStack() as stack:
+        connection, watch = [
+            await stack.enter_async_context(session(config.dsn, read_only=False))
+            for _ in range(2)
+        ]
+        if looked.slot is not None:
+            await drop_slot(connection, config.slot)
+        made = await create_slot(connection, watch, config.slot, waiting=_teller(tell))
+    source = replace(source, barrier=made.barrier_xid)
+    await store.save_source(source)
+    tell(
+        f"slot {config.slot} holds the log from now on, in epoch {source.epoch}; "
+        "`pgbridge run` reads it"
+    )
+    return source
+
+
+async def _forget_history(looked: Survey, store: Store) -> None:
+    """What was built missed changes: noted before the new history begins, since a
+    crash may come before everything is begun again."""
+    for row in looked.remembered.generations.values():
+        if row.state is not GenerationState.DROPPED:
+            await store.generations.set_view_fingerprint(row.key, MISSED)
+
+
+def _teller(tell: Tell) -> Callable[[Sequence[Blocker]], None]:
+    told: set[int] = set()
+
+    def waiting(blockers: Sequence[Blocker]) -> None:
+        for blocker in blockers:
+            if blocker.pid not in told:
+                told.add(blocker.pid)
+                tell(f"the new slot waits for {blocker}")
+
+    return waiting
+
+
+async def _raise_barrier(
+    store: Store, source: SourceRow, barrier: int | None
+) -> SourceRow:
+    """Tables that were just published are not read before their barrier either."""
+    if barrier is None or barrier <= (source.barrier or 0):
+        return source
+    raised = replace(source, barrier=barrier)
+    await store.save_source(raised)
+    return raised
+
+
+async def _targets(
+    looked: Survey,
+    store: Store,
+    left_out: Collection[str],
+    away: Collection[str],
+    tell: Tell,
+) -> None:
+    """Views and targets as they are wanted, and an empty generation where one is
+    missing; what is no longer in the file is fed no more."""
+    config = looked.config
+    for name, sink in config.sinks.items():
+        await store.save_sink(name, sink.type)
+    for name, plan in looked.planned.plans.items():
+        if name not in left_out:
+            await store.generations.save_view(
+                name, definition(config.views[name]), plan.fingerprint
+            )
+    steps = {step.name: step for step in looked.steps if step.kind is PartKind.TARGET}
+    for target in looked.wanted.targets:
+        if target.view in left_out:
+            continue
+        options = next(
+            found.options
+            for found in config.targets()
+            if (found.sink, found.name) == (target.sink, target.name)
+        )
+        await store.generations.save_target(
+            target.sink,
+            target.name,
+            view=target.view,
+            definition=dict(options),
+            fingerprint=target.sink_fingerprint,
+        )
+        step = steps[str(target)]
+        if step.action in (Action.CREATE, Action.REBUILD):
+            reachable = target.sink not in away
+            await _begin(looked, store, target.view, step, tell, reachable=reachable)
+        elif target.sink not in away:
+            await _prepare_again(looked, store, target.view, (target.sink, target.name))
+    for step in steps.values():
+        if step.action is Action.DROP:
+            sink_name, _, name = step.name.partition("/")
+            await store.generations.unwant_target(sink_name, name)
+            tell(f"target {step.name} is fed no more; `apply --prune` drops it")
+
+
+async def _begin(
+    looked: Survey,
+    store: Store,
+    view: str,
+    step: Step,
+    tell: Tell,
+    *,
+    reachable: bool,
+) -> None:
+    """A new generation, empty; one that was building something else is dropped.
+
+    In a sink that is not `reachable` its place is made later, before it is filled.
+    """
+    sink_name, _, name = step.name.partition("/")
+    plan = looked.planned.plans[view]
+    sink = looked.sinks[sink_name]
+    target = _target(looked, view, sink_name, name)
+    wanted = sink.fingerprint(target), plan.fingerprint
+    for row in looked.remembered.of(sink_name, name).values():
+        if row.state is not GenerationState.BUILDING:
+            continue
+        same = (row.fingerprint, row.view_fingerprint) == wanted
+        if (not same or looked.new_history) and reachable:
+            await drop_generation(store, sink, row, target)
+        elif not same or looked.new_history:
+            await store.generations.drop(row.key)
+    key = await store.generations.create(
+        sink_name, name, fingerprint=wanted[0], view_fingerprint=wanted[1]
+    )
+    if not reachable:
+        return
+    await sink.prepare(Generation(target, key.number), looked.owner)
+    await probes.reach("generation.prepared")
+    await store.generations.set_prepared(key)
+    tell(f"target {step.name}: g{key.number} is there, empty; `pgbridge run` fills it")
+
+
+async def _prepare_again(
+    looked: Survey, store: Store, view: str, identity: tuple[str, str]
+) -> None:
+    """A generation begun and never prepared, since a crash came between."""
+    for row in looked.remembered.of(*identity).values():
+        if row.prepared_at is None and row.state is GenerationState.BUILDING:
+            target = _target(looked, view, *identity)
+            sink = looked.sinks[identity[0]]
+            await sink.prepare(Generation(target, row.key.number), looked.owner)
+            await store.generations.set_prepared(row.key)
+
+
+def _target(looked: Survey, view: str, sink: str, name: str) -> Target:
+    found = next(
+        target
+        for target in looked.config.targets()
+        if (target.sink, target.name) == (sink, name)
+    )
+    return sink_target(found, looked.planned.plans[view])
+
+
+def definition(view: ViewConfig) -> dict[str, Any]:
+    """A view as the store keeps it, for people to read."""
+    given = {
+        "query": view.query,
+        "table": view.table,
+        "columns": view.columns and list(view.columns),
+        "key": view.key and list(view.key),
+        "functions": list(view.functions),
+    }
+    return {name: value for name, value in given.items() if value}
