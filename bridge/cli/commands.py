@@ -73,12 +73,17 @@ def _add(
 
 def _register() -> None:
     from bridge.cli.check import check
+    from bridge.cli.drop import drop
     from bridge.cli.init import init
+    from bridge.cli.plan import apply, plan
     from bridge.cli.run import run
 
     _add("init", init, START, "pgbridge init --dsn postgresql://me@localhost/shop")
     _add("check", check, START, "pgbridge check --json | jq '.[] | select(.fix)'")
+    _add("plan", plan, START, "pgbridge plan --json")
     _add("run", run, START, "pgbridge run --once")
+    _add("apply", apply, CHANGE, "pgbridge apply --prune")
+    _add("drop", drop, CHANGE, "pgbridge drop --targets --yes")
 
 
 _register()

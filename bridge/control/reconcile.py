@@ -222,6 +222,8 @@ def _target(
 def _difference(target: WantedTarget, found: ActualTarget) -> str:
     if target.view != found.view:
         return f"it is of view {target.view}, not {found.view} any more"
+    if not found.view_fingerprint:
+        return "it missed changes"
     if target.view_fingerprint != found.view_fingerprint:
         return "the view's query, or a type it depends on, changed"
     if target.sink_fingerprint != found.sink_fingerprint:

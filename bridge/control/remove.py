@@ -1,0 +1,170 @@
+"""Taking away what was built: of targets no longer wanted, or all of it.
+
+The one thing to know: a generation is fed no more before its place in the sink goes,
+and forgotten only after, so that a crash between leaves it to be dropped again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from psycopg.sql import SQL, Identifier
+
+from bridge.capture.failures import SlotActive
+from bridge.capture.slot import drop_slot
+from bridge.config import Config, SourceConfig
+from bridge.control.quoting import quoted
+from bridge.control.session import Session, session, wrapped
+from bridge.control.survey import Remembered, Survey
+from bridge.errors import BridgeError, Halt
+from bridge.sink import Generation, Shape, Sink, Target
+from bridge.store import Store, migrate
+from bridge.store.rows import GenerationKey, GenerationRow
+
+Tell = Callable[[str], None]
+
+
+async def prune(
+    looked: Survey, store: Store, tell: Tell, *, stopped: bool = False
+) -> None:
+    """Drop what was built for targets that are no longer in the file; with `stopped`
+    only those that are fed no more already.
+
+    One whose sink is gone from the file as well is forgotten, and the sink's own copy
+    stays: nobody knows its address any more.
+    """
+    wanted = {(target.sink, target.name) for target in looked.wanted.targets}
+    for row in await store.generations.targets():
+        identity = (row.sink, row.name)
+        if identity in wanted or (stopped and row.wanted):
+            continue
+        sink = looked.sinks.get(row.sink)
+        for generation in await store.generations.all():
+            if generation.key[:2] == identity:
+                if sink is not None:
+                    await drop_generation(
+                        store, sink, generation, former_target(row.view, generation.key)
+                    )
+                else:
+                    tell(
+                        f"{generation.key} stays in sink {row.sink}, which is no longer"
+                        " in the file"
+                    )
+        await store.generations.remove_target(row.sink, row.name)
+        tell(f"target {row} is dropped")
+    for view in await store.generations.views():
+        if view.name not in looked.config.views:
+            await store.generations.remove_view(view.name)
+    for known in await store.sinks():
+        if known.name not in looked.config.sinks:
+            await store.remove_sink(known.name)
+
+
+async def drop_generation(
+    store: Store, sink: Sink, row: GenerationRow, target: Target
+) -> None:
+    """Feed it no more, remove it from the sink, forget it."""
+    await store.generations.drop(row.key)
+    await sink.drop(Generation(target, row.key.number))
+    await store.generations.forget(row.key)
+
+
+def former_target(
+    view: str, key: GenerationKey, options: dict[str, Any] | None = None
+) -> Target:
+    """A target that is no longer planned, as far as dropping it needs."""
+    return Target(
+        view=view,
+        sink=key.sink,
+        name=key.name,
+        shape=Shape((), ()),
+        options=options or {},
+    )
+
+
+async def drop_targets(
+    config: Config,
+    remembered: Remembered,
+    sinks: Mapping[str, Sink],
+    tell: Tell,
+) -> None:
+    """Remove every generation from every sink that the file still names.
+
+    Halt while a daemon runs.
+    """
+    refuse_running(remembered)
+    options = {
+        (target.sink, target.name): dict(target.options) for target in config.targets()
+    }
+    for identity, row in remembered.targets.items():
+        sink = sinks.get(row.sink)
+        if sink is None:
+            tell(f"target {row} stays: sink {row.sink} is no longer in the file")
+            continue
+        for key in remembered.generations:
+            if key[:2] == identity:
+                target = former_target(row.view, key, options.get(identity))
+                await sink.drop(Generation(target, key.number))
+        tell(f"target {row} is dropped")
+
+
+def refuse_running(remembered: Remembered) -> None:
+    """Halt when a daemon holds the lease."""
+    daemon = remembered.daemon
+    if daemon is not None and daemon.alive:
+        raise Halt(
+            f"a daemon is running on {daemon.host} (pid {daemon.pid})",
+            hint="stop it first, with SIGTERM",
+        )
+
+
+async def drop_source(own: Session, config: SourceConfig, tell: Tell) -> bool:
+    """Remove slot, publication and schema; False when none of them was there.
+
+    Halt while the slot is read; Transient.
+    """
+    removed = []
+    try:
+        if await drop_slot(own, config.slot):
+            removed.append(f"slot {config.slot}")
+    except SlotActive as error:
+        raise Halt(
+            f"slot {config.slot} is in use: a daemon is running",
+            hint="stop it first, with SIGTERM",
+        ) from error
+    if await _drop_publication(own, config):
+        removed.append(f"publication {config.publication}")
+    if await migrate.remove(config.dsn):
+        removed.append("schema bridge")
+    for each in removed:
+        tell(f"{each} is dropped")
+    return bool(removed)
+
+
+async def _drop_publication(own: Session, config: SourceConfig) -> bool:
+    statement = SQL("drop publication if exists {}").format(
+        Identifier(config.publication)
+    )
+    with wrapped("its address"):
+        found = await own.execute(
+            "select 1 from pg_publication where pubname = %s", [config.publication]
+        )
+        if not await found.fetchone():
+            return False
+    try:
+        with wrapped("its address"):
+            await own.execute(statement)
+    except BridgeError as refusal:
+        if config.admin_dsn is None:
+            raise Halt(
+                refusal.message,
+                hint=f"as its owner: drop publication {quoted(config.publication)}; "
+                "then drop again",
+            ) from refusal
+        async with session(
+            config.admin_dsn, read_only=False, key="source.admin_dsn"
+        ) as admin:
+            with wrapped("its address"):
+                await admin.execute(statement)
+    return True

@@ -1,0 +1,295 @@
+"""What is wanted and what is, side by side, and the steps between them.
+
+The one thing to know: it changes nothing. `plan` prints its steps; `apply` begins with
+the very same survey.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+from bridge.capture.publication import (
+    PublicationState,
+    QualifiedName,
+    Statement,
+    describe_publication,
+    statements,
+)
+from bridge.capture.slot import SlotState, describe_slot
+from bridge.config import Config
+from bridge.control.check import one, owner
+from bridge.control.planning import (
+    Planned,
+    open_sinks,
+    plan,
+    sink_target,
+)
+from bridge.control.quoting import quoted
+from bridge.control.reconcile import (
+    Actual,
+    ActualPublication,
+    ActualSlot,
+    ActualTarget,
+    Step,
+    Wanted,
+    WantedTarget,
+    reconcile,
+)
+from bridge.control.session import Session, session, wrapped
+from bridge.derive.view import ViewPlan
+from bridge.errors import Halt
+from bridge.sink import Level, Owner, Sink
+from bridge.store import Store, migrate
+from bridge.store.rows import (
+    DaemonRow,
+    GenerationKey,
+    GenerationRow,
+    GenerationState,
+    SourceRow,
+    TargetRow,
+)
+
+MISSED = ""
+"""The view fingerprint of a generation that missed changes: no plan has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What the store knows; all of it empty where there is no schema yet."""
+
+    schema_version: int | None = None
+    source: SourceRow | None = None
+    daemon: DaemonRow | None = None
+    targets: Mapping[tuple[str, str], TargetRow] = field(default_factory=dict)
+    generations: Mapping[GenerationKey, GenerationRow] = field(default_factory=dict)
+
+    def of(self, sink: str, name: str) -> dict[GenerationState, GenerationRow]:
+        """The generations of one target by state, without the dropped."""
+        return {
+            row.state: row
+            for key, row in self.generations.items()
+            if key[:2] == (sink, name) and row.state is not GenerationState.DROPPED
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """One look at everything. `steps` are what there is to do."""
+
+    config: Config
+    session: Session
+    planned: Planned
+    sinks: Mapping[str, Sink]
+    owner: Owner
+    timeline: int
+    remembered: Remembered
+    publication: PublicationState | None
+    publication_changes: tuple[Statement, ...]
+    slot: SlotState | None
+    wanted: Wanted
+    actual: Actual
+    steps: tuple[Step, ...]
+
+    @property
+    def new_history(self) -> bool:
+        """Whether the log goes on from another place than what was built came from:
+        no slot any more, a lost one, another cluster or timeline."""
+        return self.remembered.source is not None and (
+            self.actual.slot is None or self.actual.slot.lost
+        )
+
+
+@asynccontextmanager
+async def survey(
+    config: Config, *, sinks: Mapping[str, Sink] | None = None, count: bool = False
+) -> AsyncIterator[Survey]:
+    """Look at source, store and sinks; the connection stays open for the block.
+
+    `sinks` are those already open, else they are opened and closed here. `count` asks
+    Postgres about how many documents each target will have. Refusal, Transient, Halt.
+    """
+    async with AsyncExitStack() as stack:
+        if sinks is None:
+            sinks = await stack.enter_async_context(open_sinks(config))
+        connection = await stack.enter_async_context(session(config.source.dsn))
+        planned = await plan(connection, config)
+        whose = await owner(connection, config)
+        timeline = await one(connection, "timeline")
+        if timeline["in_recovery"]:
+            raise Halt(
+                "the source is a standby: it can show a past that the stream has left",
+                hint="let source.dsn name the primary",
+            )
+        remembered = await remember(config)
+        publication = await describe_publication(connection, config.source.publication)
+        slot = await describe_slot(connection, config.source.slot)
+        if slot is not None and not slot.lost:
+            slot.require_usable()
+        changes = tuple(
+            statements(config.source.publication, published(planned.plans), publication)
+        )
+        wanted = await _wanted(config, connection, planned, sinks, count=count)
+        actual = _actual(
+            remembered,
+            publication,
+            slot,
+            moved=remembered.source is not None
+            and (remembered.source.system_identifier, remembered.source.timeline)
+            != (whose.system_identifier, timeline["timeline"]),
+        )
+        yield Survey(
+            config=config,
+            session=connection,
+            planned=planned,
+            sinks=sinks,
+            owner=whose,
+            timeline=timeline["timeline"],
+            remembered=remembered,
+            publication=publication,
+            publication_changes=changes,
+            slot=slot,
+            wanted=wanted,
+            actual=actual,
+            steps=tuple(reconcile(wanted, actual)),
+        )
+
+
+async def examine(looked: Survey) -> None:
+    """Ask each sink whether what is wanted of it could be made.
+
+    Halt, with the first error found; Transient when a sink is away.
+    """
+    for target in looked.config.targets():
+        asked = sink_target(target, looked.planned.plans[target.view])
+        for finding in await looked.sinks[target.sink].examine(asked, looked.owner):
+            if finding.level is Level.ERROR:
+                raise Halt(f"target {target}: {finding.what}", hint=finding.fix)
+
+
+async def remember(config: Config) -> Remembered:
+    """What the store holds. Halt when the schema is another's or of a newer version."""
+    dsn = config.source.dsn
+    every = migrate.read()
+    missing = await migrate.pending(dsn, every)
+    version = len(every) - len(missing)
+    if not version:
+        return Remembered()
+    async with await Store.open(dsn) as store:
+        return Remembered(
+            schema_version=version,
+            source=await store.read_source(),
+            daemon=await store.read_daemon(),
+            targets={
+                (row.sink, row.name): row for row in await store.generations.targets()
+            },
+            generations={row.key: row for row in await store.generations.all()},
+        )
+
+
+def published(plans: Mapping[str, ViewPlan]) -> set[QualifiedName]:
+    """The tables that the publication has to hold."""
+    return {
+        QualifiedName(use.table.schema, use.table.name)
+        for plan in plans.values()
+        for use in plan.tables
+    }
+
+
+async def _wanted(
+    config: Config,
+    connection: Session,
+    planned: Planned,
+    sinks: Mapping[str, Sink],
+    *,
+    count: bool,
+) -> Wanted:
+    targets = []
+    for target in config.targets():
+        view = planned.plans[target.view]
+        sink = sinks[target.sink]
+        asked = sink_target(target, view)
+        targets.append(
+            WantedTarget(
+                view=target.view,
+                sink=target.sink,
+                name=target.name,
+                view_fingerprint=view.fingerprint,
+                sink_fingerprint=sink.fingerprint(asked),
+                side_by_side=sink.side_by_side(asked),
+                documents=await _estimate(connection, view) if count else None,
+            )
+        )
+    return Wanted(
+        schema_version=len(migrate.read()),
+        publication=config.source.publication,
+        tables=frozenset(map(shown, published(planned.plans))),
+        slot=config.source.slot,
+        targets=tuple(targets),
+    )
+
+
+async def _estimate(connection: Session, plan: ViewPlan) -> int | None:
+    with wrapped("its address"):
+        cursor = await connection.execute(plan.estimate_sql.encode())
+        row = await cursor.fetchone()
+    value = None if row is None else next(iter(row.values()))
+    return int(value) if value else None  # 0: nobody has counted yet
+
+
+def _actual(
+    remembered: Remembered,
+    publication: PublicationState | None,
+    slot: SlotState | None,
+    *,
+    moved: bool,
+) -> Actual:
+    lost = None
+    if slot is not None:
+        why = slot.invalidation_reason or slot.wal_status
+        lost = ActualSlot(
+            slot.lost or moved, why if slot.lost else "of another history"
+        )
+    return Actual(
+        schema_version=remembered.schema_version,
+        publication=None if publication is None else _publication(publication),
+        slot=lost,
+        targets={
+            identity: _target(row, remembered.of(*identity))
+            for identity, row in remembered.targets.items()
+        },
+    )
+
+
+def _publication(found: PublicationState) -> ActualPublication:
+    return ActualPublication(
+        tables=frozenset(shown(each.table) for each in found.tables),
+        complete=found.via_root
+        and found.all_kinds
+        and not any(each.filtered or each.columns for each in found.tables),
+        all_tables=found.all_tables or found.whole_schemas,
+    )
+
+
+def _target(
+    row: TargetRow, generations: Mapping[GenerationState, GenerationRow]
+) -> ActualTarget:
+    live = generations.get(GenerationState.LIVE)
+    building = generations.get(GenerationState.BUILDING)
+    newest = building or live
+    return ActualTarget(
+        view=row.view,
+        sink=row.sink,
+        name=row.name,
+        view_fingerprint=newest.view_fingerprint if newest else "",
+        sink_fingerprint=newest.fingerprint if newest else "",
+        live=live.key.number if live else None,
+        building=building.key.number if building else None,
+        stopped=not row.wanted,
+    )
+
+
+def shown(table: QualifiedName) -> str:
+    """A table as a statement to be read names it."""
+    return f"{quoted(table.schema)}.{quoted(table.name)}"
