@@ -78,8 +78,9 @@ _REFUSED_CONNECTION: Final = (
     (re.compile(r"no pg_hba\.conf entry|authentication failed"), "28000"),
     (re.compile(r'role ".*" does not exist|not permitted to log in'), "28000"),
     (re.compile(r'database ".*" does not exist'), "3D000"),
-    (re.compile(r"permission denied"), "42501"),
-    (re.compile(r"invalid connection option|certificate|sslmode|SSL"), "28000"),
+    (re.compile(r"permission denied|must be superuser or"), "42501"),
+    (re.compile(r"certificate|does not support SSL|SSL is not enabled"), "28000"),
+    (re.compile(r"invalid (connection option|\w+ value)|missing \"=\""), "28000"),
 )
 
 
@@ -87,15 +88,16 @@ def connection_refusal(message: str, *, needs_password: bool) -> BridgeError:
     """The error for a connection that was not made.
 
     libpq gives no SQLSTATE here, so the words decide, and whatever is not known to be
-    for good is tried again.
+    for good is tried again. Of several addresses the last one tried is quoted.
     """
     doing = "cannot connect to the source"
     if needs_password:
         return refusal("28P01", "the server wants a password", doing=doing)
+    last = message.strip().rpartition("\n")[2]
     for words, sqlstate in _REFUSED_CONNECTION:
-        if words.search(message) and "starting up" not in message:
-            return refusal(sqlstate, message, doing=doing)
-    return refusal(None, message, doing=doing)
+        if words.search(message):
+            return refusal(sqlstate, last, doing=doing)
+    return refusal(None, last, doing=doing)
 
 
 _LINE_MAX: Final = 200
