@@ -54,7 +54,7 @@ class Report:
     again: list[int] = field(default_factory=list)
 
 
-_STRING = rb'"(?:[^"\\]|\\.)*"'
+_STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*"'  # without a choice a byte: twice as fast
 _TOKEN = re.compile(_STRING + rb"|[{}\[\],:]")
 
 
