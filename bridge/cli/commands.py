@@ -72,17 +72,30 @@ def _add(
 
 
 def _register() -> None:
+    from bridge.cli import dead_letters
     from bridge.cli.check import check
     from bridge.cli.drop import drop
     from bridge.cli.init import init
     from bridge.cli.plan import apply, plan
+    from bridge.cli.preview import preview
     from bridge.cli.run import run
+    from bridge.cli.status import status
+    from bridge.cli.switch import pause, promote, resume, rollback
+    from bridge.cli.wait import wait
 
     _add("init", init, START, "pgbridge init --dsn postgresql://me@localhost/shop")
     _add("check", check, START, "pgbridge check --json | jq '.[] | select(.fix)'")
     _add("plan", plan, START, "pgbridge plan --json")
     _add("run", run, START, "pgbridge run --once")
+    _add("status", status, LOOK, "pgbridge status --watch")
+    _add("preview", preview, LOOK, "pgbridge preview product --key 42")
+    _add("wait", wait, LOOK, "pgbridge wait --view product --timeout 5s --searchable")
+    app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=LOOK)
     _add("apply", apply, CHANGE, "pgbridge apply --prune")
+    _add("promote", promote, CHANGE, "pgbridge promote product")
+    _add("rollback", rollback, CHANGE, "pgbridge rollback product --target search")
+    _add("pause", pause, CHANGE, "pgbridge pause search")
+    _add("resume", resume, CHANGE, "pgbridge resume search")
     _add("drop", drop, CHANGE, "pgbridge drop --targets --yes")
 
 

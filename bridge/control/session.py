@@ -114,6 +114,11 @@ def of_postgres(error: psycopg.Error, place: str) -> BridgeError:
             f"the source at {place} refuses: {message}",
             hint="`pgbridge check` prints the grants that the role needs",
         )
+    if state in ("3F000", "42P01", "42883") and "bridge" in message:
+        return Halt(
+            f"the schema bridge is not installed at {place}",
+            hint="`pgbridge apply` installs it, and `pgbridge run` too",
+        )
     if state.startswith("22"):  # data exception: the message quotes the value
         message = f"a value does not fit ({type(error).__name__})"
     return Halt(f"the source at {place} answers {state}: {message}")

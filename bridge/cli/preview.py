@@ -1,0 +1,103 @@
+"""`pgbridge preview`: documents of a view as they would be, from the source alone.
+
+The one thing to know: these are the bytes that a sink would be given.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bridge.cli.options import ConfigFile, ViewName, known_view, load
+from bridge.cli.output import note
+from bridge.errors import BridgeError, Refusal
+
+if TYPE_CHECKING:
+    from bridge.config import Config
+    from bridge.keys import Parts
+
+_LIMIT = 10
+
+
+def preview(
+    view: ViewName,
+    config: ConfigFile = None,
+    key: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--key", "-k", metavar="KEY", help="As in `_id`; may be repeated."
+        ),
+    ] = None,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", min=1, help="How many, without --key.")
+    ] = _LIMIT,
+) -> None:
+    """Print documents of a view, one a line; needs no daemon and no sink."""
+    import asyncio
+
+    loaded = load(config)
+    known_view(loaded, view)
+    asyncio.run(_preview(loaded, view, key or [], limit))
+
+
+async def _preview(config: Config, view: str, texts: Sequence[str], limit: int) -> None:
+    from dataclasses import replace
+
+    from bridge.control.planning import plan
+    from bridge.control.session import session
+    from bridge.keys import parse_key
+    from bridge.source import QueryFailed
+    from bridge.source.postgres import PostgresSource, connect, identify
+
+    dsn = config.source.dsn
+    only = replace(config, views={view: config.views[view]})
+    async with session(dsn) as connection:
+        planned = (await plan(connection, only)).plans[view]
+    columns = len(planned.shape.key)
+    try:
+        keys: list[Parts] = [parse_key(text, columns) for text in texts]
+    except ValueError as error:
+        raise Refusal(
+            str(error), hint=f"the key of view {view} is {', '.join(planned.shape.key)}"
+        ) from None
+    looking = await connect(dsn)
+    async with looking:
+        identity = await identify(looking)
+    source = PostgresSource(dsn, config.source.search_path, identity, readers=1)
+    try:
+        async with source.read(scanning=not keys) as reader:
+            if keys:
+                rows, failures = await reader.documents(planned, keys, careful=True)
+                found = {row.parts for row in rows}
+                _write([row.document for row in rows])
+                for failure in failures:
+                    note(f"{':'.join(map(str, failure.parts))}: {failure.reason}")
+                for parts, text in zip(keys, texts, strict=True):
+                    if parts not in found:
+                        note(f"view {view} has no document {text}")
+                if failures:
+                    raise typer.Exit(1)
+                return
+            left = limit
+            async for page in reader.scan(planned, None, None):
+                _write([row.document for row in page[:left]])
+                left -= len(page)
+                if left <= 0:
+                    break
+    except QueryFailed as error:
+        raise BridgeError(
+            f"view {view}: {error}",
+            hint="--key KEY finds out for which rows; such keys are dead letters",
+        ) from error
+    finally:
+        await source.close()
+
+
+def _write(documents: Sequence[bytes]) -> None:
+    sys.stdout.flush()
+    for document in documents:
+        sys.stdout.buffer.write(document + b"\n")
+    sys.stdout.buffer.flush()

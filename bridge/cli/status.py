@@ -1,0 +1,124 @@
+"""`pgbridge status`: every sink and target at a glance.
+
+The one thing to know: it reads the source's own tables, and so tells as much when the
+daemon is not there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bridge.cli.options import AsJson, ConfigFile, load
+from bridge.cli.output import console, say, say_json, say_table
+from bridge.cli.words import count, duration, share, size
+
+if TYPE_CHECKING:
+    from bridge.config import Config
+
+_WATCH_S = 1.0
+_STYLES = {"halted": "bold red", "down": "red", "parked": "yellow", "paused": "yellow"}
+
+
+def status(
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Look again every second.")
+    ] = False,
+) -> None:
+    """Show state, generation, documents and lag of every target."""
+    loaded = load(config)
+    while True:
+        found = _look(loaded)
+        if watch and not as_json:
+            console().clear()
+        if as_json:
+            say_json(found)
+        else:
+            _print(found)
+        if not watch:
+            return
+        time.sleep(_WATCH_S)
+
+
+def _look(config: Config) -> dict[str, Any]:
+    import asyncio
+
+    from bridge.control.status import status as look
+
+    return asyncio.run(look(config))
+
+
+def _print(found: Mapping[str, Any]) -> None:
+    say(f"source  {_source(found['source'])}")
+    if not found["targets"]:
+        say("no targets yet: `pgbridge run` makes those of the file")
+        return
+    sinks = {sink["name"]: sink for sink in found["sinks"]}
+    rows, styles, shown = [], [], set()
+    for target in sorted(found["targets"], key=lambda t: (t["sink"], t["name"])):
+        sink = sinks.get(target["sink"], {"state": "", "reason": "", "owed_keys": 0})
+        first = target["sink"] not in shown
+        shown.add(target["sink"])
+        generation = target["generation"] or target["building"]
+        rows.append(
+            (
+                target["sink"] if first else "",
+                sink["state"] if first else "",
+                target["name"],
+                f"g{generation}" if generation else "-",
+                count(target["documents"] or 0),
+                _lag(target),
+                count(target["dead_letters"] or 0),
+                _note(target, sink),
+            )
+        )
+        styles.append(_STYLES.get(target["state"]) or _STYLES.get(sink["state"], ""))
+    say_table(
+        ("SINK", "STATE", "TARGET", "GEN", "DOCUMENTS", "LAG", "DEAD", "NOTE"),
+        rows,
+        right=(4, 5, 6),
+        styles=styles,
+    )
+    troubled = sum(sink["state"] != "ok" for sink in sinks.values())
+    if troubled:
+        verb = "needs" if troubled == 1 else "need"
+        say(f"{troubled} of {len(sinks)} sinks {verb} attention")
+
+
+def _source(source: Mapping[str, Any]) -> str:
+    parts = [source["state"] + (f" at {at}" if (at := source["position"]) else "")]
+    if source["reason"]:
+        parts.append(source["reason"])
+    if source["lag_bytes"] is not None:
+        parts.append(f"{size(source['lag_bytes'])} behind")
+    if source["retained_bytes"] is not None:
+        held = f"log held back {size(source['retained_bytes'])}"
+        if budget := source.get("wal_budget_bytes"):
+            held += f" of {size(budget)}"
+        parts.append(held)
+    return ", ".join(parts)
+
+
+def _lag(target: Mapping[str, Any]) -> str:
+    seconds = target["lag_seconds"]
+    return "-" if seconds is None else duration(seconds)
+
+
+def _note(target: Mapping[str, Any], sink: Mapping[str, Any]) -> str:
+    parts = []
+    building, progress = target["building"], target["progress"]
+    if building:
+        done = share(progress) if isinstance(progress, (int, float)) else ""
+        parts.append(f"building g{building}: {done}".rstrip(": "))
+    if target["reason"]:
+        parts.append(target["reason"])
+    if sink["owed_keys"]:
+        parts.append(f"{count(sink['owed_keys'])} owed keys; goes on by itself")
+    if target["previous"]:
+        parts.append(f"g{target['previous']} kept for rollback")
+    return "; ".join(parts)

@@ -1,0 +1,143 @@
+"""`pgbridge wait`: until a position of the log is in the targets.
+
+The one thing to know: without `--lsn` a message is put into the log and waited for, so
+that an idle source cannot stall it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bridge.cli.options import ConfigFile, duration, known_view, load
+from bridge.cli.output import say
+from bridge.errors import BridgeError, Exit
+
+if TYPE_CHECKING:
+    from bridge.config import Config
+    from bridge.control.session import Session
+
+
+def wait(
+    config: ConfigFile = None,
+    lsn: Annotated[
+        str | None,
+        typer.Option(metavar="LSN", help="Such as 16/B3748; default: now."),
+    ] = None,
+    view: Annotated[
+        str | None, typer.Option(metavar="VIEW", help="Default: every view.")
+    ] = None,
+    timeout: Annotated[
+        str, typer.Option(metavar="DURATION", help="Exit 3 after this long.")
+    ] = "60s",
+    searchable: Annotated[
+        bool, typer.Option("--searchable", help="And until searches find it.")
+    ] = False,
+) -> None:
+    """Return when everything up to a position is in the targets."""
+    from bridge.position import Position, format_lsn, parse_lsn
+
+    loaded = load(config)
+    views = [known_view(loaded, view)] if view else list(loaded.views)
+    patience_s = duration(timeout)
+    wanted = None
+    if lsn is not None:
+        try:
+            wanted = Position.parse(lsn).lsn if ":" in lsn else parse_lsn(lsn)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+    reached, late = asyncio.run(
+        _wait(loaded, views, wanted, patience_s, searchable=searchable)
+    )
+    at = format_lsn(reached)
+    if late:
+        from bridge.cli import failures
+
+        failures.tell(
+            BridgeError(
+                f"{at} is not in {', '.join(late)} after {timeout}",
+                hint="`pgbridge status` tells what holds them up",
+            )
+        )
+        raise typer.Exit(Exit.TIMED_OUT)
+    say(f"everything up to {at} is {'searchable' if searchable else 'kept'}")
+
+
+async def _wait(
+    config: Config,
+    views: Sequence[str],
+    wanted: int | None,
+    patience_s: float,
+    *,
+    searchable: bool,
+) -> tuple[int, list[str]]:
+    """The position waited for, and the targets that have not reached it."""
+    from bridge.control.session import session
+    from bridge.position import format_lsn
+
+    deadline = time.monotonic() + patience_s
+    async with session(config.source.dsn, read_only=False) as connection:
+        if wanted is None:
+            wanted = await _mark(connection)
+        for view in views:
+            left_s = max(0.0, deadline - time.monotonic())
+            cursor = await connection.execute(
+                "select bridge.wait_for(%s::pg_lsn, %s, %s * interval '1 s') as ok",
+                [format_lsn(wanted), view, left_s],
+            )
+            row = await cursor.fetchone()
+            if not row or not row["ok"]:
+                return wanted, await _late(connection, views, wanted)
+    if searchable:
+        await _refresh(config, views)
+    return wanted, []
+
+
+async def _mark(connection: Session) -> int:
+    from bridge.position import parse_lsn
+
+    await connection.execute("select pg_logical_emit_message(true, 'pgbridge', 'wait')")
+    cursor = await connection.execute("select pg_current_wal_flush_lsn()::text as lsn")
+    row = await cursor.fetchone()
+    assert row is not None
+    return parse_lsn(row["lsn"])
+
+
+async def _late(connection: Session, views: Sequence[str], wanted: int) -> list[str]:
+    from bridge.control.status import targets
+    from bridge.position import Position
+
+    late = []
+    for target in await targets(connection):
+        at = target["position"]
+        reached = at is not None and Position.parse(at).lsn >= wanted
+        if target["view"] not in views or (reached and target["state"] == "live"):
+            continue
+        why = target["reason"] or target["state"]
+        late.append(
+            f"{target['sink']}/{target['name']}"
+            + ("" if why == "live" else f" ({why})")
+        )
+    return late or list(views)
+
+
+async def _refresh(config: Config, views: Sequence[str]) -> None:
+    """Make what is kept in the live generations visible to searches."""
+    from bridge.control.planning import open_sinks
+    from bridge.control.remove import former_target
+    from bridge.control.survey import remember
+    from bridge.sink import Generation
+    from bridge.store.rows import GenerationState
+
+    remembered = await remember(config)
+    options = {(t.sink, t.name): dict(t.options) for t in config.targets()}
+    async with open_sinks(config) as sinks:
+        for key, row in remembered.generations.items():
+            if row.state is GenerationState.LIVE and row.view in views:
+                target = former_target(row.view, key, options.get(key[:2]))
+                if (sink := sinks.get(key.sink)) is not None:
+                    await sink.refresh(Generation(target, key.number))

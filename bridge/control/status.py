@@ -1,0 +1,94 @@
+"""How everything is, read from the source's own tables: needs no daemon.
+
+The one thing to know: this has the form of `/status`; the daemon answers from memory,
+which knows more of the moment, and this from what is written down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from bridge.config import Config
+from bridge.control.check import one
+from bridge.control.session import Session, session, wrapped
+from bridge.position import Position, parse_lsn
+from bridge.store import Store, migrate
+from bridge.store.rows import DaemonRow
+
+NOT_INSTALLED = "not installed"
+STOPPED = "stopped"
+
+
+async def status(config: Config) -> dict[str, Any]:
+    """Source, sinks and targets. Transient when the source is away, Halt when it
+    refuses."""
+    dsn = config.source.dsn
+    if len(await migrate.pending(dsn)) == len(migrate.read()):
+        reason = "nothing was applied to this database yet"
+        return {
+            "source": _source(NOT_INSTALLED, reason, None, None),
+            "sinks": [],
+            "targets": [],
+        }
+    async with await Store.open(dsn) as store, session(dsn) as connection:
+        slot = await one(connection, "slot", slot=config.source.slot)
+        source, daemon = await store.read_source(), await store.read_daemon()
+        owed: dict[str, int] = {}
+        for key, count in (await store.owed.count()).items():
+            owed[key.sink] = owed.get(key.sink, 0) + count
+        position = None
+        if source is not None and slot is not None and slot["confirmed"]:
+            position = str(Position(source.epoch, parse_lsn(slot["confirmed"])))
+        return {
+            "source": _source(*_state(daemon, slot), slot, position)
+            | {"wal_budget_bytes": config.source.wal_budget_bytes},
+            "sinks": [
+                {
+                    "name": row.name,
+                    "type": row.type,
+                    "state": row.shown.value,
+                    "reason": row.reason,
+                    "owed_keys": owed.get(row.name, 0),
+                }
+                for row in await store.sinks()
+            ],
+            "targets": await targets(connection),
+        }
+
+
+async def targets(connection: Session) -> list[dict[str, Any]]:
+    """A row a target, as `bridge.status()` tells."""
+    with wrapped("its address"):
+        cursor = await connection.execute("select * from bridge.status()")
+        return [dict(row) for row in await cursor.fetchall()]
+
+
+def _source(
+    state: str, reason: str, slot: Mapping[str, Any] | None, position: str | None
+) -> dict[str, Any]:
+    return {
+        "state": state,
+        "reason": reason,
+        "position": position,
+        "lag_bytes": slot["lag_bytes"] if slot else None,
+        "retained_bytes": slot["retained_bytes"] if slot else None,
+    }
+
+
+def _state(daemon: DaemonRow | None, slot: Mapping[str, Any] | None) -> tuple[str, str]:
+    if daemon is None or not daemon.alive:
+        return STOPPED, absence(daemon)
+    if slot is None:
+        return daemon.state, daemon.reason or "there is no replication slot"
+    return daemon.state, daemon.reason
+
+
+def absence(daemon: DaemonRow | None) -> str:
+    """That no daemon runs, and when one was last seen."""
+    if daemon is None:
+        return "no daemon has run yet"
+    minutes = (datetime.now(UTC) - daemon.seen_at).total_seconds() / 60
+    ago = f"{minutes:.0f} min ago" if minutes < 120 else f"{minutes / 60:.0f} h ago"
+    return f"no daemon is running; the last was seen on {daemon.host} {ago}"
