@@ -25,6 +25,8 @@ def run(arguments: Sequence[str]) -> int:
     arguments = list(arguments)
     end = arguments.index("--") if "--" in arguments else len(arguments)
     debug = "--debug" in arguments[:end]
+    arguments = [a for a in arguments[:end] if a != "--debug"] + arguments[end:]
+    failures.show_tracebacks(debug)
     try:
         outcome = app(args=arguments, prog_name="pgbridge", standalone_mode=False)
         sys.stdout.flush()
@@ -33,5 +35,5 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001
-        return failures.tell(error, debug=debug)
+        return failures.tell(error)
     return int(outcome or 0)

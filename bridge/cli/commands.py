@@ -72,9 +72,12 @@ def _add(
 
 
 def _register() -> None:
-    from bridge.cli import dead_letters
+    from bridge.cli import dead_letters, dev
+    from bridge.cli.backfill import backfill
     from bridge.cli.check import check
+    from bridge.cli.demo import demo
     from bridge.cli.drop import drop
+    from bridge.cli.explain import explain
     from bridge.cli.init import init
     from bridge.cli.plan import apply, plan
     from bridge.cli.preview import preview
@@ -89,14 +92,18 @@ def _register() -> None:
     _add("run", run, START, "pgbridge run --once")
     _add("status", status, LOOK, "pgbridge status --watch")
     _add("preview", preview, LOOK, "pgbridge preview product --key 42")
+    _add("explain", explain, LOOK, "pgbridge explain product 42")
     _add("wait", wait, LOOK, "pgbridge wait --view product --timeout 5s --searchable")
     app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=LOOK)
     _add("apply", apply, CHANGE, "pgbridge apply --prune")
+    _add("backfill", backfill, CHANGE, "pgbridge backfill product --keys 1 2 3")
     _add("promote", promote, CHANGE, "pgbridge promote product")
     _add("rollback", rollback, CHANGE, "pgbridge rollback product --target search")
     _add("pause", pause, CHANGE, "pgbridge pause search")
     _add("resume", resume, CHANGE, "pgbridge resume search")
     _add("drop", drop, CHANGE, "pgbridge drop --targets --yes")
+    app.add_typer(dev.app, name="dev", rich_help_panel=TRY)
+    _add("demo", demo, TRY, "pgbridge demo")
 
 
 _register()

@@ -19,6 +19,7 @@ INTERRUPTED = 130
 _URL_PASSWORD = re.compile(r"(?<=://)([^/\s:@]*):[^/\s@]+(?=@)")
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_$.]*(?:\(\))?|\S")
 _secrets: set[str] = set()
+_debug = False
 
 
 def hide(secrets: Iterable[str]) -> None:
@@ -26,9 +27,20 @@ def hide(secrets: Iterable[str]) -> None:
     _secrets.update(text for text in secrets if len(text) >= 3)
 
 
-def tell(error: BaseException, *, debug: bool = False) -> int:
+def show_tracebacks(wanted: bool) -> None:
+    """Whether `--debug` was given."""
+    global _debug  # noqa: PLW0603  one process, one command
+    _debug = wanted
+
+
+def tracebacks_shown() -> bool:
+    """Whether `--debug` was given."""
+    return _debug
+
+
+def tell(error: BaseException) -> int:
     """Print what went wrong to stderr; gives the exit code that goes with it."""
-    if debug and not isinstance(error, KeyboardInterrupt):
+    if _debug and not isinstance(error, KeyboardInterrupt):
         lines = traceback.format_exception(error)
         sys.stderr.write(_scrub("".join(lines)))
     match error:

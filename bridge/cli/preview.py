@@ -13,7 +13,7 @@ import typer
 
 from bridge.cli.options import ConfigFile, ViewName, known_view, load
 from bridge.cli.output import note
-from bridge.errors import BridgeError, Refusal
+from bridge.errors import BridgeError
 
 if TYPE_CHECKING:
     from bridge.config import Config
@@ -24,6 +24,10 @@ _LIMIT = 10
 
 def preview(
     view: ViewName,
+    more: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[K…]", help="Further keys after --key.", hidden=True),
+    ] = None,
     config: ConfigFile = None,
     key: Annotated[
         list[str] | None,
@@ -40,15 +44,17 @@ def preview(
 
     loaded = load(config)
     known_view(loaded, view)
-    asyncio.run(_preview(loaded, view, key or [], limit))
+    if more and not key:
+        raise typer.BadParameter(f"{more[0]!r}: give keys after --key")
+    asyncio.run(_preview(loaded, view, [*(key or []), *(more or [])], limit))
 
 
 async def _preview(config: Config, view: str, texts: Sequence[str], limit: int) -> None:
     from dataclasses import replace
 
+    from bridge.control.explain import key_of
     from bridge.control.planning import plan
     from bridge.control.session import session
-    from bridge.keys import parse_key
     from bridge.source import QueryFailed
     from bridge.source.postgres import PostgresSource, connect, identify
 
@@ -56,13 +62,7 @@ async def _preview(config: Config, view: str, texts: Sequence[str], limit: int) 
     only = replace(config, views={view: config.views[view]})
     async with session(dsn) as connection:
         planned = (await plan(connection, only)).plans[view]
-    columns = len(planned.shape.key)
-    try:
-        keys: list[Parts] = [parse_key(text, columns) for text in texts]
-    except ValueError as error:
-        raise Refusal(
-            str(error), hint=f"the key of view {view} is {', '.join(planned.shape.key)}"
-        ) from None
+    keys: list[Parts] = [key_of(planned, text) for text in texts]
     looking = await connect(dsn)
     async with looking:
         identity = await identify(looking)

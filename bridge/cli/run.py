@@ -6,7 +6,6 @@ exit code says why it ended.
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
@@ -24,7 +23,6 @@ def run(
             "is in every target.",
         ),
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", hidden=True)] = False,
 ) -> None:
     """Build what is missing, then keep every target current until SIGTERM."""
     import asyncio
@@ -36,8 +34,7 @@ def run(
     from bridge.observe import logs
 
     loaded = load(config)
-    debug = debug or "--debug" in sys.argv
-    logs.configure(loaded.secrets(), debug=debug)
+    logs.configure(loaded.secrets(), debug=failures.tracebacks_shown())
     try:
         outcome = daemon.run(loaded, once=once)
         if inspect.isawaitable(outcome):
@@ -47,6 +44,6 @@ def run(
 
             outcome = asyncio.run(wait())
     except Halt as error:
-        failures.tell(error, debug=debug)
+        failures.tell(error)
         raise typer.Exit(Exit.HALTED) from None
     raise typer.Exit(int(outcome))
