@@ -23,6 +23,8 @@ pytest_plugins = [
     "tests.fixtures.private",
     "tests.fixtures.proxy",
     "tests.fixtures.probing",
+    "tests.fixtures.elasticsearch",
+    "tests.fixtures.redis_sinks",
     "tests.fixtures.seeds",
 ]
 

@@ -38,6 +38,10 @@ _FIELDS = (
     re.compile(r'immense term in field="([^"]*)"'),
     re.compile(r"\Afield \[([^\]]*)\]"),
 )
+_LIMIT = re.compile(
+    r"(Number value|String value|Document nesting|Property name|Name) (length|depth)"
+    r" \((\d+)\) exceeds the maximum allowed \((\d+)"
+)
 _DYNAMIC = re.compile(r"within \[([^\]]*)\] is not allowed\Z")
 
 
@@ -187,6 +191,9 @@ def explain(kind: str, reason: str, fields: Collection[str]) -> str:
         found = _DYNAMIC.search(reason)
         place = f"object [{found[1]}]" if found and found[1] in fields else "document"
         return f"{kind}: the {place} has a field that is not in the mapping"
+    if found := _LIMIT.search(reason):
+        what, measure, size, limit = found.groups()
+        return f"{kind}: {what} {measure} {size} is above the server's limit {limit}"
     for pattern in _FIELDS:
         if (found := pattern.search(reason)) and found[1] in fields:
             return f"{kind}: field [{found[1]}]"

@@ -82,9 +82,9 @@ class Generations:
         if found is None:
             await self._create(generation, owner)
             found = await find_one(self._client, generation)
-        if found is None or found.meta is None:
+        if found is None:
             raise Transient(f"{self._client.sink}: {generation} is not there yet")
-        if not found.meta.is_of(generation, owner):
+        if found.meta is None or not found.meta.is_of(generation, owner):
             raise in_the_way(self._client, found, generation.target.name)
         wanted = plan(generation.target).fingerprint
         if found.meta.fingerprint != wanted:
