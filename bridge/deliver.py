@@ -104,6 +104,7 @@ class Lane:
         self._room.set()
         self._landed = asyncio.Event()
         self._cut = asyncio.Event()
+        self._resumed = asyncio.Event()
 
     # — what comes in —
 
@@ -219,7 +220,14 @@ class Lane:
         if state is not self.state:
             self.since_s = time.time()
         self.state, self.reason = state, reason
+        if state is not LaneState.HALTED:
+            self._resumed.set()
         self._wake.set()
+
+    async def resumed(self) -> None:
+        """Wait until a lane that has halted is to go on."""
+        self._resumed.clear()
+        await self._resumed.wait()
 
     # — sending —
 

@@ -37,6 +37,30 @@ class BridgeError(Exception):
         self.hint = hint
 
 
+def first_of(errors: BaseExceptionGroup[BridgeError]) -> BridgeError:
+    """The first of a group's errors, however deep it lies."""
+    first = errors.exceptions[0]
+    return first_of(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+def errors_in(error: BaseException) -> list[BridgeError] | None:
+    """The declared errors of an exception or group; None when there is any other.
+
+    Cancellations beside them are left out: they follow from the rest.
+    """
+    if isinstance(error, BridgeError):
+        return [error]
+    if not isinstance(error, BaseExceptionGroup):
+        return None
+    found: list[BridgeError] = []
+    for inner in error.exceptions:
+        of_inner = errors_in(inner)
+        if of_inner is None:
+            return None
+        found += of_inner
+    return found
+
+
 class Transient(BridgeError):
     """Not available now; the same call later is the right answer."""
 

@@ -44,7 +44,7 @@ class Markers:
         await asyncio.sleep(0)  # let callers of the same moment join
         self._next = None
         content = f"{CONTENT}{uuid.uuid4()}"
-        future = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._awaited[content] = future
         try:
             await self._emit(content)

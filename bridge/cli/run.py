@@ -26,7 +26,6 @@ def run(
 ) -> None:
     """Build what is missing, then keep every target current until SIGTERM."""
     import asyncio
-    import inspect
 
     from bridge import daemon
     from bridge.cli import failures
@@ -36,13 +35,7 @@ def run(
     loaded = load(config)
     logs.configure(loaded.secrets(), debug=failures.tracebacks_shown())
     try:
-        outcome = daemon.run(loaded, once=once)
-        if inspect.isawaitable(outcome):
-
-            async def wait() -> Exit:
-                return Exit(await outcome)
-
-            outcome = asyncio.run(wait())
+        outcome = asyncio.run(daemon.run(loaded, once=once))
     except Halt as error:
         failures.tell(error)
         raise typer.Exit(Exit.HALTED) from None

@@ -214,8 +214,8 @@ class Deriver:
                     images.setdefault(index, {}).update(dict.fromkeys(rows))
             if view in work.null_keys:
                 keys[(None,) * len(plan.shape.key)] = None
-        for index, rows in images.items():
-            found = await reader.keys(plan.key_queries[index], list(rows))
+        for index, changed in images.items():
+            found = await reader.keys(plan.key_queries[index], list(changed))
             keys.update(dict.fromkeys(found))
         return list(keys)
 

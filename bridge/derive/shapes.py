@@ -38,3 +38,31 @@ def type_shape(types: Mapping[int, Type], oid: int, modifier: int = -1) -> TypeS
     if found.schema == "pg_catalog" and found.name in _JSON:
         return TypeShape(Kind.JSON, found.name, found.oid)
     return TypeShape(Kind.SCALAR, found.name, found.oid, modifier)
+
+
+def digest_types(types: Mapping[int, Type]) -> dict[int, TypeShape]:
+    """What the stream's digester is to know of types that are not built in.
+
+    Domains, enums and arrays of them; what an extension brought is left out, since
+    Postgres may make its JSON through a cast (`citext` never has one).
+    """
+    return {
+        oid: type_shape(types, oid)
+        for oid, found in types.items()
+        if oid >= FIRST_USER_OID
+        and (found.kind in "de" or found.is_array)
+        and _plain(types, found)
+    }
+
+
+def _plain(types: Mapping[int, Type], found: Type) -> bool:
+    while found.kind == "d" or found.is_array:
+        below = types.get(found.base if found.kind == "d" else found.element)
+        if below is None:
+            return False
+        found = below
+    return found.extension in (None, "citext") and found.kind in "be"
+
+
+FIRST_USER_OID = 16384
+"""Objects from here on are not Postgres' own."""

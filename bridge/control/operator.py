@@ -1,0 +1,229 @@
+"""Carrying out commands: each once, in the order of the log, with its outcome.
+
+The one thing to know: a command that the stream brings again after a crash has its
+outcome in the table and is skipped; one without an outcome is simply done again, and
+each is made so that doing it twice is doing it once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import assert_never
+
+from bridge.assembly import Assembly
+from bridge.backfill.life import Life
+from bridge.backfill.patience import patiently
+from bridge.control.commands import (
+    Agenda,
+    Backfill,
+    Cancel,
+    Command,
+    Configure,
+    Pause,
+    Promote,
+    Resume,
+    Retry,
+    RollBack,
+    parse,
+)
+from bridge.control.letters import generation_key
+from bridge.deliver import LaneState
+from bridge.errors import Halt, Refusal, Transient
+from bridge.observe.logs import logger
+from bridge.sink import Generation
+from bridge.store.rows import BackfillKind, CommandRow, CommandState, GenerationKey
+
+_log = logger("bridge.control")
+_LOOK_S = 0.5
+
+
+class Operator:
+    """Takes commands from the table, when they are due, and carries them out."""
+
+    def __init__(
+        self, assembly: Assembly, life: Life, *, configure: Callable[[], None]
+    ) -> None:
+        """`configure` takes up the edited file."""
+        self._assembly = assembly
+        self._life = life
+        self._configure = configure
+        self._agenda = Agenda()
+        self._announced = asyncio.Event()
+
+    def announce(self, command: int, lsn: int) -> None:
+        """The stream has passed a command's message, which ends at `lsn`."""
+        self._agenda.announce(command, lsn)
+        self._announced.set()
+
+    async def run(self) -> None:
+        """Carry out commands until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(_LOOK_S):
+                    await self._announced.wait()
+            except TimeoutError:
+                pass
+            self._announced.clear()
+            try:
+                rows = await self._assembly.store.commands.open()
+            except Transient:
+                continue
+            ledger = self._assembly.pipeline.ledger
+            self._agenda.look(rows, ledger.wal_end)
+            for row in self._agenda.due(ledger.end, self._halted()):
+                self._assembly.spawn(self._carry_out(row), f"command {row.id}")
+
+    def _halted(self) -> set[GenerationKey | str]:
+        halted: set[GenerationKey | str] = {
+            name
+            for name, lane in self._assembly.lanes.items()
+            if lane.state is LaneState.HALTED
+        }
+        for generation in self._life.states:
+            target = generation.target
+            if (target.sink, target.name) in self._assembly.halted:
+                halted.add(generation_key(generation))
+        return halted
+
+    async def _carry_out(self, row: CommandRow) -> None:
+        commands = self._assembly.store.commands
+        lsn = self._agenda.place(row.id)
+        if not await patiently(partial(commands.start, row.id, lsn=lsn)):
+            return
+        try:
+            message = await self._do(parse(row))
+        except (Refusal, Halt) as error:
+            outcome = CommandState.FAILED
+            message = f"{error.message}; {error.hint}" if error.hint else error.message
+        except Transient as error:
+            _log.warning("command waits", command=row.id, reason=error.message)
+            self._agenda.again(row.id)
+            return
+        else:
+            outcome = CommandState.DONE
+        await patiently(partial(commands.finish, row.id, outcome, message))
+        _log.info(
+            "command", id=row.id, kind=row.kind, outcome=outcome, by=row.issued_by
+        )
+
+    async def _do(self, command: Command) -> str:
+        match command:
+            case Pause():
+                return await self._pause(command.sink, paused=True)
+            case Resume():
+                return await self._pause(command.sink, paused=False)
+            case Backfill():
+                return await self._backfill(command)
+            case Promote():
+                return await self._promote(command)
+            case RollBack():
+                return await self._roll_back(command)
+            case Cancel():
+                return await self._cancel(command)
+            case Retry():
+                return await self._retry(command)
+            case Configure():
+                self._configure()
+                return "the edited configuration is taken up"
+            case _:
+                assert_never(command)
+
+    async def _pause(self, sink: str, *, paused: bool) -> str:
+        lane = self._assembly.lanes.get(sink)
+        if lane is None:
+            raise Refusal(f"there is no sink {sink} in the file")
+        await self._assembly.store.set_sink_paused(sink, paused=paused)
+        lane.set_state(LaneState.PAUSED if paused else LaneState.OK)
+        if not paused:
+            for target in list(self._assembly.halted):
+                if target[0] == sink:
+                    del self._assembly.halted[target]
+        return f"sink {sink} is {'paused' if paused else 'written to again'}"
+
+    async def _backfill(self, command: Backfill) -> str:
+        if command.rebuild:
+            return await self._rebuild(command)
+        kind = BackfillKind.SWEEP
+        if command.keys is not None:
+            kind = BackfillKind.KEYS
+        elif command.condition is not None:
+            kind = BackfillKind.WHERE
+        store = self._assembly.store.backfills
+        begun: list[int] = []
+        for key in command.generations:
+            begun.append(
+                await store.create(
+                    key,
+                    view=command.view,
+                    kind=kind,
+                    condition=command.condition,
+                    keys=command.keys,
+                    command=command.id,
+                )
+            )
+        documents = 0
+        for backfill in begun:
+            row = await store.read(backfill)
+            if row is not None:
+                documents += await self._life.follow(row)
+        return f"{documents:,} documents derived again"
+
+    async def _rebuild(self, command: Backfill) -> str:
+        wanted = [
+            target
+            for target in self._assembly.targets.values()
+            if target.view == command.view
+            and command.target in {None, target.sink, str(target)}
+        ]
+        if not wanted:
+            raise Refusal(f"view {command.view} has no such target")
+        numbers = [await self._life.rebuild(target) for target in wanted]
+        return ", ".join(
+            f"{target} is g{number}"
+            for target, number in zip(wanted, numbers, strict=True)
+        )
+
+    async def _promote(self, command: Promote) -> str:
+        for key in command.generations:
+            generation = self._fed(key)
+            if generation in self._life.building:
+                raise Halt(
+                    f"{generation} is not complete yet",
+                    hint="it is promoted by itself as soon as it is",
+                )
+            await self._life.promote(generation, force=command.force)
+        return ", ".join(f"{key} is live" for key in command.generations)
+
+    async def _roll_back(self, command: RollBack) -> str:
+        for key in command.generations:
+            await self._life.promote(self._fed(key), force=True)
+        return ", ".join(f"{key} is live" for key in command.generations)
+
+    def _fed(self, key: GenerationKey) -> Generation:
+        generation = self._assembly.generation(key)
+        if generation is None or generation not in self._life.states:
+            raise Halt(f"{key} is not kept any more", hint="see `pgbridge status`")
+        return generation
+
+    async def _cancel(self, command: Cancel) -> str:
+        rows = await self._assembly.store.backfills.of_command(command.command)
+        for row in rows:
+            await self._life.cancel(row)
+        await self._assembly.store.commands.finish(
+            command.command, CommandState.CANCELLED, "cancelled"
+        )
+        return f"command {command.command} is cancelled"
+
+    async def _retry(self, command: Retry) -> str:
+        letters = await self._assembly.store.letters.list(command.view, command.keys)
+        plan = self._assembly.plans.get(command.view)
+        if plan is None:
+            raise Refusal(f"there is no view {command.view} in the file")
+        by_generation: dict[GenerationKey, list[tuple[str | None, ...]]] = {}
+        for letter in letters:
+            by_generation.setdefault(letter.generation, []).append(letter.parts)
+        for key, parts in by_generation.items():
+            await self._life.jobs.keys(self._fed(key), plan, parts)
+        return f"{len(letters)} dead letters were tried again"

@@ -1,0 +1,276 @@
+"""The daemon: from a configuration to running parts, and their order of ending.
+
+    lease ─▶ survey, apply ─▶ one life: lanes, pipeline, builds, commands ─▶ drain
+      ▲                            │ edited file, lost connection
+      └────────────────────────────┘
+
+The one thing to know: a *life* is everything between two looks at the configuration
+and the source. Whatever cannot be gone on with in place ends the life, and the next
+one starts from what the slot and the sinks say, as after a crash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from enum import Enum
+
+from watchfiles import awatch
+
+from bridge.config import Config, load
+from bridge.control.lease import Lease
+from bridge.control.planning import open_sinks
+from bridge.control.survey import survey
+from bridge.errors import (
+    BridgeError,
+    Exit,
+    Halt,
+    Refusal,
+    Transient,
+    errors_in,
+)
+from bridge.lifetime import Lifetime
+from bridge.observe.http import Readiness, serving
+from bridge.observe.logs import logger
+from bridge.observe.metrics import Metrics
+from bridge.observe.status import SourceStatus
+
+_log = logger("bridge.daemon")
+_RETRY_FIRST_S, _RETRY_MAX_S = 0.2, 5.0
+
+
+class Ending(Enum):
+    """Why a life ended in order."""
+
+    STOPPED = "stopped"
+    """Asked to stop, or nothing is left to do."""
+    EDITED = "edited"
+    """Another configuration is to be taken up."""
+
+
+async def run(config: Config, *, once: bool = False) -> Exit:
+    """Serve until SIGTERM or SIGINT; with `once` until all that was committed before
+    the start is in every target.
+
+    Refusal: the configuration cannot be served. Halt: the operator has to decide.
+    """
+    return await Daemon(config, once=once).run()
+
+
+class Daemon:
+    """One process: the lease, the signals, the pages, and one life after another."""
+
+    def __init__(self, config: Config, *, once: bool) -> None:
+        self._config = config
+        self._once = once
+        self._edited: Config | None = None
+        self._stop = asyncio.Event()
+        self._reload = asyncio.Event()
+        self._known = SourceStatus()
+        self._metrics = Metrics()
+        self._life: Lifetime | None = None
+
+    async def run(self) -> Exit:
+        """See `run`."""
+        http = self._config.daemon.http
+        async with (
+            self._signals(),
+            serving(
+                http, status=self._status, ready=self._ready, metrics=self._metrics
+            ),
+        ):
+            delay = _RETRY_FIRST_S
+            first = True
+            while not self._stop.is_set():
+                try:
+                    outcome = await self._leading(first=first)
+                except BaseException as error:
+                    problem = _first_problem(error)
+                    if problem is None:
+                        raise
+                    if not isinstance(problem, Transient):
+                        raise problem from error
+                    self._tell("connecting", problem)
+                    await self._sleep(delay)
+                    delay = min(delay * 2, _RETRY_MAX_S)
+                    continue
+                first = False
+                delay = _RETRY_FIRST_S
+                if outcome is not None:
+                    return outcome
+        return Exit.DONE
+
+    async def _leading(self, *, first: bool) -> Exit | None:
+        """Hold the lease through one life after another; None: stand by again."""
+        acquiring = asyncio.create_task(
+            Lease.acquire(self._config.source.dsn, standing_by=self._stand_by)
+        )
+        if not await self._unless_stopped(acquiring):
+            return Exit.DONE
+        lease = acquiring.result()
+        async with lease:
+            self._metrics.leading.set(1)
+            try:
+                while True:
+                    ending = await self._one_life(lease)
+                    if ending is not Ending.EDITED:
+                        assert self._life is not None
+                        return self._life.exit
+                    assert self._edited is not None
+                    self._config, self._edited = self._edited, None
+            finally:
+                self._metrics.leading.set(0)
+
+    async def _one_life(self, lease: Lease) -> Ending:
+        async with open_sinks(self._config) as sinks:
+            self._life = life = Lifetime(
+                self._config, sinks, self._known, self._metrics, once=self._once
+            )
+            work = asyncio.create_task(life.run(), name="life")
+            lost = asyncio.create_task(lease.watch(), name="lease")
+            stop = asyncio.create_task(self._stop.wait(), name="stop")
+            edit = asyncio.create_task(self._edits(), name="edits")
+            tasks = {work, lost, stop, edit}
+            try:
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                if lost.done():
+                    lost.result()
+                if edit.done():
+                    edit.result()
+                if work.done():
+                    work.result()
+                    return Ending.STOPPED
+                await life.drain()
+                return Ending.EDITED if edit.done() else Ending.STOPPED
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    # — the configuration —
+
+    async def _edits(self) -> None:
+        """Returns when the file was edited into something that can be served."""
+        watched = asyncio.create_task(self._watch_files())
+        try:
+            while True:
+                await self._reload.wait()
+                self._reload.clear()
+                try:
+                    edited = load(self._config.path)
+                    if edited == self._config:
+                        self._accept()
+                        continue
+                    async with survey(edited):
+                        pass
+                except BridgeError as error:
+                    self._known.refused = error.message
+                    self._metrics.configuration_refused.set(1)
+                    _log.error(
+                        "the edited configuration is refused; the daemon goes on with "
+                        "the one before",
+                        reason=error.message,
+                        hint=error.hint,
+                    )
+                    continue
+                self._accept()
+                self._edited = edited
+                _log.info("the edited configuration is taken up")
+                return
+        finally:
+            watched.cancel()
+
+    def _accept(self) -> None:
+        self._known.refused = ""
+        self._metrics.configuration_refused.set(0)
+
+    async def _watch_files(self) -> None:
+        """Ask for a reload whenever a file of the configuration changes."""
+        files = {path.resolve() for path in (self._config.path, *self._config.files)}
+        folders = {path.parent for path in files}
+        async for changes in awatch(*folders, recursive=False, step=100):
+            # A mounted configuration changes by a link beside it.
+            if any(
+                os.path.realpath(path) in set(map(str, files)) or "..data" in path
+                for _, path in changes
+            ):
+                self._reload.set()
+
+    # — what is told —
+
+    def _status(self) -> dict[str, object]:
+        status = self._life.status if self._life is not None else None
+        return self._known.document() if status is None else status.document()
+
+    def _ready(self) -> Readiness:
+        status = self._life.status if self._life is not None else None
+        if status is None:
+            reason = self._known.reason or f"the source is {self._known.state}"
+            return Readiness(ready=False, reason=reason)
+        return status.ready(
+            self._config.daemon.ready_lag_s, self._config.limits.stalled_after_s
+        )
+
+    def _tell(self, state: str, problem: BridgeError) -> None:
+        if self._known.reason != problem.message:
+            _log.warning(problem.message, hint=problem.hint, state=state)
+        self._known.state, self._known.reason = state, problem.message
+
+    def _stand_by(self, reason: str) -> None:
+        self._known.state, self._known.reason = "standby", reason
+        _log.info("standing by", reason=reason)
+
+    # — stopping —
+
+    @asynccontextmanager
+    async def _signals(self) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                loop.remove_signal_handler(number)
+
+    async def _unless_stopped(self, task: asyncio.Task[Lease]) -> bool:
+        stop = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
+            return task.done()
+        finally:
+            stop.cancel()
+            if not task.done():
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+
+    async def _sleep(self, delay: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(delay):
+                await self._stop.wait()
+
+
+def _first_problem(error: BaseException) -> BridgeError | None:
+    """What decides what happens next: a refusal or halt before what can be waited for.
+
+    None when there is anything that is not a declared error: a bug.
+    """
+    found = errors_in(error)
+    if found is None:
+        return None
+    for kind in (Refusal, Halt, Transient):
+        for problem in found:
+            if isinstance(problem, kind):
+                return problem
+    return None
+
+
+def identity() -> tuple[str, int]:
+    """Which host and process this is."""
+    return socket.gethostname(), os.getpid()

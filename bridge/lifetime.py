@@ -1,0 +1,377 @@
+"""One life of the daemon: everything made for one configuration and one history.
+
+The one thing to know: parts are started from the sinks towards the source, so that
+nothing is taken that has nowhere to go, and stopped in the opposite order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import socket
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
+from functools import partial
+from importlib.metadata import version
+
+from bridge.assembly import Assembly
+from bridge.backfill.life import Life
+from bridge.backfill.pace import Pace
+from bridge.backfill.patience import patiently
+from bridge.capture.connection import StreamSettings
+from bridge.capture.thread import CaptureLimits, CaptureThread
+from bridge.config import Config, OnSlotLoss
+from bridge.control.apply import Applied, Permission, apply
+from bridge.control.commands import command_id
+from bridge.control.letters import Letters, generation_key
+from bridge.control.operator import Operator
+from bridge.control.planning import sink_target
+from bridge.control.survey import Survey, survey
+from bridge.decode.transactions import DecodeLimits, TransactionAssembler
+from bridge.deliver import Lane, LaneLimits, LaneState, Outcomes
+from bridge.derive.digest import Batch
+from bridge.derive.shapes import digest_types
+from bridge.errors import Exit, Transient
+from bridge.gate import Gate
+from bridge.keys import Parts
+from bridge.ledger import Entry, Ledger
+from bridge.live_digest import LiveDigest
+from bridge.observe.logs import logger
+from bridge.observe.metrics import Metrics
+from bridge.observe.status import SourceStatus, Status
+from bridge.operations import Rejection
+from bridge.pipeline import Capture, Hooks, Pipeline, PipelineLimits
+from bridge.position import Position
+from bridge.sink import Generation, Sink
+from bridge.source.postgres import MESSAGE_PREFIX, PostgresSource, ServerIdentity
+from bridge.store import Store
+from bridge.store.rows import ProgressRow
+from bridge.watch import Watch
+
+_log = logger("bridge.daemon")
+
+
+class _Ended(Exception):
+    """Ends the task group in order."""
+
+
+class Lifetime:
+    """Made for one configuration; `run` it once."""
+
+    def __init__(
+        self,
+        config: Config,
+        sinks: Mapping[str, Sink],
+        known: SourceStatus,
+        metrics: Metrics,
+        *,
+        once: bool,
+    ) -> None:
+        self.exit = Exit.DONE
+        self.status: Status | None = None
+        self._config = config
+        self._sinks = sinks
+        self._known = known
+        self._metrics = metrics
+        self._once = once
+        self._assembly: Assembly | None = None
+        self._life: Life | None = None
+        self._operator: Operator | None = None
+        self._watch: Watch | None = None
+        self._capture: CaptureThread[Iterable[Batch]] | None = None
+        self._gate_since_s: float | None = None
+
+    async def run(self) -> None:
+        """Serve until drained or cancelled. Refusal, Halt or Transient end it."""
+        config = self._config
+        async with AsyncExitStack() as stack:
+            looked, applied = await self._arrange()
+            store = await stack.enter_async_context(await Store.open(config.source.dsn))
+            await store.take_over(
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                version=version("pgbridge"),
+                http=str(config.daemon.http or ""),
+                state="starting",
+            )
+            source = PostgresSource(
+                config.source.dsn,
+                config.source.search_path,
+                ServerIdentity(looked.owner.system_identifier, looked.timeline),
+                readers=config.limits.derive_connections + 1,
+                scanners=config.limits.chunks_concurrent + 3,
+            )
+            stack.push_async_callback(source.close)
+            try:
+                await self._serve(looked, applied, store, source)
+            finally:
+                self.status = None
+
+    async def drain(self) -> None:
+        """Take nothing more, and wait for what was taken, for a while."""
+        if self._assembly is None:
+            return
+        pipeline = self._assembly.pipeline
+        pipeline.stop_taking()
+        if self._life is not None:
+            await self._life.stop()
+        with suppress(TimeoutError, Transient):
+            async with asyncio.timeout(self._config.limits.drain_timeout_s):
+                await pipeline.drain()
+
+    async def _arrange(self) -> tuple[Survey, Applied]:
+        """Look, and carry out what is to be done before anything streams."""
+        rebuild = self._config.daemon.on_slot_loss is OnSlotLoss.REBUILD
+        permission = Permission(rebuild_lost=rebuild, partial=True)
+        async with survey(self._config, sinks=self._sinks) as looked:
+            applied = await apply(looked, permission, _log.info)
+        for view, error in applied.left_out.items():
+            _log.error("view halted", view=view, reason=error.message, hint=error.hint)
+        return looked, applied
+
+    async def _serve(
+        self, looked: Survey, applied: Applied, store: Store, source: PostgresSource
+    ) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                assembly = self._assemble(looked, applied, store, source, group)
+                await self._start(assembly, applied)
+                group.create_task(self._ends(assembly))
+        except* _Ended:
+            pass
+
+    def _assemble(
+        self,
+        looked: Survey,
+        applied: Applied,
+        store: Store,
+        source: PostgresSource,
+        group: asyncio.TaskGroup,
+    ) -> Assembly:
+        config, limits = self._config, self._config.limits
+        epoch = applied.source.epoch
+        gate = Gate(applied.source.barrier or 0, self._gate_waits)
+        ledger = Ledger(gate.invisible_from)
+        plans = {
+            name: plan
+            for name, plan in looked.planned.plans.items()
+            if name not in applied.left_out
+        }
+        digest = LiveDigest(
+            plans.values(), digest_types(looked.planned.catalog.types), epoch
+        )
+        lanes: dict[str, Lane] = {}
+        pipeline = Pipeline(
+            epoch=epoch,
+            source=source,
+            connect=partial(self._connect, digest),
+            lanes=lanes,
+            plans=plans,
+            ledger=ledger,
+            gate=gate,
+            hooks=self._hooks(store, epoch),
+            limits=PipelineLimits(progress_s=limits.progress_interval_s),
+        )
+        letters = Letters(
+            store,
+            pipeline.fan_out,
+            count_max=config.daemon.dead_letters_max,
+            too_many=self._too_many_letters,
+        )
+        for name, sink in self._sinks.items():
+            lanes[name] = Lane(
+                name,
+                sink,
+                ledger,
+                limits=LaneLimits(
+                    bytes_max=limits.lane_bytes_max,
+                    retry_first_s=limits.retry_delay_first_s,
+                    retry_max_s=limits.retry_delay_max_s,
+                ),
+                dice=random.Random(),  # noqa: S311 - jitter, not secrets
+                letters=letters.of_write,
+                kept=self._kept,
+            )
+        self._assembly = Assembly(
+            config=config,
+            owner=looked.owner,
+            epoch=epoch,
+            store=store,
+            sinks=self._sinks,
+            lanes=lanes,
+            plans=plans,
+            pipeline=pipeline,
+            letters=letters,
+            pace=Pace(
+                lag_s=self._stream_lag_s,
+                lag_s_max=limits.backfill_lag_s_max,
+                rate=config.daemon.backfill_rate,
+            ),
+            metrics=self._metrics,
+            group=group,
+            targets={
+                (target.sink, target.name): sink_target(target, plans[target.view])
+                for target in config.targets()
+                if target.view in plans
+            },
+        )
+        return self._assembly
+
+    async def _start(self, assembly: Assembly, applied: Applied) -> None:
+        self._life = life = Life(assembly)
+        self._watch = Watch(assembly, life, self._known)
+        self._operator = Operator(assembly, life, configure=lambda: None)
+        await self._watch.start()
+        await life.start()
+        self.status = Status(assembly, life, self._known)
+        for lane in assembly.lanes.values():
+            assembly.spawn(lane.run(), f"lane {lane.name}")
+        assembly.spawn(assembly.pipeline.run(), "pipeline")
+        assembly.spawn(self._operator.run(), "operator")
+        assembly.spawn(self._watch.run(), "watch")
+        for view, error in applied.left_out.items():
+            for target in self._config.views[view].targets:
+                assembly.halted[target.sink, target.name] = error.message
+
+    async def _ends(self, assembly: Assembly) -> None:
+        """With `--once`: end when all that was committed before is everywhere."""
+        if not self._once:
+            return
+        await assembly.pipeline.ready()
+        lsn = await patiently(assembly.pipeline.markers.next)
+        assert self._life is not None
+        while not (self._life.complete or self._halts(assembly)):
+            await asyncio.sleep(0.05)
+        if self._halts(assembly):
+            self.exit = Exit.HALTED
+        else:
+            for outlet in list(assembly.pipeline.fan_out.outlets()):
+                await assembly.pipeline.level(outlet.generation, lsn)
+        await self.drain()
+        raise _Ended
+
+    def _halts(self, assembly: Assembly) -> bool:
+        return bool(assembly.halted) or any(
+            lane.state is LaneState.HALTED for lane in assembly.lanes.values()
+        )
+
+    # — the stream —
+
+    async def _connect(self, digest: LiveDigest) -> tuple[Capture, int]:
+        config, limits = self._config, self._config.limits
+        capture: CaptureThread[Iterable[Batch]] = CaptureThread(
+            StreamSettings(
+                dsn=config.source.dsn,
+                slot=config.source.slot,
+                publication=config.source.publication,
+                connect_timeout_s=limits.connect_timeout_s,
+            ),
+            TransactionAssembler(
+                keep=digest.keep,
+                limits=DecodeLimits(transaction_bytes_max=limits.transaction_bytes_max),
+            ),
+            digest,
+            CaptureLimits(queue_count_max=limits.queue_batches_max),
+        )
+        capture.start()
+        try:
+            opening = await capture.opened()
+        except BaseException:
+            await capture.close()
+            raise
+        digest.start(opening.confirmed_lsn)
+        self._capture = self._known.capture = capture
+        return capture, opening.confirmed_lsn
+
+    def _hooks(self, store: Store, epoch: int) -> Hooks:
+        async def progress(positions: Mapping[Generation, int]) -> None:
+            assert self._assembly is not None
+            ledger = self._assembly.pipeline.ledger
+            await store.positions.save(
+                [
+                    ProgressRow(
+                        generation_key(generation),
+                        Position(epoch, lsn),
+                        ledger.content(generation),
+                    )
+                    for generation, lsn in positions.items()
+                ]
+            )
+
+        async def record(generation: Generation, lsn: int) -> None:
+            assert self._life is not None
+            sink = generation.target.sink
+            if not self._life.claimed[sink].is_set():
+                raise Transient(f"sink {sink} is not reached yet")
+            await self._sinks[sink].record(generation, Position(epoch, lsn))
+
+        async def reject(
+            view: str, refused: Sequence[tuple[Parts, Rejection]], at: int
+        ) -> None:
+            assert self._assembly is not None
+            await self._assembly.letters.of_view(view, refused, at)
+
+        return Hooks(
+            reject=reject,
+            truncated=self._truncated,
+            message=self._message,
+            progress=progress,
+            record=record,
+            batch=self._batch,
+            state=self._state,
+        )
+
+    def _truncated(self, view: str, lsn: int, entry: Entry) -> None:
+        assert self._watch is not None
+        self._watch.truncated(view, lsn, entry)
+
+    def _message(self, content: str, lsn: int) -> None:
+        command = command_id(MESSAGE_PREFIX, content.encode())
+        if command is not None and self._operator is not None:
+            self._operator.announce(command, lsn)
+
+    def _batch(self, batch: Batch) -> None:
+        self._metrics.changes.inc(batch.changes)
+        self._metrics.transactions.inc(batch.transactions)
+
+    def _state(self, state: str, reason: str) -> None:
+        if state == "streaming" or reason:
+            log = _log.info if state == "streaming" else _log.warning
+            log(state, reason=reason)
+        self._known.state, self._known.reason = state, reason
+
+    def _kept(self, outcomes: Outcomes) -> None:
+        target, report = outcomes.generation.target, outcomes.report
+        labels = (target.view, target.sink, target.name)
+        documents = self._metrics.documents
+        for name, count in (
+            ("kept", report.kept),
+            ("superseded", report.superseded),
+            ("foreign", len(report.foreign)),
+            ("rejected", len(report.rejections)),
+        ):
+            if count:
+                documents.labels(*labels, name).inc(count)
+        now = time.time()
+        histogram = self._metrics.commit_to_kept_seconds.labels(*labels)
+        for committed_s in {claim.commit_time_s for claim in outcomes.claims}:
+            if committed_s:
+                histogram.observe(max(0.0, now - committed_s))
+
+    def _gate_waits(self, waited_s: float) -> None:
+        self._metrics.gate_wait_seconds.set(waited_s)
+
+    def _stream_lag_s(self) -> float:
+        if self.status is None or self._assembly is None:
+            return 0.0
+        fed = self._assembly.pipeline.fan_out.outlets()
+        return max((self.status.lag_s(o.generation) for o in fed), default=0.0)
+
+    def _too_many_letters(self, generation: Generation, count: int) -> None:
+        assert self._assembly is not None
+        target = generation.target
+        self._assembly.halted[target.sink, target.name] = (
+            f"{count:,} dead letters; see `pgbridge dead-letters list {target.view}`"
+        )

@@ -1,0 +1,273 @@
+"""What is looked after beside the flow: sinks told whose they are, losses, owed keys,
+truncated tables, counts, and the log that is held back.
+
+The one thing to know: each look is small and made again later; what it finds is mended
+by the same derivation that makes every document.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+from bridge.assembly import Assembly
+from bridge.backfill.life import Life
+from bridge.backfill.patience import patiently
+from bridge.capture.slot import describe_slot
+from bridge.control.letters import generation_key
+from bridge.control.session import session
+from bridge.deliver import Lane, LaneState, sentence
+from bridge.errors import Halt, Transient
+from bridge.ledger import Entry
+from bridge.observe.logs import logger
+from bridge.observe.status import SourceStatus
+from bridge.position import parse_lsn
+from bridge.sink import Generation, Loss
+from bridge.store.rows import GenerationState, ProgressRow, SinkState
+
+_log = logger("bridge.watch")
+_CLAIM_S = 1.0
+_LOOK_S = 2.0
+_COUNT_S = 5.0
+_OWED_KEYS = 1000
+
+
+class Watch:
+    """The loops beside the pipeline."""
+
+    def __init__(self, assembly: Assembly, life: Life, known: SourceStatus) -> None:
+        self._assembly = assembly
+        self._life = life
+        self._known = known
+        self._progress: dict[Generation, ProgressRow] = {}
+        self._mending: set[Generation] = set()
+        self._truncated: dict[str, list[Entry]] = {}
+        self._sweeping: set[str] = set()
+        self._warned = False
+
+    async def start(self) -> None:
+        """Before anything streams: nothing is sent to a sink that is not claimed."""
+        assembly = self._assembly
+        rows = await patiently(assembly.store.positions.load)
+        for key, row in rows.items():
+            generation = assembly.generation(key)
+            if generation is not None and row.position.epoch == assembly.epoch:
+                self._progress[generation] = row
+        paused = {s.name for s in await patiently(assembly.store.sinks) if s.paused}
+        for name, lane in assembly.lanes.items():
+            lane.hold()
+            if name in paused:
+                lane.set_state(LaneState.PAUSED)
+
+    async def run(self) -> None:
+        """Look after things until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for lane in self._assembly.lanes.values():
+                group.create_task(self._sink(lane))
+            group.create_task(self._slot())
+            group.create_task(self._count())
+
+    # — sinks —
+
+    async def _sink(self, lane: Lane) -> None:
+        await self._claim(lane)
+        lane.unhold()
+        self._life.claimed[lane.name].set()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._audit(lane))
+            group.create_task(self._catch_up(lane))
+            group.create_task(self._remember(lane))
+
+    async def _claim(self, lane: Lane) -> None:
+        """Say whose the sink is, and see that it holds what it held."""
+        assembly = self._assembly
+        while True:
+            try:
+                await lane.sink.claim(assembly.owner, assembly.epoch)
+                for generation in self._fed(lane):
+                    await self._look_at(lane, generation)
+            except Transient as error:
+                if lane.state is LaneState.OK:
+                    lane.set_state(LaneState.DOWN, sentence(error))
+            except Halt as error:
+                if lane.state is not LaneState.HALTED:
+                    _log.error("sink halted", sink=lane.name, reason=error.message)
+                lane.set_state(LaneState.HALTED, sentence(error))
+                await lane.resumed()
+                continue
+            else:
+                if lane.state is LaneState.DOWN:
+                    lane.set_state(LaneState.OK)
+                return
+            await asyncio.sleep(_CLAIM_S)
+
+    async def _look_at(self, lane: Lane, generation: Generation) -> None:
+        """Whether a generation holds all that the slot has moved past."""
+        if self._life.states[generation] is GenerationState.BUILDING:
+            return  # its build prepares it
+        confirmed = await self._confirmed()
+        saved = self._progress.get(generation)
+        recorded = await lane.sink.recorded(generation)
+        reason = ""
+        if not await lane.sink.exists(generation):
+            reason = "its place is gone"
+        elif saved is not None and confirmed > saved.position.lsn:
+            reason = "the slot was moved past what was kept"
+        elif saved is not None and saved.content_lsn > 0:
+            held = recorded.lsn if recorded and recorded.epoch == saved[1].epoch else 0
+            if held < min(saved.content_lsn, confirmed):
+                reason = "it is older than what it had kept"
+        if reason:
+            self._mend(Loss(generation, None, reason))
+
+    async def _confirmed(self) -> int:
+        source = self._assembly.config.source
+        async with session(source.dsn) as connection:
+            slot = await describe_slot(connection, source.slot)
+        return slot.confirmed_lsn or 0 if slot is not None else 0
+
+    def _fed(self, lane: Lane) -> list[Generation]:
+        return [g for g in lane.feeds if g in self._life.states]
+
+    async def _audit(self, lane: Lane) -> None:
+        interval_s = self._assembly.config.limits.audit_interval_s
+        while True:
+            await asyncio.sleep(interval_s)
+            fed = [
+                generation
+                for generation in self._fed(lane)
+                if generation not in self._life.building
+            ]
+            try:
+                losses = await lane.sink.audit(fed)
+            except Transient:
+                continue
+            except Halt as error:
+                lane.set_state(LaneState.HALTED, sentence(error))
+                await lane.resumed()
+                continue
+            for loss in losses:
+                self._mend(loss)
+
+    def _mend(self, loss: Loss) -> None:
+        if loss.generation in self._mending:
+            return
+        self._mending.add(loss.generation)
+
+        async def mend() -> None:
+            try:
+                await self._life.claimed[loss.generation.target.sink].wait()
+                await self._assembly.pipeline.ready()
+                await self._life.mend(loss)
+            finally:
+                self._mending.discard(loss.generation)
+
+        self._assembly.spawn(mend(), f"mend {loss.generation}")
+
+    async def _catch_up(self, lane: Lane) -> None:
+        """Derive what is owed as soon as the sink takes documents again."""
+        while True:
+            await asyncio.sleep(0.2)
+            if lane.slow or lane.state is not LaneState.OK:
+                continue
+            for generation, feed in list(lane.feeds.items()):
+                owed = [
+                    debt.parts
+                    for _, debt in zip(
+                        range(_OWED_KEYS), feed.owed.values(), strict=False
+                    )
+                ]
+                plan = self._assembly.plans.get(generation.target.view)
+                if owed and plan is not None:
+                    await self._life.jobs.keys(generation, plan, owed)
+
+    async def _remember(self, lane: Lane) -> None:
+        """Write down what the sink does, when it changes."""
+        told: tuple[LaneState, str] | None = None
+        while True:
+            await asyncio.sleep(0.5)
+            now = (lane.state, lane.reason)
+            if now == told:
+                continue
+            if told is not None or lane.state is not LaneState.OK:
+                log = _log.info if lane.state is LaneState.OK else _log.warning
+                log("sink", sink=lane.name, state=lane.state.value, reason=lane.reason)
+            try:
+                await self._assembly.store.set_sink_state(
+                    lane.name, SinkState(lane.state.value), lane.reason
+                )
+            except Transient:
+                continue
+            told = now
+
+    # — truncated tables —
+
+    def truncated(self, view: str, _lsn: int, entry: Entry) -> None:
+        """A table of the view was emptied: sweep the view, and hold the entry."""
+        ledger = self._assembly.pipeline.ledger
+        ledger.hold(entry, ("sweep", view), 1)
+        self._truncated.setdefault(view, []).append(entry)
+        if view not in self._sweeping:
+            self._sweeping.add(view)
+            self._assembly.spawn(self._sweep(view), f"sweep {view}")
+
+    async def _sweep(self, view: str) -> None:
+        assembly = self._assembly
+        try:
+            while entries := self._truncated.pop(view, []):
+                plan = assembly.plans[view]
+                for outlet in list(assembly.pipeline.fan_out.of(view)):
+                    await self._life.claimed[outlet.lane.name].wait()
+                    await self._life.jobs.sweep(outlet.generation, plan)
+                for entry in entries:
+                    assembly.pipeline.ledger.release(entry, ("sweep", view), 1)
+        finally:
+            self._sweeping.discard(view)
+
+    # — what is shown —
+
+    async def _slot(self) -> None:
+        """The log that the slot holds back, and how far the server is."""
+        source = self._assembly.config.source
+        while True:
+            try:
+                async with session(source.dsn) as connection:
+                    while True:
+                        slot = await describe_slot(connection, source.slot)
+                        cursor = await connection.execute(
+                            "select pg_current_wal_flush_lsn()::text as lsn"
+                        )
+                        row = await cursor.fetchone()
+                        assert row is not None
+                        self._known.server_lsn = parse_lsn(row["lsn"])
+                        self._known.retained_bytes = (
+                            (slot.retained_bytes or 0) if slot is not None else 0
+                        )
+                        self._budget()
+                        await asyncio.sleep(_LOOK_S)
+            except Transient:
+                await asyncio.sleep(_LOOK_S)
+
+    def _budget(self) -> None:
+        budget = self._assembly.config.source.wal_budget_bytes
+        over = self._known.retained_bytes > budget
+        if over and not self._warned:
+            _log.warning(
+                "the slot holds back more log than wal_budget, which is not enforced",
+                retained_bytes=self._known.retained_bytes,
+                budget_bytes=budget,
+            )
+        self._warned = over
+
+    async def _count(self) -> None:
+        """How many documents each generation has."""
+        while True:
+            for outlet in list(self._assembly.pipeline.fan_out.outlets()):
+                if not self._life.claimed[outlet.lane.name].is_set():
+                    continue
+                try:
+                    count = await outlet.lane.sink.count(outlet.generation)
+                except (Transient, Halt):
+                    continue
+                self._known.documents[outlet.generation] = count
+            await asyncio.sleep(_COUNT_S)
