@@ -217,9 +217,14 @@ def _query(conn: pq.abc.PGconn, sql: str, *values: str) -> pq.abc.PGresult:
     return result
 
 
-def refused(result: pq.abc.PGresult, doing: str) -> BridgeError:
-    """The error for a result that is an error."""
-    sqlstate = result.error_field(pq.DiagnosticField.SQLSTATE)
+def refused(
+    result: pq.abc.PGresult, doing: str, *, missing: type[BridgeError] | None = None
+) -> BridgeError:
+    """The error for a result that is an error; `missing` for an undefined object."""
+    found = result.error_field(pq.DiagnosticField.SQLSTATE)
+    sqlstate = found.decode() if found else None
     primary = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY)
     text = (primary or result.error_message or b"").decode(errors="replace")
-    return refusal(sqlstate.decode() if sqlstate else None, text, doing=doing)
+    if sqlstate == "42704" and missing is not None:
+        return missing(f"{doing}: {text}", hint="Make it again: `pgbridge apply`.")
+    return refusal(sqlstate, text, doing=doing)

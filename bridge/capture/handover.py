@@ -66,6 +66,7 @@ class HandOver(Generic[B]):
         self._count_max = count_max
         self._items: deque[tuple[B | Keepalive, int]] = deque()
         self._bytes = 0
+        self._batches = 0
         self._lock = threading.Lock()
         self._filled = asyncio.Event()
         self._consumer_waits = False
@@ -74,22 +75,21 @@ class HandOver(Generic[B]):
     @property
     def full(self) -> bool:
         """No room for another batch. One that is larger than all goes in alone."""
-        return len(self._items) >= self._count_max or self._bytes >= self._bytes_max
+        return self._batches >= self._count_max or self._bytes >= self._bytes_max
 
     @property
     def empty(self) -> bool:
-        """The loop has taken everything."""
-        return not self._items
+        """The loop has taken every batch."""
+        return not self._batches
 
     def put(self, item: B | Keepalive, weight: int) -> None:
         """Add an item, from the thread. A keepalive takes the place of the last one."""
         with self._lock:
             items = self._items
-            if items and isinstance(item, Keepalive):
-                last, last_weight = items[-1]
-                if isinstance(last, Keepalive):
-                    items.pop()
-                    self._bytes -= last_weight
+            if not isinstance(item, Keepalive):
+                self._batches += 1
+            elif items and isinstance(items[-1][0], Keepalive):
+                items.pop()
             items.append((item, weight))
             self._bytes += weight
             wake, self._consumer_waits = self._consumer_waits, False
@@ -114,6 +114,7 @@ class HandOver(Generic[B]):
                 if self._items:
                     item, weight = self._items.popleft()
                     self._bytes -= weight
+                    self._batches -= not isinstance(item, Keepalive)
                     break
                 self._consumer_waits = True
                 self._filled.clear()

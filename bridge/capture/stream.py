@@ -23,7 +23,7 @@ from bridge.capture.connection import (
     refused,
     slot_position,
 )
-from bridge.capture.failures import refusal
+from bridge.capture.failures import PublicationMissing, refusal
 from bridge.capture.frames import (
     KEEPALIVE,
     PAYLOAD_AT,
@@ -281,7 +281,8 @@ class Stream:
         doing = "the stream ended"
         while result := self._conn.get_result():
             if result.status == pq.ExecStatus.FATAL_ERROR:
-                return refused(result, doing)
+                # The slot is held, so that only the publication can be missing.
+                return refused(result, doing, missing=PublicationMissing)
             if result.status in (pq.ExecStatus.COPY_BOTH, pq.ExecStatus.COPY_IN):
                 break
         message = self._conn.get_error_message() or "the server closed it"

@@ -23,7 +23,7 @@ XLOG_DATA = bytes.fromhex(
 KEEPALIVE = bytes.fromhex("6b 000000003d18f920 000303f61d53b1c0 01")
 
 
-def test_the_header_of_xlog_data() -> None:
+def test_the_header_of_a_change() -> None:
     header = parse_xlog_data(XLOG_DATA)
     assert header == XLogData(0x3D18F8E8, 0x3D18F8E8, 0x303F61D53B1C0)
     assert XLOG_DATA[PAYLOAD_AT:][:1] == b"C"
@@ -36,7 +36,7 @@ def test_a_keepalive() -> None:
 
 
 @pytest.mark.parametrize("frame", [b"", KEEPALIVE, XLOG_DATA[: PAYLOAD_AT - 1]])
-def test_what_is_no_xlog_data(frame: bytes) -> None:
+def test_what_is_no_change(frame: bytes) -> None:
     with pytest.raises(FrameError):
         parse_xlog_data(frame)
 

@@ -56,6 +56,13 @@ async def test_keepalives_in_a_row_become_the_last() -> None:
     assert taken == [Keepalive(2), "a", Keepalive(4)]
 
 
+async def test_a_keepalive_takes_no_room() -> None:
+    items = queue(Waker(), count_max=1)
+    items.put(Keepalive(1), 0)
+    assert items.empty
+    assert not items.full
+
+
 async def test_taking_wakes_the_thread() -> None:
     waker = Waker()
     items = queue(waker)
