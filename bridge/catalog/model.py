@@ -296,6 +296,8 @@ class Catalog:
     view_uses: Mapping[int, Uses]
     types: Mapping[int, Type]
     functions: Mapping[int, Function]
+    operators: Mapping[int, int]
+    """Of each operator the function behind it."""
     function_names: Mapping[tuple[str, str], Names]
     operator_names: Mapping[tuple[str, str], Names]
     version: int

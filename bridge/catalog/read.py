@@ -181,7 +181,12 @@ async def _complete(
         statement("functions"),
         sorted(total.functions),
         sorted(total.operators),
-        sorted(total.types),
+    )
+    operators = await fetch(
+        connection,
+        "select oid::int8, oprcode::oid::int8 from pg_catalog.pg_operator "
+        "where oid = any ($1::oid[])",
+        sorted(total.operators),
     )
     [(version,)] = await fetch(
         connection, "select pg_catalog.current_setting('server_version_num')::int4"
@@ -203,6 +208,7 @@ async def _complete(
         view_uses=view_uses,
         types=await read_types(connection, types),
         functions={row[0]: _function(row) for row in functions},
+        operators={operator: function for operator, function in operators},
         function_names=await _names(connection, statement("function_names")),
         operator_names=await _names(connection, statement("operator_names")),
         version=version,

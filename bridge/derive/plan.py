@@ -1,123 +1,309 @@
 """Planning: what a view's query needs, found out once.
 
+    plan_view(definition, catalog) -> ViewPlan          or QueryRefusal
+    plan_ways(definition, catalog) -> Planned           with the ways, for explaining
+
 The one thing to know: this is a function of the definition and the catalog, without a
 server; the same input gives the same plan, to the byte.
 """
 
 from __future__ import annotations
 
-from hashlib import sha256
+from dataclasses import dataclass
 
 from pglast import ast
+from psycopg.sql import Identifier
 
-from bridge.catalog import Analysis, AnalysisFailure, Catalog, Definition, Table
-from bridge.derive.parse import parse_printed
-from bridge.derive.shapes import type_shape
+from bridge.catalog import Analysis, AnalysisFailure, Catalog, Definition, Uses
+from bridge.derive import places
+from bridge.derive.fingerprint import fingerprint
+from bridge.derive.functions import FunctionRefusal, check_functions
+from bridge.derive.key import Key, find_key
+from bridge.derive.keyqueries import Way, table_name, way
+from bridge.derive.levels import (
+    ALL,
+    Edge,
+    Nulls,
+    Occurrence,
+    Query,
+    Rules,
+    edges,
+    read,
+    ways,
+)
+from bridge.derive.output import check_output, output_shape
+from bridge.derive.parse import parse_printed, parse_source
 from bridge.derive.statements import (
     KeyColumn,
     boundary_sql,
     documents_sql,
     estimate_sql,
     inlined,
+    keys_of_table,
     matching_sql,
     one_text,
     scan_sql,
+    uninlined_expressions,
 )
-from bridge.derive.view import (
-    Direct,
-    DirectColumn,
-    KeyQuery,
-    TableName,
-    TableUse,
-    ViewPlan,
-)
+from bridge.derive.tables import check_table, mark_used, used_columns
+from bridge.derive.view import Direct, DirectColumn, KeyQuery, TableUse, ViewPlan
 from bridge.errors import QueryRefusal
-from bridge.shape import Column, Shape
+from bridge.shape import Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan, and how it came to be."""
+
+    plan: ViewPlan
+    key: Key
+    ways: tuple[Way, ...]
 
 
 def plan_view(definition: Definition, catalog: Catalog) -> ViewPlan:
     """The plan of one view. QueryRefusal when it cannot be kept."""
+    return plan_ways(definition, catalog).plan
+
+
+def plan_ways(definition: Definition, catalog: Catalog, rules: Rules = ALL) -> Planned:
+    """The plan with the way of each occurrence. `rules` is for tests alone."""
     analysis = catalog.analyses[definition.name]
     if isinstance(analysis, AnalysisFailure):
         raise QueryRefusal(analysis.message, hint=analysis.hint, at=analysis.at)
+    try:
+        return _plan(definition, analysis, catalog, rules)
+    except FunctionRefusal as refusal:
+        if refusal.at is None:
+            refusal.at = places.of_function(analysis.source, refusal.name)
+        raise
+
+
+def _plan(
+    definition: Definition, analysis: Analysis, catalog: Catalog, rules: Rules
+) -> Planned:
+    if definition.query is not None:
+        check_output(parse_source(definition.query), analysis, catalog)
+    uses = _all_uses(analysis.uses, catalog)
+    check_functions(uses, catalog, definition.functions)
     statement = parse_printed(analysis.query)
-    return _single(definition, catalog, analysis, statement)
+    query = read(statement, catalog)
+    for occurrence in query.occurrences:
+        _check_table(occurrence, analysis)
+    key = find_key(query, definition.key, catalog, rules)
+    _check_key(key, query, catalog)
+    found = _ways(query, key, catalog, analysis, rules)
+    return Planned(
+        _assemble(definition, analysis, catalog, query, key, found), key, found
+    )
 
 
-def _single(
+def _all_uses(uses: Uses, catalog: Catalog) -> Uses:
+    """What the query uses, and the views of the database in it."""
+    seen: set[int] = set()
+    waiting = list(uses.relations)
+    while waiting:
+        oid = waiting.pop()
+        if oid in seen or oid not in catalog.view_uses:
+            continue
+        seen.add(oid)
+        inner = catalog.view_uses[oid]
+        uses |= inner
+        waiting += inner.relations
+    return uses
+
+
+def _check_table(occurrence: Occurrence, analysis: Analysis) -> None:
+    try:
+        check_table(occurrence.table, only=occurrence.only)
+    except QueryRefusal as refusal:
+        refusal.at = places.of_table(
+            analysis.source, occurrence.name, occurrence.table.name
+        )
+        raise
+
+
+def _check_key(key: Key, query: Query, catalog: Catalog) -> None:
+    """Keys are compared by text: a group must not have several."""
+    table = key.occurrence.table
+    unique = any(set(columns) <= set(key.columns) for columns in table.keys)
+    barriers = any(
+        level.passing is not None
+        for node in key.occurrence.leaf.up()
+        for level in (node.level,)
+    )
+    for value, name in zip(key.values, key.columns, strict=True):
+        column = table.column(name)
+        if column.generated:
+            raise QueryRefusal(
+                f"the key column {table}.{name} is generated, and the log may leave "
+                "it out",
+                hint="let the application set it, or a trigger",
+            )
+        base = catalog.base_type(column.type_oid)
+        exact = one_text(
+            base, deterministic=column.deterministic, modifier=column.modifier
+        )
+        if isinstance(value, ast.ColumnRef) and not exact and barriers and not unique:
+            raise QueryRefusal(
+                f"{name} is {base.name}, where one value has several texts, and keys "
+                "are compared by text",
+                hint=f"group by {name}::text, and give that out",
+            )
+
+
+def _ways(
+    query: Query, key: Key, catalog: Catalog, analysis: Analysis, rules: Rules
+) -> tuple[Way, ...]:
+    # Above the null group the key's table is there: its rows are found as by an
+    # inner join, and the null group itself at every change.
+    for join in key.joins:
+        join.outer = False
+    links = [edge for edge in edges(query, Nulls(catalog), rules) if _published(edge)]
+    found = ways(key.occurrence, links, _indexed)
+    for occurrence in query.occurrences:
+        if id(occurrence) not in found:
+            raise QueryRefusal(
+                f"a change of {occurrence.table}"
+                + (
+                    f" (as {occurrence.name})"
+                    if occurrence.name != occurrence.table.name
+                    else ""
+                )
+                + " cannot be followed to the documents that it touches",
+                hint="join it by a condition that every row of it must meet, on "
+                "columns of a table that leads to the key",
+                at=places.of_table(
+                    analysis.source, occurrence.name, occurrence.table.name
+                ),
+            )
+    return tuple(
+        way(occurrence, found[id(occurrence)], key, catalog)
+        for occurrence in query.occurrences
+    )
+
+
+def _published(edge: Edge) -> bool:
+    """The log has the columns of the changed side: generated ones may be left out."""
+    return not any(
+        edge.source.table.column(ref.column).generated
+        for link in edge.links
+        for ref in link.refs
+        if ref.occurrence is edge.source
+    )
+
+
+def _indexed(edge: Edge) -> bool:
+    leading = {target for _, target in edge.equals}
+    return any(
+        index.valid and not index.partial and index.columns[0] in leading
+        for index in edge.target.table.indexes
+        if index.columns
+    )
+
+
+def _assemble(
     definition: Definition,
-    catalog: Catalog,
     analysis: Analysis,
-    statement: ast.SelectStmt,
+    catalog: Catalog,
+    query: Query,
+    key: Key,
+    found: tuple[Way, ...],
 ) -> ViewPlan:
-    items = statement.fromClause or ()
-    source = items[0] if len(items) == 1 else None
-    targets = [t.val for t in statement.targetList or ()]
-    if not isinstance(source, ast.RangeVar) or not all(
-        isinstance(t, ast.ColumnRef) for t in targets
-    ):
-        raise QueryRefusal("only views over one table are planned yet")
-    table = catalog.relation(str(source.schemaname), str(source.relname))
-    if not isinstance(table, Table):
-        raise QueryRefusal("only views over one table are planned yet")
-    sources = [t.fields[-1].sval for t in targets]
-    outputs = dict(zip(sources, analysis.columns, strict=True))
-    primary = definition_key = getattr(definition, "key", None)
-    if primary is None:
-        primary = table.primary_key
-        definition_key = primary and tuple(
-            outputs[c].name for c in primary if c in outputs
-        )
-    else:
-        primary = tuple(
-            s for name in primary for s, o in outputs.items() if o.name == name
-        )
-    if primary is None or definition_key is None or len(definition_key) != len(primary):
-        raise QueryRefusal(f"{table} has no primary key among the output columns")
-    key = tuple(
-        KeyColumn(
-            outputs[c].name,
-            base,
-            nullable=False,
-            exact=one_text(
-                base,
-                deterministic=outputs[c].deterministic,
-                modifier=outputs[c].modifier,
-            ),
-        )
-        for c in primary
-        for base in (catalog.base_type(outputs[c].type_oid),)
-    )
-    columns = tuple(
-        Column(
-            o.name,
-            type_shape(catalog.types, o.type_oid, o.modifier),
-            not table.column(s).not_null,
-        )
-        for s, o in zip(sources, analysis.columns, strict=True)
-    )
-    name = TableName(table.oid, table.schema, table.name)
-    direct = Direct(
-        name,
-        tuple(
-            DirectColumn(s, o.name, o.type_oid, o.modifier)
-            for s, o in zip(sources, analysis.columns, strict=True)
-        ),
-        primary,
-    )
-    query = analysis.query
+    mark_used(query)
+    needed: dict[int, frozenset[str]] = {}
+    for one in found:
+        oid = one.occurrence.table.oid
+        needed[oid] = needed.get(oid, frozenset()) | frozenset(one.query.columns)
+    used = used_columns(query.occurrences, needed)
+    tables = {o.table.oid: o.table for o in query.occurrences}
+    columns = _key_columns(analysis, catalog, key)
+    shape = output_shape(analysis, catalog, query)
+    text = uninlined_expressions(analysis.query)
+    root = key.occurrence.table
+    plain = all(isinstance(value, ast.ColumnRef) for value in key.values)
+    by_table = plain and not query.root.branches
     return ViewPlan(
         name=definition.name,
-        query=query,
-        shape=Shape(columns, tuple(c.name for c in key)),
-        tables=(TableUse(name, frozenset(table.names), frozenset(primary)),),
-        key_queries=(KeyQuery(name, table.name, primary, None),),
-        null_key=False,
-        direct=direct if statement.whereClause is None else None,
-        documents_sql=documents_sql(query, key),
-        scan_sql=scan_sql(query, key),
-        boundary_sql=boundary_sql(inlined(query), key),
-        estimate_sql=estimate_sql([leaf.oid for leaf in table.leaves]),
-        matching_sql=matching_sql(query, key),
-        fingerprint=sha256(query.encode()).hexdigest(),
+        query=analysis.query,
+        shape=Shape(shape, tuple(c.name for c in columns)),
+        tables=tuple(
+            TableUse(table_name(table), used[oid], needed[oid])
+            for oid, table in tables.items()
+        ),
+        key_queries=_distinct(found),
+        null_key=bool(key.joins),
+        direct=_direct(analysis, query, key),
+        documents_sql=documents_sql(text, columns),
+        scan_sql=scan_sql(text, columns),
+        boundary_sql=boundary_sql(
+            keys_of_table(
+                Identifier(root.schema, root.name), key.columns, columns, key.grouped
+            )
+            if by_table
+            else inlined(text),
+            columns,
+        ),
+        estimate_sql=estimate_sql([leaf.oid for leaf in root.leaves]),
+        matching_sql=matching_sql(text, columns),
+        fingerprint=fingerprint(analysis, catalog, tables, definition.key),
     )
+
+
+def _distinct(found: tuple[Way, ...]) -> tuple[KeyQuery, ...]:
+    """Each key query once: references with the same way share one."""
+    queries: dict[tuple[int, tuple[str, ...], str | None], KeyQuery] = {}
+    for one in found:
+        query = one.query
+        queries.setdefault((query.table.oid, query.columns, query.sql), query)
+    return tuple(queries.values())
+
+
+def _key_columns(
+    analysis: Analysis, catalog: Catalog, key: Key
+) -> tuple[KeyColumn, ...]:
+    table = key.occurrence.table
+    found = []
+    for place, name in zip(key.outputs, key.columns, strict=True):
+        output = analysis.columns[place]
+        base = catalog.base_type(output.type_oid)
+        found.append(
+            KeyColumn(
+                output.name,
+                base,
+                nullable=bool(key.joins) or not table.column(name).not_null,
+                exact=one_text(
+                    base, deterministic=output.deterministic, modifier=output.modifier
+                ),
+            )
+        )
+    return tuple(found)
+
+
+def _direct(analysis: Analysis, query: Query, key: Key) -> Direct | None:
+    """The view is one table's rows as they are: documents come from the log."""
+    statement = query.root.statement
+    if len(query.occurrences) != 1 or len(query.levels) != 1 or query.root.conditions:
+        return None
+    [occurrence] = query.occurrences
+    if (
+        query.root.passing is not None
+        or query.root.grouped
+        or len(query.root.items) != 1
+    ):
+        return None
+    columns = []
+    for target, output in zip(
+        statement.targetList or (), analysis.columns, strict=True
+    ):
+        value = target.val
+        if not isinstance(value, ast.ColumnRef) or not value.fields:
+            return None
+        source = occurrence.source(str(value.fields[-1].sval))
+        if source is None:
+            return None
+        columns.append(
+            DirectColumn(source, output.name, output.type_oid, output.modifier)
+        )
+    if any(occurrence.table.column(c.source).generated for c in columns):
+        return None
+    return Direct(table_name(occurrence.table), tuple(columns), key.columns)

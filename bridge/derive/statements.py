@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pglast.parser import scan
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from bridge.catalog import Type
@@ -217,6 +218,44 @@ def boundary_sql(source: Composable, key: Sequence[KeyColumn]) -> str:
         )
         .as_string(None)
     )
+
+
+def keys_of_table(
+    table: Composable, columns: Sequence[str], key: Sequence[KeyColumn], grouped: bool
+) -> Composable:
+    """The key columns of a table, under the names they have in the output.
+
+    Ranges cut by them are ranges of the view: it has no other keys.
+    """
+    chosen = SQL(", ").join(
+        SQL("{} as {}").format(Identifier("t", name), Identifier(column.name))
+        for name, column in zip(columns, key, strict=True)
+    )
+    distinct = SQL("distinct ") if grouped else SQL("")
+    return SQL("(select {}{} from {} t)").format(distinct, chosen, table)
+
+
+def uninlined_expressions(query: str) -> str:
+    """The query with every common table expression free to be inlined.
+
+    A key does not reach into one that Postgres computes on its own; without volatile
+    functions, which are refused, both ways give the same rows.
+    """
+    tokens = list(scan(query))
+    words = [query[t.start : t.end + 1].lower() for t in tokens]
+    found: list[tuple[int, int, str]] = []
+    for i, token in enumerate(tokens):
+        if token.name != "AS" or i + 2 >= len(tokens):
+            continue
+        if words[i + 1] == "materialized":
+            found.append(
+                (tokens[i + 1].start, tokens[i + 1].end + 1, "NOT MATERIALIZED")
+            )
+        elif words[i + 1] == "(" and words[i + 2] in ("select", "with", "values", "("):
+            found.append((token.end + 1, token.end + 1, " NOT MATERIALIZED"))
+    for start, end, text in reversed(found):
+        query = query[:start] + text + query[end:]
+    return query
 
 
 def matching_sql(query: str, key: Sequence[KeyColumn]) -> str:

@@ -1,12 +1,8 @@
--- functions: these functions, and those behind these operators and types' text
+-- functions: these functions, and those behind these operators
 with wanted(oid) as (
     select pg_catalog.unnest($1::oid[])
     union
     select o.oprcode from pg_catalog.pg_operator o where o.oid = any ($2::oid[])
-    union
-    select f.oid from pg_catalog.pg_type t
-     cross join lateral (values (t.typinput), (t.typoutput)) f(oid)
-     where t.oid = any ($3::oid[])
 )
 select p.oid::int8, n.nspname::text, p.proname::text, p.provolatile::text,
        p.prokind::text, p.proretset, p.proisstrict, l.lanname::text,

@@ -1,0 +1,76 @@
+"""The output columns of a view: their types, and what may not be among them.
+
+The one thing to know: JSON that the query builds is described by its parts as far as
+the query tells them; what it does not tell is JSON of unknown content.
+"""
+
+from __future__ import annotations
+
+from pglast import ast
+
+from bridge.catalog import Analysis, Catalog
+from bridge.derive import places
+from bridge.derive.functions import CATALOG_TYPES
+from bridge.derive.levels import Query
+from bridge.derive.levels.model import Level, null_extended
+from bridge.derive.levels.resolve import expand
+from bridge.derive.shapes import type_shape
+from bridge.errors import QueryRefusal
+from bridge.shape import Column
+
+
+def check_output(
+    statement: ast.SelectStmt, analysis: Analysis, catalog: Catalog
+) -> None:
+    """Refuse what no document can have."""
+    returning = {
+        f.name
+        for oid in analysis.uses.functions
+        if (f := catalog.functions.get(oid)) is not None and f.returns_set
+    }
+    for target in statement.targetList or ():
+        value = target.val
+        if isinstance(value, ast.FuncCall) and value.funcname:
+            name = str(value.funcname[-1].sval)
+            if name in returning:
+                raise QueryRefusal(
+                    f"{name}() in the output makes several rows of one",
+                    hint=f"gather them: `array(select {name}(…))`",
+                    at=value.location,
+                )
+    for column in analysis.columns:
+        found = catalog.base_type(column.type_oid)
+        inner = catalog.types.get(found.element) if found.element else None
+        for kind in (found, inner):
+            if kind is not None and kind.name in CATALOG_TYPES:
+                raise QueryRefusal(
+                    f"the text of a {kind.name} is a name out of the catalog, whose "
+                    "changes are not followed",
+                    hint="give out the oid, or keep the name in a column",
+                    at=places.of_output(analysis.source, column.name),
+                )
+
+
+def output_shape(
+    analysis: Analysis, catalog: Catalog, query: Query
+) -> tuple[Column, ...]:
+    """The output columns with their types."""
+    columns = []
+    for index, output in enumerate(analysis.columns):
+        shape = type_shape(catalog.types, output.type_oid, output.modifier)
+        columns.append(
+            Column(output.name, shape, nullable=_nullable(query.root, index))
+        )
+    return tuple(columns)
+
+
+def _nullable(root: Level, index: int) -> bool:
+    """Whether the column may be null, as far as the query tells."""
+    if root.branches or index >= len(root.outputs):
+        return True
+    readings = expand(root.outputs[index].value, root)
+    if len(readings) != 1 or readings[0].plain is None:
+        return True
+    ref = readings[0].plain
+    column = ref.occurrence.table.column(ref.column)
+    return not column.not_null or bool(null_extended(ref.occurrence.leaf, root.top))

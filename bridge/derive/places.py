@@ -1,0 +1,71 @@
+"""Where in the user's text something stands that was found in the expanded query.
+
+The one thing to know: planning works on the query as Postgres prints it, which has no
+places of the user's text; a name is looked for there again, the first one wins.
+"""
+
+from __future__ import annotations
+
+from pglast import ast, parse_sql
+
+from bridge.derive.parse import walk
+
+
+def of_function(source: str, name: str) -> int | None:
+    """Where a function, or a value such as `current_date`, is first called."""
+    for node in _nodes(source):
+        if isinstance(node, ast.FuncCall) and node.funcname:
+            if node.funcname[-1].sval == name:
+                return _location(node)
+        elif isinstance(node, ast.SQLValueFunction):
+            text = source[node.location or 0 :].lower()
+            if text.startswith(name):
+                return _location(node)
+    at = source.lower().find(name.lower())
+    return at if at >= 0 else None
+
+
+def of_table(source: str, alias: str, table: str) -> int | None:
+    """Where a table is named in `from`: under this alias, else by its own name."""
+    named = [n for n in _nodes(source) if isinstance(n, ast.RangeVar)]
+    for node in named:
+        called = node.relname if node.alias is None else node.alias.aliasname
+        if called == alias and node.relname == table:
+            return _location(node)
+    for node in named:
+        if node.relname == table:
+            return _location(node)
+    return None
+
+
+def of_output(source: str, name: str) -> int | None:
+    """Where an output column of the outermost select stands."""
+    [raw] = parse_sql(source)
+    statement = raw.stmt
+    if not isinstance(statement, ast.SelectStmt):
+        return None
+    for target in statement.targetList or ():
+        value = target.val
+        names = (isinstance(value, ast.ColumnRef) and value.fields) or (None,)
+        last = names[-1]
+        own = last.sval if isinstance(last, ast.String) else None
+        if name in (target.name, own):
+            return _location(target)
+    return None
+
+
+def of_kind(source: str, *kinds: type[ast.Node]) -> int | None:
+    """Where a node of one of these kinds first stands."""
+    for node in _nodes(source):
+        if isinstance(node, kinds):
+            return _location(node)
+    return None
+
+
+def _nodes(source: str) -> list[ast.Node]:
+    return [node for raw in parse_sql(source) for node in walk(raw.stmt)]
+
+
+def _location(node: ast.Node) -> int | None:
+    at = getattr(node, "location", None)
+    return at if isinstance(at, int) and at >= 0 else None

@@ -1,0 +1,138 @@
+"""Which tables a view may stand on, and what it uses of each.
+
+The one thing to know: a table that Postgres cannot publish, or whose own updates would
+fail once it is published, is refused before anything is touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from pglast import ast
+
+from bridge.catalog import RelationKind, Table
+from bridge.changes import Identity
+from bridge.derive.levels import Level, Occurrence, Query
+from bridge.derive.levels.model import Derived
+from bridge.derive.levels.resolve import lookup
+from bridge.errors import QueryRefusal
+
+_SYSTEM = ("pg_catalog", "information_schema", "pg_toast")
+
+
+def check_table(table: Table, *, only: bool = False) -> None:
+    """Refuse a table whose changes cannot be followed."""
+    message, hint = _reason(table, only=only)
+    if message:
+        raise QueryRefusal(message, hint=hint)
+
+
+def _reason(table: Table, *, only: bool) -> tuple[str, str]:
+    keyless = [
+        leaf
+        for leaf in table.leaves
+        if leaf.key is None and leaf.identity in (Identity.DEFAULT, Identity.NOTHING)
+    ]
+    if table.schema in _SYSTEM:
+        return f"{table} is a table of Postgres itself and never published", ""
+    if table.kind is RelationKind.MATERIALIZED:
+        return (
+            f"{table} is a materialized view: Postgres does not publish its changes",
+            "write its query in its place",
+        )
+    if table.kind is RelationKind.FOREIGN or any(
+        leaf.kind == RelationKind.FOREIGN for leaf in table.leaves
+    ):
+        return (
+            f"{table} is a foreign table: its changes are in another server's log",
+            "read the table where it lives, with a bridge of its own",
+        )
+    if table.kind not in (RelationKind.TABLE, RelationKind.PARTITIONED):
+        return f"{table} is not a table", "a view reads tables and views"
+    persistence = {leaf.persistence for leaf in table.leaves} | {table.persistence}
+    if "t" in persistence:
+        return f"{table} is temporary", "make it an ordinary table"
+    if "u" in persistence:
+        return (
+            f"{table} is unlogged: its changes are in no log",
+            f"alter table {table} set logged",
+        )
+    if table.is_partition:
+        return (
+            f"{table} is a partition: its changes are published under its root's name",
+            "read the partitioned table, with a condition on the partition's columns",
+        )
+    if table.children and not only:
+        return (
+            f"other tables inherit from {table}, and are published under their names",
+            f"write `from only {table}`, or union the tables in a sub-select",
+        )
+    if not table.readable:
+        return (
+            f"the role may not read {table}",
+            f"grant select on {table} to the role of source.dsn",
+        )
+    if table.filtered:
+        return (
+            f"row-level security hides rows of {table} from the role",
+            "give the role of source.dsn the attribute bypassrls",
+        )
+    if keyless:
+        return (
+            f"{keyless[0].schema}.{keyless[0].name} has no primary key: once published, "
+            "Postgres would refuse the application's updates and deletes",
+            f"add a primary key, or name a unique index over columns that are not "
+            f"null: alter table {keyless[0].schema}.{keyless[0].name} replica identity "
+            "using index …",
+        )
+    return "", ""
+
+
+def mark_used(query: Query) -> None:
+    """Note on each occurrence the columns that the query mentions anywhere."""
+    for level in query.levels:
+        _mark(level.statement, level)
+        for condition in level.conditions:
+            _mark(condition.value, level)
+
+
+def _mark(value: object, level: Level) -> None:
+    """Names in the level's own parts; those of inner levels are marked in theirs.
+
+    A name of an outer table inside a sub-select is found in the sub-select's turn,
+    since its scope reaches out.
+    """
+    if isinstance(value, tuple | list):
+        for item in value:
+            _mark(item, level)
+    elif isinstance(value, ast.ColumnRef):
+        _mark_name(value, level)
+    elif isinstance(value, ast.SelectStmt) and value is not level.statement:
+        return
+    elif isinstance(value, ast.Node):
+        for name in value:
+            _mark(getattr(value, name), level)
+
+
+def _mark_name(ref: ast.ColumnRef, level: Level) -> None:
+    found = lookup(ref, level)
+    if found is None:
+        return
+    item, column = found
+    if isinstance(item, Occurrence):
+        source = None if column is None else item.source(column)
+        item.used |= {source} if source is not None else set(item.table.names)
+    elif isinstance(item, Derived):
+        return  # what it is made of is marked in its own level
+
+
+def used_columns(
+    occurrences: Iterable[Occurrence], keys: Mapping[int, frozenset[str]]
+) -> dict[int, frozenset[str]]:
+    """By table, the columns that documents depend on, with those keys are found by."""
+    found: dict[int, frozenset[str]] = {}
+    for occurrence in occurrences:
+        oid = occurrence.table.oid
+        used = frozenset(occurrence.used) | keys.get(oid, frozenset())
+        found[oid] = found.get(oid, frozenset()) | used
+    return found
