@@ -8,7 +8,8 @@ by the same derivation that makes every document.
 from __future__ import annotations
 
 import asyncio
-from functools import partial
+from contextlib import suppress
+from itertools import islice
 
 from bridge.assembly import Assembly
 from bridge.backfill.life import Life
@@ -23,12 +24,14 @@ from bridge.observe.logs import logger
 from bridge.observe.status import SourceStatus
 from bridge.position import parse_lsn
 from bridge.sink import Generation, Loss
+from bridge.store.generations import Counts
 from bridge.store.rows import GenerationState, ProgressRow, SinkState
 
 _log = logger("bridge.watch")
 _CLAIM_S = 1.0
 _LOOK_S = 2.0
-_COUNT_S = 5.0
+_COUNT_S = 2.0
+_TELL_S = 0.5
 _OWED_KEYS = 1000
 
 
@@ -66,6 +69,7 @@ class Watch:
                 group.create_task(self._sink(lane))
             group.create_task(self._slot())
             group.create_task(self._count())
+            group.create_task(self._tell())
 
     # — sinks —
 
@@ -171,12 +175,7 @@ class Watch:
             if lane.slow or lane.state is not LaneState.OK:
                 continue
             for generation, feed in list(lane.feeds.items()):
-                owed = [
-                    debt.parts
-                    for _, debt in zip(
-                        range(_OWED_KEYS), feed.owed.values(), strict=False
-                    )
-                ]
+                owed = [debt.parts for debt in islice(feed.owed.values(), _OWED_KEYS)]
                 plan = self._assembly.plans.get(generation.target.view)
                 if owed and plan is not None:
                     await self._life.jobs.keys(generation, plan, owed)
@@ -185,7 +184,7 @@ class Watch:
         """Write down what the sink does, when it changes."""
         told: tuple[LaneState, str] | None = None
         while True:
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(_TELL_S)
             now = (lane.state, lane.reason)
             if now == told:
                 continue
@@ -259,9 +258,21 @@ class Watch:
             )
         self._warned = over
 
+    async def _tell(self) -> None:
+        """Write down what the daemon does, when it changes."""
+        told = ("", "")
+        while True:
+            now = (self._known.state, self._known.reason)
+            if now != told:
+                with suppress(Transient):
+                    await self._assembly.store.heartbeat(*now)
+                    told = now
+            await asyncio.sleep(_TELL_S)
+
     async def _count(self) -> None:
         """How many documents each generation has."""
         while True:
+            counts: list[Counts] = []
             for outlet in list(self._assembly.pipeline.fan_out.outlets()):
                 if not self._life.claimed[outlet.lane.name].is_set():
                     continue
@@ -270,4 +281,9 @@ class Watch:
                 except (Transient, Halt):
                     continue
                 self._known.documents[outlet.generation] = count
+                progress = self._life.progress(outlet.generation)
+                key = generation_key(outlet.generation)
+                counts.append(Counts(key, count, progress))
+            with suppress(Transient):
+                await self._assembly.store.generations.save_counts(counts)
             await asyncio.sleep(_COUNT_S)

@@ -83,6 +83,16 @@ class Life:
                 return generation
         return None
 
+    def progress(self, generation: Generation) -> float:
+        """Share of a build that is done, 0 to 1; 1 for what is not being built."""
+        if generation not in self.building:
+            return 1.0
+        running = self.jobs.running.get(generation)
+        estimate = self.estimates.get(generation, 0)
+        if running is None or not estimate:
+            return 0.0
+        return min(1.0, running.documents / estimate)
+
     @property
     def complete(self) -> bool:
         """Whether every wanted target has a live generation and none is building."""

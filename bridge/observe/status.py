@@ -155,7 +155,8 @@ class Status:
 
     def _progress(self, generation: Generation) -> Mapping[str, Any]:
         running = self._life.jobs.running.get(generation)
-        documents = running.documents if running else 0
-        estimate = self._life.estimates.get(generation, 0)
-        fraction = min(1.0, documents / estimate) if estimate else 0.0
-        return {"documents": documents, "estimate": estimate, "fraction": fraction}
+        return {
+            "documents": running.documents if running else 0,
+            "estimate": self._life.estimates.get(generation, 0),
+            "fraction": round(self._life.progress(generation), 4),
+        }
