@@ -91,7 +91,8 @@ def statement(dice: random.Random) -> str:
                 f"insert into t values ({value}, {one}, 'b', {large})"
                 " on conflict (id) do update set a = excluded.a"
             ),
-            f"insert into t values ({value}, {one}, 'b', null) on conflict do nothing",
+            f"insert into t values ({value}, {one}, 'b', null)",
+            f"insert into t values ({value}, {one}, 'b', {large})",
             f"update t set a = {value} where id = {one}",
             f"update t set b = '{value}'",
             f"update t set large = {large} where id in ({one}, {two})",
@@ -117,7 +118,10 @@ def change(connection: Connection, dice: random.Random) -> None:
             try:
                 with connection.transaction():
                     connection.execute(statement(dice).encode())
-            except psycopg.errors.UniqueViolation:
+            except (
+                psycopg.errors.UniqueViolation,
+                psycopg.errors.ObjectNotInPrerequisiteState,  # on conflict, deferrable
+            ):
                 continue
 
 
@@ -172,15 +176,26 @@ def expected(connection: Connection, view: str) -> dict[str, bytes]:
     return {key: document.encode() for key, document in rows}
 
 
-def test_every_view_ends_where_postgres_is(source: Connection, seed: int) -> None:
-    """Keys that move, swap, come back and go; large values; in batches of any size."""
+@pytest.mark.parametrize("swaps", [False, True])
+def test_every_view_ends_where_postgres_is(
+    source: Connection, seed: int, *, swaps: bool
+) -> None:
+    """Keys that move, swap, come back and go; large values; identities that change.
+
+    Rows swap keys only where the key is checked at the end of the statement, which
+    Postgres takes for an identity only as `full`.
+    """
     dice = random.Random(seed)
+    if swaps:
+        source.execute("alter table t drop constraint t_pkey")
+        source.execute("alter table t add primary key (id) deferrable")
+        source.execute("alter table t replica identity full")
     assembler = TransactionAssembler()
     digester = Digester(plans(source), {}, epoch=1, piece_changes_max=1)
     sinks = {view: Sink(source, view) for view in VIEWS}
     straight = 0
     for _ in range(ROUNDS):
-        if dice.random() < 0.2:
+        if not swaps and dice.random() < 0.2:
             full = dice.choice(["full", "default"])
             source.execute(f"alter table t replica identity {full}".encode())
         for _ in range(dice.randrange(1, 4)):

@@ -446,6 +446,13 @@ def test_a_spilled_transaction_leaves_no_delete_at_its_own_version() -> None:
     assert not first.puts
 
 
+def test_what_was_dropped_from_a_spilled_row_may_have_changed() -> None:
+    rows = [update((b"1", ABSENT, ABSENT), (b"1", ABSENT, ABSENT), FULL)]
+    digester = Digester([direct_plan()], {}, epoch=EPOCH)
+    [batch] = digester.digest([spilled(500, rows)])
+    assert batch.reread == {"v": {("1",): version(500)}}
+
+
 def test_what_a_spilled_transaction_keeps() -> None:
     digester = Digester([direct_plan(), joined_plan()], {}, epoch=EPOCH)
     assert digester.keep(REL) == {"id"}
