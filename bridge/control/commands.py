@@ -203,16 +203,14 @@ class Agenda:
         """
         ready: list[tuple[int, int, CommandRow]] = []
         for command, row in self._rows.items():
-            place = None if command in self._given else self._due_at(row, halted)
-            if place is not None and place <= processed:
+            place = self._due_at(row, halted)
+            if command not in self._given and place <= processed:
                 ready.append((place, command, row))
         ready.sort(key=lambda item: item[:2])
         self._given.update(command for _, command, _ in ready)
         return [row for _, _, row in ready]
 
-    def _due_at(
-        self, row: CommandRow, halted: Collection[GenerationKey | str]
-    ) -> int | None:
+    def _due_at(self, row: CommandRow, halted: Collection[GenerationKey | str]) -> int:
         if row.state is CommandState.RUNNING or at_once(row, halted):
             return 0  # begun before a restart, or not waiting for the stream
         return self._announced.get(row.id, self._seen_at[row.id])

@@ -52,7 +52,7 @@ def catalog(dsn: str) -> dict[str, list[tuple[object, ...]]]:
     """Everything in the schema, as Postgres says it."""
     with psycopg.connect(dsn) as connection:
         return {
-            name: sorted(connection.execute(query).fetchall(), key=repr)  # type: ignore[call-overload]
+            name: sorted(connection.execute(query).fetchall(), key=repr)
             for name, query in CATALOGS.items()
         }
 
@@ -119,7 +119,7 @@ async def test_somebody_else_s_schema_is_left_alone(
     body = " language sql as 'select 1'" if "function" in somebody_s else ""
     with psycopg.connect(database) as connection:
         connection.execute("create schema bridge")
-        connection.execute(somebody_s + body)  # type: ignore[arg-type]
+        connection.execute(somebody_s + body)
     before = catalog(database)
     with pytest.raises(Halt, match="not pgbridge's"):
         await migrate(database)
@@ -134,19 +134,19 @@ async def test_a_role_needs_create_on_the_database_and_no_more(
     role = f"daemon_of_{any_database.rpartition('/')[2]}"
     with psycopg.connect(any_database, autocommit=True) as connection:
         name = connection.info.dbname
-        connection.execute(f"create role {role} login")  # type: ignore[arg-type]
+        connection.execute(f"create role {role} login")
         dsn = psycopg.conninfo.make_conninfo(any_database, user=role)
         try:
             with pytest.raises(Halt) as halted:
                 await migrate(dsn)
             assert "grant create on database" in halted.value.hint
-            connection.execute(f'grant create on database "{name}" to {role}')  # type: ignore[arg-type]
+            connection.execute(f'grant create on database "{name}" to {role}')
             assert await migrate(dsn) == read()
             assert await remove(dsn) is True
             assert await remove(dsn) is False
         finally:
-            connection.execute(f"drop owned by {role}")  # type: ignore[arg-type]
-            connection.execute(f"drop role {role}")  # type: ignore[arg-type]
+            connection.execute(f"drop owned by {role}")
+            connection.execute(f"drop role {role}")
 
 
 def test_files_are_named_for_what_they_do() -> None:
@@ -181,7 +181,11 @@ def test_an_installed_wheel_finds_its_migrations(tmp_path: Path) -> None:
 
 def run(*words: str | Path, cwd: Path | None = None) -> str:
     done = subprocess.run(
-        [str(word) for word in words], cwd=cwd, capture_output=True, text=True
+        [str(word) for word in words],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

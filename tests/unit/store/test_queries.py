@@ -37,7 +37,9 @@ def test_statements_are_lower_case_and_without_semicolon() -> None:
 
 
 def test_a_file_is_taken_apart() -> None:
-    text = "-- name: one\n-- Says one.\nselect 1;\n\n-- name: two\n-- Two.\nselect\n2;\n"
+    text = (
+        "-- name: one\n-- Says one.\nselect 1;\n\n-- name: two\n-- Two.\nselect\n2;\n"
+    )
     assert parse(text, "x.sql") == {"one": "select 1", "two": "select\n2"}
 
 
