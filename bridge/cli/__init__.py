@@ -25,7 +25,8 @@ def run(arguments: Sequence[str]) -> int:
     arguments = list(arguments)
     end = arguments.index("--") if "--" in arguments else len(arguments)
     debug = "--debug" in arguments[:end]
-    arguments = [a for a in arguments[:end] if a != "--debug"] + arguments[end:]
+    options = [argument for argument in arguments[:end] if argument != "--debug"]
+    arguments = _config_last(options) + arguments[end:]
     failures.show_tracebacks(debug)
     try:
         outcome = app(args=arguments, prog_name="pgbridge", standalone_mode=False)
@@ -37,3 +38,14 @@ def run(arguments: Sequence[str]) -> int:
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001
         return failures.tell(error)
     return int(outcome or 0)
+
+
+def _config_last(arguments: list[str]) -> list[str]:
+    """`-c FILE` may stand before the command: moved behind it, where it is taken."""
+    match arguments:
+        case ["-c" | "--config", file, command, *rest]:
+            return [command, *rest, "-c", file]
+        case [option, command, *rest] if option.startswith("--config="):
+            return [command, *rest, option]
+        case _:
+            return arguments

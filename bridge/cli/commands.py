@@ -71,8 +71,16 @@ def _add(
     )(function)
 
 
+def _dev(context: typer.Context) -> None:
+    """Start (`dev up`) and stop (`dev down`) local Postgres, Valkey, Elasticsearch."""
+    # Its modules know a lot of servers: loaded only when asked for.
+    from bridge.cli import dev
+
+    dev.app(args=context.args, prog_name="pgbridge dev", standalone_mode=False)
+
+
 def _register() -> None:
-    from bridge.cli import dead_letters, dev
+    from bridge.cli import dead_letters
     from bridge.cli.backfill import backfill
     from bridge.cli.check import check
     from bridge.cli.demo import demo
@@ -84,6 +92,7 @@ def _register() -> None:
     from bridge.cli.run import run
     from bridge.cli.status import status
     from bridge.cli.switch import pause, promote, resume, rollback
+    from bridge.cli.verify import verify
     from bridge.cli.wait import wait
 
     _add("init", init, START, "pgbridge init --dsn postgresql://me@localhost/shop")
@@ -93,6 +102,7 @@ def _register() -> None:
     _add("status", status, LOOK, "pgbridge status --watch")
     _add("preview", preview, LOOK, "pgbridge preview product --key 42")
     _add("explain", explain, LOOK, "pgbridge explain product 42")
+    _add("verify", verify, LOOK, "pgbridge verify product --sample 10000")
     _add("wait", wait, LOOK, "pgbridge wait --view product --timeout 5s --searchable")
     app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=LOOK)
     _add("apply", apply, CHANGE, "pgbridge apply --prune")
@@ -102,7 +112,16 @@ def _register() -> None:
     _add("pause", pause, CHANGE, "pgbridge pause search")
     _add("resume", resume, CHANGE, "pgbridge resume search")
     _add("drop", drop, CHANGE, "pgbridge drop --targets --yes")
-    app.add_typer(dev.app, name="dev", rich_help_panel=TRY)
+    app.command(
+        "dev",
+        rich_help_panel=TRY,
+        add_help_option=False,
+        context_settings={
+            "ignore_unknown_options": True,
+            "allow_extra_args": True,
+            "help_option_names": [],
+        },
+    )(_dev)
     _add("demo", demo, TRY, "pgbridge demo")
 
 

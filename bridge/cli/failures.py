@@ -53,6 +53,8 @@ def tell(error: BaseException) -> int:
             context = getattr(error, "ctx", None)
             command = context.command_path if context else "pgbridge"
             message = str(error.format_message()).rstrip(".")
+            if not message:  # its help was printed already
+                return int(Exit.USAGE)
             _say(message[:1].lower() + message[1:], "", f"see `{command} --help`")
             return int(getattr(error, "exit_code", Exit.USAGE))
         case _:

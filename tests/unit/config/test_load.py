@@ -255,7 +255,7 @@ def test_two_targets_of_one_name_in_a_sink_are_refused() -> None:
 
 
 def test_text_that_is_no_toml_and_files_that_are_not_there(tmp_path: Path) -> None:
-    assert "line 1" in refused("source")
+    assert "line 2" in refused("\n[source\n")
     with pytest.raises(Refusal, match="does not exist") as caught:
         load(tmp_path / "none.toml", environ={})
     assert "pgbridge init" in caught.value.hint
