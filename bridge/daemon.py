@@ -12,16 +12,16 @@ one starts from what the slot and the sinks say, as after a crash.
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from enum import Enum
+from pathlib import Path
 
 from watchfiles import awatch
 
-from bridge.config import Config, load
+from bridge.capture.failures import HistoryChanged, SlotLost, SlotMissing
+from bridge.config import Config, OnSlotLoss, load
 from bridge.control.lease import Lease
 from bridge.control.planning import open_sinks
 from bridge.control.survey import survey
@@ -84,28 +84,24 @@ class Daemon:
             ),
         ):
             delay = _RETRY_FIRST_S
-            first = True
             while not self._stop.is_set():
                 try:
-                    outcome = await self._leading(first=first)
+                    outcome = await self._leading()
                 except BaseException as error:
                     problem = _first_problem(error)
                     if problem is None:
                         raise
-                    if not isinstance(problem, Transient):
+                    if not (isinstance(problem, Transient) or self._rebuilds(problem)):
                         raise problem from error
                     self._tell("connecting", problem)
                     await self._sleep(delay)
                     delay = min(delay * 2, _RETRY_MAX_S)
                     continue
-                first = False
-                delay = _RETRY_FIRST_S
-                if outcome is not None:
-                    return outcome
+                return outcome
         return Exit.DONE
 
-    async def _leading(self, *, first: bool) -> Exit | None:
-        """Hold the lease through one life after another; None: stand by again."""
+    async def _leading(self) -> Exit:
+        """Hold the lease through one life after another."""
         acquiring = asyncio.create_task(
             Lease.acquire(self._config.source.dsn, standing_by=self._stand_by)
         )
@@ -151,6 +147,13 @@ class Daemon:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
 
+    def _rebuilds(self, problem: BridgeError) -> bool:
+        """Whether the next life mends this by building everything anew."""
+        return (
+            isinstance(problem, SlotLost | SlotMissing | HistoryChanged)
+            and self._config.daemon.on_slot_loss is OnSlotLoss.REBUILD
+        )
+
     # — the configuration —
 
     async def _edits(self) -> None:
@@ -194,10 +197,7 @@ class Daemon:
         folders = {path.parent for path in files}
         async for changes in awatch(*folders, recursive=False, step=100):
             # A mounted configuration changes by a link beside it.
-            if any(
-                os.path.realpath(path) in set(map(str, files)) or "..data" in path
-                for _, path in changes
-            ):
+            if any(Path(path) in files or "..data" in path for _, path in changes):
                 self._reload.set()
 
     # — what is told —
@@ -269,8 +269,3 @@ def _first_problem(error: BaseException) -> BridgeError | None:
             if isinstance(problem, kind):
                 return problem
     return None
-
-
-def identity() -> tuple[str, int]:
-    """Which host and process this is."""
-    return socket.gethostname(), os.getpid()

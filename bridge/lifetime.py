@@ -243,7 +243,7 @@ class Lifetime:
         lsn = await patiently(assembly.pipeline.markers.next)
         assert self._life is not None
         while not (self._life.complete or self._halts(assembly)):
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # noqa: ASYNC110 - many things move it
         if self._halts(assembly):
             self.exit = Exit.HALTED
         else:

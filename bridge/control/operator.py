@@ -151,18 +151,17 @@ class Operator:
         elif command.condition is not None:
             kind = BackfillKind.WHERE
         store = self._assembly.store.backfills
-        begun: list[int] = []
-        for key in command.generations:
-            begun.append(
-                await store.create(
-                    key,
-                    view=command.view,
-                    kind=kind,
-                    condition=command.condition,
-                    keys=command.keys,
-                    command=command.id,
-                )
+        begun = [
+            await store.create(
+                key,
+                view=command.view,
+                kind=kind,
+                condition=command.condition,
+                keys=command.keys,
+                command=command.id,
             )
+            for key in command.generations
+        ]
         documents = 0
         for backfill in begun:
             row = await store.read(backfill)
