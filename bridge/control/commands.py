@@ -176,19 +176,20 @@ class Agenda:
         """
         self._announced.setdefault(command, lsn)
 
-    def look(self, rows: Iterable[CommandRow], flushed: int) -> None:
-        """These are all open rows; `flushed` is the end of the log, read afterwards.
+    def look(self, rows: Iterable[CommandRow], passed: int) -> None:
+        """These are all open rows; the stream has told the log up to `passed`.
 
-        A command whose message has not come when the stream has reached that end was
-        acknowledged before it was carried out, and will not be announced again.
+        A command whose message has not come when the stream has reached the end that
+        the log had when its row was read was acknowledged before it was carried out,
+        and will not be announced again.
         """
         self._rows = {row.id: row for row in rows}
-        for command in self._rows:
-            self._seen_at.setdefault(command, flushed)
+        for command, row in self._rows.items():
+            self._seen_at.setdefault(command, max(row.log_end, passed))
         # What is not open has an outcome: its place in the log is of no use.
         for known in (self._announced, self._seen_at):
             for command in [c for c in known if c not in self._rows]:
-                if known is self._seen_at or known[command] <= flushed:
+                if known is self._seen_at or known[command] <= passed:
                     del known[command]
         self._given &= self._rows.keys()
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from bridge.position import format_lsn, parse_lsn
+from bridge.position import format_lsn, page_start, parse_lsn
 from bridge.store.rows import CommandRow, CommandState
 from bridge.store.session import Session
 
@@ -123,5 +123,6 @@ def _command(row: dict[str, Any]) -> CommandRow:
         | {
             "state": CommandState(row["state"]),
             "lsn": None if lsn is None else parse_lsn(lsn),
+            "log_end": page_start(parse_lsn(row.get("log_end", "0/0"))),
         }
     )

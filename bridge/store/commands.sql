@@ -33,10 +33,11 @@ select bridge.cancel(%(id)s) as id;
 select bridge.retry(%(view)s, %(keys)s::text[]) as id;
 
 -- name: list_open_commands
--- Commands that were issued and have no outcome yet, in the order of their ids.
+-- Commands that were issued and have no outcome yet, in the order of their ids. The end
+-- of the log is read after the snapshot: what is visible was committed below it.
 select
     id, kind, arguments, issued_by, issued_at, state, message, lsn::text,
-    started_at, finished_at
+    started_at, finished_at, pg_current_wal_insert_lsn()::text as log_end
 from bridge.command
 where state in ('pending', 'running')
 order by id;

@@ -288,3 +288,5 @@ class CommandRow:
     """End of the commit that issued it, once the stream has told."""
     started_at: datetime | None
     finished_at: datetime | None
+    log_end: int = 0
+    """Of one read among the open: end of the log then; its commit lies below."""

@@ -215,6 +215,8 @@ async def test_open_commands_come_in_the_order_of_their_ids(
     ]
     found = await store.commands.open()
     assert [row.id for row in found] == issued
+    marker = await store.emit_marker("after all of them")
+    assert all(0 < row.log_end <= marker for row in found)
     assert [row.kind for row in found] == ["configure", "pause", "resume", "retry"]
 
 

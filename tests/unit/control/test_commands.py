@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -147,6 +148,15 @@ def test_a_message_that_was_acknowledged_before_a_restart_is_not_waited_for() ->
     assert ids(agenda.due(299)) == []
     agenda.look([row(1)], 900)
     assert ids(agenda.due(300)) == [1]
+
+
+def test_a_row_that_is_ahead_of_the_stream_waits_for_its_place() -> None:
+    agenda = Agenda()
+    agenda.look([replace(row(1), log_end=700)], 300)
+    assert ids(agenda.due(300)) == []
+    agenda.announce(1, 650)
+    assert ids(agenda.due(649)) == []
+    assert ids(agenda.due(650)) == [1]
 
 
 def test_one_begun_before_a_restart_goes_on_at_once() -> None:
