@@ -205,7 +205,8 @@ def _direct(plan: ViewPlan, relation: Relation, types: Mapping[int, TypeShape]) 
         _, _, old, new = change
         if old is not None or new is None:
             found = key(old) if old is not None and carried else None
-            if found is None:
+            # A key is never null: then a partition's identity is not the root's.
+            if found is None or None in found[1]:
                 raise _not_in_log(view, relation, direct.key)
             if new is None:
                 _remove(view, draft, found)

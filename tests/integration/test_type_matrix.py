@@ -22,9 +22,12 @@ from psycopg import sql
 from psycopg.types.json import Json
 
 from bridge.capture.connection import SESSION
+from bridge.catalog import read_types
 from bridge.changes import Change, Identity, Relation, RelationColumn
 from bridge.decode.transactions import TransactionAssembler
 from bridge.derive.fastpath import DirectEncoder, compile_direct, compile_key
+from bridge.derive.fastpath_types import FIRST_USER_OID
+from bridge.derive.shapes import digest_types
 from bridge.derive.view import Direct, DirectColumn, TableName
 from bridge.shape import Kind, TypeShape
 
@@ -261,6 +264,7 @@ class Table:
     connection: Connection
     name: str
     relation: Relation
+    direct: Direct
     encoder: DirectEncoder | None
 
     def rows(self) -> list[tuple[tuple[bytes | None, ...], bytes]]:
@@ -307,7 +311,7 @@ def table_of(connection: Connection, columns: dict[str, str]) -> Table:
         ("id",),
     )
     encoder = compile_direct(direct, relation, shapes_of(connection))
-    return Table(connection, name, relation, encoder)
+    return Table(connection, name, relation, direct, encoder)
 
 
 def literals_of(source: Connection) -> dict[str, list[str | None]]:
@@ -403,6 +407,29 @@ def test_a_cast_to_json_is_known_to_the_types(source: Connection) -> None:
     source.execute("create cast (odd as json) with function odd_json(odd)")
     assert table_of(source, {"v": "odd"}).encoder is None
     assert table_of(source, {"v": "odd[]"}).encoder is None
+
+
+async def test_types_as_the_daemon_reads_them(any_database: str) -> None:
+    """Domains, enums and arrays of them are encoded, and nothing is encoded wrongly."""
+    encoded = set()
+    with pinned(any_database) as connection:
+        connection.execute(SETUP)
+        for kind, literals in {**FAST, **READ_BACK}.items():
+            table = table_of(connection, {"v": kind})
+            oid = table.relation.columns[1].type_oid
+            if oid < FIRST_USER_OID:
+                continue
+            fill(table, "v", [*literals])
+            async with await psycopg.AsyncConnection.connect(any_database) as asking:
+                types = digest_types(await read_types(asking, [oid]))
+            encoder = compile_direct(table.direct, table.relation, types)
+            if encoder is not None:
+                encoded.add(kind)
+                for values, document in table.rows():
+                    assert encoder.encode(values) == document, kind
+    own = {"mood", "mood[]", "posint", "label", "sublabel[]", "ints[]", "doc", "moment"}
+    assert own <= encoded
+    assert encoded.isdisjoint(READ_BACK)
 
 
 def test_every_character_is_escaped_as_postgres_does(source: Connection) -> None:

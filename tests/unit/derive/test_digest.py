@@ -354,6 +354,8 @@ def test_the_null_key() -> None:
     [
         (direct_plan(), delete((ABSENT, b"x", b""), relation(identity=("a",)))),
         (direct_plan(), update((b"1", b"x", b""), rel=relation(identity=("a",)))),
+        (direct_plan(), delete((None, ABSENT, ABSENT))),
+        (direct_plan(), update((b"1", b"x", b""), (None, ABSENT, ABSENT))),
         (keyed_plan(), delete((ABSENT, b"x", b""), relation(identity=("a",)))),
         (keyed_plan(), update((b"1", b"x", b""), rel=relation(identity=()))),
         (

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 
 from bridge.changes import ABSENT, UNCHANGED, Identity, Relation, RelationColumn, Value
 from bridge.derive.fastpath import DirectEncoder, compile_direct, compile_key
-from bridge.derive.fastpath_types import ArrayForm, Form, form_of
+from bridge.derive.fastpath_types import OIDS, ArrayForm, Form, form_of
 from bridge.derive.view import Direct, DirectColumn, TableName
 from bridge.shape import Kind, TypeShape
 
@@ -166,3 +168,9 @@ def test_keys_of_several_columns() -> None:
     assert key([b"1", b"x:%", b"f"]) == ("x%3A%25:1:false", ("x:%", "1", "false"))
     assert key([b"1", None, b"t"]) == ("%00:1:true", (None, "1", "true"))
     assert key([b"1", UNCHANGED, b"t"]) is None
+
+
+def test_the_table_of_types_names_every_type_that_is_encoded() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "types.md").read_text()
+    named = set(re.findall(r'`"?(\w+)"?`', page))
+    assert OIDS.keys() <= named
