@@ -28,7 +28,8 @@ from bridge.changes import (
     Transaction,
     Truncate,
 )
-from bridge.derive.route import Draft, Route, Step
+from bridge.derive.draft import Draft
+from bridge.derive.route import Route, Step
 from bridge.derive.view import ViewPlan
 from bridge.keys import Parts
 from bridge.operations import Operation

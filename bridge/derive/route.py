@@ -20,16 +20,13 @@ from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 from bridge.changes import ABSENT, UNCHANGED, Change, ChangeKind, Image, Relation
+from bridge.derive.draft import ENTRY_BYTES, Draft
 from bridge.derive.fastpath import DirectEncoder, compile_direct, compile_key
 from bridge.derive.view import KeyQuery, ViewPlan
 from bridge.errors import Halt
 from bridge.keys import Parts
 from bridge.operations import Operation
 from bridge.shape import TypeShape
-
-Row: TypeAlias = "tuple[bytes | None, ...]"
-ENTRY_BYTES = 200
-"""What an entry of a batch costs besides its values, for bounds."""
 
 
 class RouteHalt(Halt):
@@ -38,47 +35,6 @@ class RouteHalt(Halt):
     def __init__(self, view: str, message: str, *, hint: str) -> None:
         super().__init__(message, hint=hint)
         self.view = view
-
-
-class Draft:
-    """A batch in the making."""
-
-    __slots__ = (
-        "byte_size",
-        "changes",
-        "commit_time_s",
-        "doubtful",
-        "images",
-        "lsn",
-        "messages",
-        "null_keys",
-        "puts",
-        "read_all_back",
-        "reread",
-        "transactions",
-        "truncated",
-        "version",
-        "xids",
-    )
-
-    def __init__(self, commit_time_s: float) -> None:
-        self.commit_time_s = commit_time_s
-        self.lsn = 0
-        self.version = 0
-        self.xids: list[int] = []
-        self.transactions = 0
-        self.changes = 0
-        self.byte_size = 0
-        self.puts: dict[str, dict[str, Operation]] = {}
-        self.reread: dict[str, dict[Parts, int]] = {}
-        self.images: dict[tuple[str, int], dict[Row, None]] = {}
-        self.truncated: set[int] = set()
-        self.null_keys: set[str] = set()
-        self.messages: list[tuple[str, bytes, int]] = []
-        self.read_all_back = False
-        """A piece of a spilled transaction: every key is read back."""
-        self.doubtful: set[str] = set()
-        """Views whose table the current transaction truncated."""
 
 
 Step: TypeAlias = Callable[[Draft, Change], None]
