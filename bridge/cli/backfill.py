@@ -98,7 +98,8 @@ async def _backfill(
             say(f"backfill {command} of view {view} is {state}")
             return
         done = await _follow(store, command, view)
-    say(f"view {view}: {plural(done, 'document')} derived again")
+    say(f"view {view}: {plural(done, 'document') if done else 'what was asked for'} "
+        "derived again")  # fmt: skip
 
 
 async def _follow(store: Store, command: int, view: str) -> int:

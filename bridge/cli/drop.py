@@ -57,7 +57,7 @@ async def _drop(config: Config, *, targets: bool) -> None:
     async with session(config.source.dsn, read_only=False) as connection:
         if targets:
             async with open_sinks(config) as sinks:
-                await drop_targets(config, remembered, sinks, say)
+                await drop_targets(remembered, sinks, say)
         removed = await drop_source(connection, config.source, say)
     if not removed and not remembered.targets:
         say("nothing of pgbridge is there")

@@ -37,7 +37,7 @@ async def is_running(store: Store) -> bool:
     daemon = await store.read_daemon()
     if daemon is not None and daemon.alive:
         return True
-    note(f"{absence(daemon)}; it is carried out when `pgbridge run` runs")
+    note(f"{absence(daemon)}; `pgbridge run` goes on with what waits")
     return False
 
 

@@ -76,10 +76,14 @@ async def _wait(
     searchable: bool,
 ) -> tuple[int, list[str]]:
     """The position waited for, and the targets that have not reached it."""
+    from bridge.cli.issue import is_running
     from bridge.control.session import session
     from bridge.position import format_lsn
+    from bridge.store import Store
 
     deadline = time.monotonic() + patience_s
+    async with await Store.open(config.source.dsn) as store:
+        await is_running(store)
     async with session(config.source.dsn, read_only=False) as connection:
         if wanted is None:
             wanted = await _mark(connection)
@@ -134,10 +138,9 @@ async def _refresh(config: Config, views: Sequence[str]) -> None:
     from bridge.store.rows import GenerationState
 
     remembered = await remember(config)
-    options = {(t.sink, t.name): dict(t.options) for t in config.targets()}
     async with open_sinks(config) as sinks:
         for key, row in remembered.generations.items():
             if row.state is GenerationState.LIVE and row.view in views:
-                target = former_target(row.view, key, options.get(key[:2]))
+                target = former_target(row.view, key)
                 if (sink := sinks.get(key.sink)) is not None:
                     await sink.refresh(Generation(target, key.number))

@@ -13,8 +13,16 @@ from typing import Any
 from bridge.catalog import Catalog
 from bridge.config import Config
 from bridge.control import check_server, check_tables
+from bridge.control.check_indexes import indexes
 from bridge.control.planning import open_sinks, plan_views, read_views, sink_target
-from bridge.control.session import Session, address, session, sql, wrapped
+from bridge.control.session import (
+    Session,
+    address,
+    session,
+    sql,
+    try_replication,
+    wrapped,
+)
 from bridge.derive.view import ViewPlan
 from bridge.errors import BridgeError, QueryRefusal, Refusal
 from bridge.sink import Finding, Level, Owner, Sink
@@ -74,6 +82,8 @@ async def _source(config: Config, known: _Known) -> Part:
                     )
                 ),
             ]
+            if facts["may_replicate"] or facts["is_superuser"]:
+                findings += await replication(config)
             known.owner = await owner(connection, config)
             findings += await _views(connection, config, facts, known)
             title = f"{address(config.source.dsn)}  {check_server.title(facts)}"
@@ -107,6 +117,7 @@ async def _views(
     used = [row for row in tables if row["oid"] in wanted]
     return [
         *check_tables.tables(used, wanted, facts["role"]),
+        *await indexes(connection, known.plans),
         *check_tables.publication(
             await one(connection, "publication", publication=config.source.publication),
             used,
@@ -144,6 +155,22 @@ def _bare(url: object) -> str:
         return ", ".join(map(_bare, url))
     scheme, slashes, rest = str(url).partition("://")
     return f"{scheme}{slashes}{rest.rpartition('@')[2]}"
+
+
+async def replication(config: Config) -> list[Finding]:
+    """Whether a replication connection is let in, which pg_hba.conf decides apart."""
+    try:
+        await try_replication(config.source.dsn)
+    except BridgeError as error:
+        return [
+            Finding(
+                Level.ERROR,
+                f"a replication connection is refused: {error.message}",
+                "add a line for this role and database to pg_hba.conf, and "
+                "select pg_reload_conf();",
+            )
+        ]
+    return []
 
 
 async def owner(connection: Session, config: Config) -> Owner:

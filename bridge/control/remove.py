@@ -7,13 +7,12 @@ and forgotten only after, so that a crash between leaves it to be dropped again.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from psycopg.sql import SQL, Identifier
 
 from bridge.capture.failures import SlotActive
 from bridge.capture.slot import drop_slot
-from bridge.config import Config, SourceConfig
+from bridge.config import SourceConfig
 from bridge.control.quoting import quoted
 from bridge.control.session import Session, session, wrapped
 from bridge.control.survey import Remembered, Survey
@@ -70,21 +69,15 @@ async def drop_generation(
     await store.generations.forget(row.key)
 
 
-def former_target(
-    view: str, key: GenerationKey, options: dict[str, Any] | None = None
-) -> Target:
-    """A target that is no longer planned, as far as dropping it needs."""
-    return Target(
-        view=view,
-        sink=key.sink,
-        name=key.name,
-        shape=Shape((), ()),
-        options=options or {},
-    )
+def former_target(view: str, key: GenerationKey) -> Target:
+    """A target that is no longer planned, as far as dropping it needs: its name.
+
+    How it was built, the sink has written down beside it.
+    """
+    return Target(view=view, sink=key.sink, name=key.name, shape=Shape((), ()))
 
 
 async def drop_targets(
-    config: Config,
     remembered: Remembered,
     sinks: Mapping[str, Sink],
     tell: Tell,
@@ -94,9 +87,6 @@ async def drop_targets(
     Halt while a daemon runs.
     """
     refuse_running(remembered)
-    options = {
-        (target.sink, target.name): dict(target.options) for target in config.targets()
-    }
     for identity, row in remembered.targets.items():
         sink = sinks.get(row.sink)
         if sink is None:
@@ -104,7 +94,7 @@ async def drop_targets(
             continue
         for key in remembered.generations:
             if key[:2] == identity:
-                target = former_target(row.view, key, options.get(identity))
+                target = former_target(row.view, key)
                 await sink.drop(Generation(target, key.number))
         tell(f"target {row} is dropped")
 

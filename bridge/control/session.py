@@ -76,6 +76,17 @@ async def session(
             yield connection
 
 
+async def try_replication(dsn: str) -> None:
+    """Open a connection for logical replication, and close it. Transient or Halt."""
+    given = conninfo_to_dict(dsn)
+    given.setdefault("connect_timeout", CONNECT_TIMEOUT_S)
+    with wrapped(where(given)):
+        connection = await AsyncConnection.connect(
+            make_conninfo("", **given, replication="database"), autocommit=True
+        )
+        await connection.close()
+
+
 def where(given: dict[str, Any]) -> str:
     """`HOST:PORT/DATABASE` of connection parameters, without user and password."""
     host = given.get("host") or given.get("hostaddr") or "the local socket"

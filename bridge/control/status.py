@@ -90,5 +90,8 @@ def absence(daemon: DaemonRow | None) -> str:
     if daemon is None:
         return "no daemon has run yet"
     minutes = (datetime.now(UTC) - daemon.seen_at).total_seconds() / 60
-    ago = f"{minutes:.0f} min ago" if minutes < 120 else f"{minutes / 60:.0f} h ago"
+    if minutes < 1:
+        ago = "a moment ago"
+    else:
+        ago = f"{minutes:.0f} min ago" if minutes < 120 else f"{minutes / 60:.0f} h ago"
     return f"no daemon is running; the last was seen on {daemon.host} {ago}"
