@@ -222,14 +222,17 @@ class Checking:
         """Whether the cluster's limit of shards leaves room for one more index."""
         limit = int(await self._setting("cluster.max_shards_per_node") or 1000)
         health = await self._client.ask("GET", "/_cluster/health")
-        room = limit * health["number_of_data_nodes"]
+        nodes = max(health["number_of_data_nodes"], 1)
+        room = limit * nodes
         taken = health["active_shards"] + health["unassigned_shards"]
         shards = int(made.building.get("index.number_of_shards", 1))
-        replicas = int(made.serving["index.number_of_replicas"] or 0)
+        replicas = made.serving["index.number_of_replicas"]
+        replicas = 1 if replicas is None else int(replicas)
         wanted = shards * (1 + replicas)
         if taken + wanted <= room:
             return []
-        more = {"persistent": {"cluster.max_shards_per_node": limit * 2}}
+        enough = max(limit * 2, -(-(taken + 2 * wanted) // nodes))
+        more = {"persistent": {"cluster.max_shards_per_node": enough}}
         return [
             Finding(
                 Level.ERROR,
