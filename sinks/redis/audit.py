@@ -13,7 +13,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from bridge.sink import Generation, Loss, Owner
+from bridge.sink import Generation, Loss, Owner, Transient
 from sinks.redis.failures import sorting
 from sinks.redis.health import durable_offset
 from sinks.redis.layout import Layout, beat_key, lost_key, mark_key
@@ -28,7 +28,6 @@ AGE_S = 60.0
 """Without replicas and append-only file nothing becomes durable: keys are remembered
 for so long. A crash later than that loses everything anyway, or back to a snapshot."""
 
-LOST_BEFORE = "a loss that an earlier run saw was not repaired"
 EMPTY = "the server no longer has the generation"
 
 
@@ -43,7 +42,6 @@ class Audit:
     losses: Losses
     _offsets: list[tuple[int, int]] = field(default_factory=list)
     """(number, offset of the replication stream at which it had been carried out)."""
-    _first: bool = True
 
     async def audit(
         self,
@@ -56,22 +54,24 @@ class Audit:
         with sorting():
             pipeline = self.server.client.pipeline(transaction=False)
             pipeline.get(mark_key(self.sink))
-            pipeline.exists(lost_key(self.sink))
+            pipeline.get(lost_key(self.sink))
             pipeline.info("replication")
             pipeline.info("persistence")
             mark, lost, replication, persistence = await pipeline.execute()
+        if replication.get("role") != "master":
+            await self.server.renew()
+            await self.writer.close()
+            raise Transient("the Redis server has become a replica")
         found = int(mark) if mark is not None else None
         if self.writer.started and answered > (found or 0):
             self.writer.compare(found)
-        if lost and self._first:
-            self.losses.add_all(LOST_BEFORE)
-        self._first = False
+        self.writer.noted(lost)
         await self._missing(layouts)
         if found is None and claimed is not None:
             await self.places.claim(*claimed)
         if not self.losses.none:
             with sorting():
-                await self.server.client.set(lost_key(self.sink), "")
+                await self.server.client.set(lost_key(self.sink), "0", nx=True)
         await self._settle(answered, replication, persistence)
         return self.losses.told(list(layouts))
 
@@ -85,11 +85,9 @@ class Audit:
         if not layouts:
             return
         gone = await self.places.missing(list(layouts.values()))
-        self.losses.add(
-            Loss(generation, None, EMPTY)
-            for generation, missing in zip(layouts, gone, strict=True)
-            if missing
-        )
+        for generation, missing in zip(layouts, gone, strict=True):
+            if missing:
+                self.losses.add_missing(generation, EMPTY)
 
     async def _settle(
         self,

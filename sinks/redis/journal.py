@@ -41,6 +41,8 @@ class Journal:
     """The highest number of which the keys are no longer known."""
     _size: int = 0
     _entries: deque[_Entry] = field(default_factory=deque)
+    _noticed: set[int] = field(default_factory=lambda: {0})
+    """Requests whose answer told of a loss; 0 is a note by the bridge itself."""
 
     def begin(self, mark: int) -> None:
         """The mark found by a process that has sent nothing yet."""
@@ -61,8 +63,8 @@ class Journal:
         while self._size > self.bytes_max and self._entries:
             self._forget_oldest()
 
-    def found(self, mark: int | None) -> tuple[Loss, ...] | None:
-        """What a mark tells that the server shows before the next request.
+    def found(self, mark: int | None, number: int = 0) -> tuple[Loss, ...] | None:
+        """What a mark tells that the server showed before the request of that number.
 
         () when all is there; None when something is missing and nobody knows what; the
         losses otherwise. A loss is told once.
@@ -70,6 +72,7 @@ class Journal:
         expected = self.mark
         if mark is not None and mark >= expected:
             return ()
+        self._noticed.add(number)
         self.mark = mark or 0
         self._next = max(self._next, expected)
         lost = [entry for entry in self._entries if entry.number > self.mark]
@@ -85,6 +88,16 @@ class Journal:
         return tuple(
             Loss(generation, tuple(each), reason) for generation, each in keys.items()
         )
+
+    def noted(self, number: int) -> bool:
+        """Whether the server's note of a loss is news.
+
+        It is by the request of that number, which has covered the gap, and of which the
+        answer was never received.
+        """
+        news = number not in self._noticed
+        self._noticed.add(number)
+        return news
 
     def settled(self, number: int) -> None:
         """Everything up to this number is durable, wherever the server goes on."""

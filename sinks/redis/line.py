@@ -70,10 +70,6 @@ class Line:
         if self._connection:
             await self._break(self._connection)
 
-    async def renew(self) -> None:
-        """Connect anew before the next request: the server is not what it was."""
-        await self.close()
-
     async def _connected(self) -> AbstractConnection:
         if self._connection and not self._connection.is_connected:
             await self._break(self._connection)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 from bridge.sink import Generation, Loss
 
+LOST_BEFORE = "a loss that an earlier run saw was not repaired"
+
 
 @dataclass(slots=True)
 class Losses:
@@ -20,17 +22,32 @@ class Losses:
     _open: list[Loss] = field(default_factory=list)
     _all: str = ""
     """Why everything is lost, until it is known what generations there are."""
+    _begun: bool = False
+
+    def begin(self, *, noted: bool) -> bool:
+        """The server's own note is an earlier run's when this process first sees it.
+
+        False when this was the first time.
+        """
+        if self._begun:
+            return True
+        if noted:
+            self.add_all(LOST_BEFORE)
+        self._begun = True
+        return False
 
     def add(self, losses: Iterable[Loss]) -> None:
-        """Remember these."""
+        """Remember these. A loss of everything stands for all of its generation's."""
         for loss in losses:
-            if any(self._covers(known, loss) for known in self._open):
-                continue
             if loss.keys is None:
-                self._open = [
-                    known for known in self._open if known.generation != loss.generation
-                ]
-            self._open.append(loss)
+                self.dropped(loss.generation)
+            if loss.keys is None or not self._whole(loss.generation):
+                self._open.append(loss)
+
+    def add_missing(self, generation: Generation, reason: str) -> None:
+        """This generation is not there: told at each audit, remembered once."""
+        if not self._whole(generation):
+            self.add([Loss(generation, None, reason)])
 
     def add_all(self, reason: str) -> None:
         """All generations are lost, whichever there are."""
@@ -53,11 +70,10 @@ class Losses:
 
     @property
     def none(self) -> bool:
-        """Whether nothing is lost."""
-        return not self._open and not self._all
+        """Whether nothing is lost, as far as the server was asked at all."""
+        return self._begun and not self._open and not self._all
 
-    @staticmethod
-    def _covers(known: Loss, loss: Loss) -> bool:
-        return known.generation == loss.generation and (
-            known == loss or (known.keys is None and loss.keys is not None)
+    def _whole(self, generation: Generation) -> bool:
+        return any(
+            loss.generation == generation and loss.keys is None for loss in self._open
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -31,6 +31,7 @@ class Server:
             "socket_connect_timeout": CONNECT_TIMEOUT_S,
             "client_name": CLIENT_NAME,
             "max_connections": CONNECTIONS_MAX,
+            "timeout": options.request_timeout_s,  # to wait for a free connection
         }
         if not options.url.startswith("unix:"):
             keywords["socket_keepalive"] = True
@@ -43,7 +44,7 @@ class Server:
             keywords["ssl_check_hostname"] = options.verify
             if options.ca_file:
                 keywords["ssl_ca_certs"] = options.ca_file
-        self._pool: Any = ConnectionPool.from_url(options.url, **keywords)
+        self._pool: Any = BlockingConnectionPool.from_url(options.url, **keywords)
         self.client: Any = Redis(connection_pool=self._pool)
         """For everything but writes."""
 
@@ -53,7 +54,7 @@ class Server:
         return made
 
     async def renew(self) -> None:
-        """Forget every connection that is idle: the server is not what it was."""
+        """Connect anew from here on: the address may lead to another server now."""
         await self._pool.disconnect(inuse_connections=False)
 
     async def close(self) -> None:

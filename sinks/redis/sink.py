@@ -25,7 +25,7 @@ from bridge.sink import (
     Transient,
 )
 from sinks.redis import health
-from sinks.redis.audit import Audit
+from sinks.redis.audit import EMPTY, Audit
 from sinks.redis.layout import Layout, layout_of
 from sinks.redis.losses import Losses
 from sinks.redis.options import Options, read_target_options
@@ -188,7 +188,7 @@ class RedisSink:
         """
         if self._claimed is None or _number(generation) not in self._prepared:
             raise Transient(f"{generation} is not there")
-        self._losses.add([Loss(generation, None, "the server lost the generation")])
+        self._losses.add_missing(generation, EMPTY)
         await self._places.claim(*self._claimed)
         await self._places.prepare(self._of(generation).layout, self._claimed[0])
 

@@ -16,9 +16,10 @@
 local HEAD = 5
 local FIRST = 8
 
-local function note_loss(keys, found, expected)
+-- This call is about to cover the gap: the number of the request is left as a note.
+local function note_loss(keys, found, expected, number)
   if not found or tonumber(found) < expected then
-    redis.call('SET', keys[2], found or '')
+    redis.call('SET', keys[2], number)
   end
 end
 
@@ -72,7 +73,7 @@ local function write(keys, args)
   local read = HEAD + (none and 0 or n)
   local olds = redis.call('MGET', keys[1], unpack(keys, HEAD + 1, read))
   local found = olds[1]
-  note_loss(keys, found, tonumber(args[3]))
+  note_loss(keys, found, tonumber(args[3]), args[2])
   if redis.call('HEXISTS', keys[3], args[4]) == 0 then return {found or '', -1, {}} end
 
   local superseded, refused = 0, {}

@@ -20,7 +20,7 @@ from bridge.sink import Generation, Operation, Rejection, Report, Transient
 from sinks.redis.failures import code_of, is_function_missing, sort
 from sinks.redis.function import Loaded, load, load_request
 from sinks.redis.journal import Journal
-from sinks.redis.layout import mark_key
+from sinks.redis.layout import lost_key, mark_key
 from sinks.redis.line import Line
 from sinks.redis.losses import Losses
 from sinks.redis.request import DOCUMENT_BYTES_MAX, Call, Encoder, chunks
@@ -30,6 +30,7 @@ ATTEMPTS = 3
 """Of one call that found the function or the generation missing."""
 
 EVERYTHING = "the server lost its mark, or more than is remembered (it had answered {})"
+COVERED = "the server noted a loss in a request whose answer did not arrive"
 WRONG_TYPE = "a key of another type, which is not the bridge's, has the value's name"
 TOO_LONG = "the document is longer than the 512 MiB that Redis takes"
 
@@ -49,7 +50,7 @@ class Writer:
         self, sink: str, server: Server, losses: Losses, *, functions: bool = True
     ) -> None:
         self.journal = Journal()
-        self._mark_key = mark_key(sink)
+        self._mark_key, self._lost_key = mark_key(sink), lost_key(sink)
         self._losses = losses
         self._functions = functions
         self._loaded: Loaded | None = None
@@ -57,7 +58,7 @@ class Writer:
         self._line = Line(server.connection, self._greet)
 
     async def close(self) -> None:
-        """End the connection."""
+        """End the connection; the next write makes a new one."""
         await self._line.close()
 
     async def write(
@@ -128,24 +129,30 @@ class Writer:
         """In the order of the requests, before anything else is made of the answer."""
         if isinstance(reply, ResponseError):
             return
-        self.compare(int(reply[0]) if reply[0] else None)
+        self.compare(int(reply[0]) if reply[0] else None, numbered[0])
         if int(reply[1]) >= 0:
             self.journal.kept(numbered[0], generation, keys)
 
-    def compare(self, mark: int | None) -> None:
+    def compare(self, mark: int | None, number: int = 0) -> None:
         """A mark that the server shows: is anything missing that was answered for?"""
         expected = self.journal.mark
-        found = self.journal.found(mark)
+        found = self.journal.found(mark, number)
         if found is None:
             self._losses.add_all(EVERYTHING.format(expected))
         else:
             self._losses.add(found)
 
+    def noted(self, note: bytes | None) -> None:
+        """The server's note of a loss: has it been told already?"""
+        news = note is not None and self.journal.noted(int(note or 0))
+        if self._losses.begin(noted=note is not None) and news:
+            self._losses.add_all(COVERED)
+
     async def _failed(self, error: ResponseError) -> None:
         """Returns when the call can be made again at once."""
         if not is_function_missing(error):
             if code_of(error) == "READONLY":
-                await self._line.renew()  # the address may lead to another server now
+                await self._line.close()  # the address may lead to another server now
             raise sort(error) from None
         assert self._loaded is not None, "something was called"
         packed = load_request(self._loaded)
@@ -154,14 +161,18 @@ class Writer:
     async def _greet(self, connection: AbstractConnection) -> None:
         """Every new connection: the function is there, and nothing was lost."""
         self._loaded = await load(connection, functions=self._functions)
-        await connection.send_command("GET", self._mark_key)
-        found = await connection.read_response(disable_decoding=True)
+        await connection.send_command("MGET", self._mark_key, self._lost_key)
+        found, noted = await connection.read_response(disable_decoding=True)
+        self.noted(noted)
         mark = int(found) if found is not None else None
-        if self.started:
-            self.compare(mark)
-        else:
+        if not self.started:
             self.journal.begin(mark or 0)
             self.started = True
+            return
+        self.compare(mark)
+        if not self._losses.none:  # before a request sets the mark that tells it
+            await connection.send_command("SET", self._lost_key, "0", "NX")
+            await connection.read_response()
 
 
 def _without_too_long(
