@@ -242,8 +242,8 @@ class Lifetime:
         await assembly.pipeline.ready()
         lsn = await patiently(assembly.pipeline.markers.next)
         assert self._life is not None
-        while not (self._life.complete or self._halts(assembly)):
-            await asyncio.sleep(0.05)  # noqa: ASYNC110 - many things move it
+        while not (self._life.complete or self._halts(assembly)):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)  # many things move it
         if self._halts(assembly):
             self.exit = Exit.HALTED
         else:

@@ -15,6 +15,7 @@ EPOCH_MAX = (1 << (63 - LSN_BITS)) - 1
 PAGE_BYTES = 8192
 """Size of a page of the log in every packaged build of Postgres."""
 _SHORT_HEADER, _LONG_HEADER = 24, 40
+_SEGMENT_BYTES = 16 << 20
 
 
 def parse_lsn(text: str) -> int:
@@ -36,8 +37,11 @@ def page_start(lsn: int) -> int:
     `pg_current_wal_insert_lsn()` skips the header of a page nothing was written to
     yet; the stream never reports such a position.
     """
-    offset = lsn % PAGE_BYTES
-    return lsn - offset if offset in (_SHORT_HEADER, _LONG_HEADER) else lsn
+    if lsn % PAGE_BYTES == _SHORT_HEADER:
+        return lsn - _SHORT_HEADER
+    if lsn % _SEGMENT_BYTES == _LONG_HEADER:  # the first page of a segment
+        return lsn - _LONG_HEADER
+    return lsn
 
 
 class Position(NamedTuple):

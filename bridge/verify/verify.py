@@ -159,7 +159,7 @@ class _Waiter:
         await self._store.emit_marker("verify")
         try:
             async with asyncio.timeout(self._timeout_s):
-                while (await self.position(key)).lsn < lsn:
+                while (await self.position(key)).lsn < lsn:  # noqa: ASYNC110
                     await asyncio.sleep(_POLL_S)
         except TimeoutError:
             raise Halt(

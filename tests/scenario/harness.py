@@ -1,0 +1,270 @@
+"""The daemon as a process of its own, with traffic, faults, and the final comparison.
+
+The one thing to know: a daemon that is to die at a probe kills itself there with
+SIGKILL, so that nothing of Python is given a chance to tidy up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psycopg
+
+from bridge.config import load
+from bridge.verify.verify import differences
+from tests.fixtures.waiting import eventually
+
+_ENTRY = """
+import os, signal, sys
+from bridge import probes
+name, left = sys.argv[1], [int(sys.argv[2])]
+def act():
+    left[0] -= 1
+    if left[0] < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+if name:
+    probes.register(name, act)
+sys.argv = ["pgbridge", *sys.argv[3:]]
+from bridge.cli import main
+main()
+"""
+
+
+@dataclass
+class Daemon:
+    """`pgbridge run` of one configuration file."""
+
+    config: Path
+    http: str
+    process: subprocess.Popen[bytes] | None = None
+    log: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.log = self.config.with_suffix(".log")
+
+    def start(self, *options: str, kill_at: str = "", after: int = 0) -> None:
+        """Start it; with `kill_at` it dies at that probe, reached `after` times."""
+        assert self.process is None
+        command = [sys.executable, "-c", _ENTRY, kill_at, str(after)]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*command, "run", "-c", str(self.config), *options],
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is there."""
+        return self.process is not None and self.process.poll() is None
+
+    async def ended(self, deadline_s: float = 60.0) -> int:
+        """Wait until it has ended by itself; its exit code (negative: the signal)."""
+        process = self.process
+        assert process is not None
+        await eventually(lambda: process.poll() is not None, deadline_s=deadline_s)
+        self.process = None
+        return int(process.returncode)
+
+    async def kill(self) -> None:
+        """SIGKILL, as the kernel does it when memory is short."""
+        if self.process is not None:
+            self.process.kill()
+            await self.ended()
+
+    async def stop(self) -> int:
+        """SIGTERM, and the exit code."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return await self.ended(20.0)
+
+    async def ready(self, deadline_s: float = 60.0) -> None:
+        """Wait until every target is live and level."""
+
+        async def level() -> bool:
+            assert self.running, self.log.read_text()[-4000:]
+            status = await self.status()
+            targets = status.get("targets") or []
+            return bool(targets) and all(
+                target["state"] == "live" and not target["building"]
+                for target in targets
+            )
+
+        await eventually(level, deadline_s=deadline_s)
+
+    async def status(self) -> dict[str, object]:
+        """The status document; empty while nobody answers."""
+        async with httpx.AsyncClient() as client:
+            try:
+                answer = await client.get(f"http://{self.http}/status", timeout=2.0)
+            except httpx.HTTPError:
+                return {}
+            return dict(answer.json())
+
+    def resident_bytes(self) -> int:
+        """Resident memory of the process, now."""
+        assert self.process is not None
+        text = Path(f"/proc/{self.process.pid}/statm").read_text()
+        return int(text.split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+class Traffic:
+    """Writers that insert, update, delete, move keys and roll back."""
+
+    def __init__(
+        self, dsn: str, seed: int, *, writers: int = 2, rows: int = 500
+    ) -> None:
+        self._dsn = dsn
+        self._seed = seed
+        self._rows = rows
+        self._tasks = [asyncio.create_task(self._write(n)) for n in range(writers)]
+        self._stopping = asyncio.Event()
+        self.committed = 0
+
+    async def stop(self) -> int:
+        """Stop in order; how many transactions were committed."""
+        self._stopping.set()
+        await asyncio.gather(*self._tasks)
+        return self.committed
+
+    async def _write(self, number: int) -> None:
+        dice = random.Random(f"{self._seed}/{number}")
+        while not self._stopping.is_set():
+            try:
+                async with await psycopg.AsyncConnection.connect(self._dsn) as own:
+                    while not self._stopping.is_set():
+                        await self._transaction(own, dice)
+            except psycopg.OperationalError:
+                # The server is being restarted: that is part of the test.
+                await asyncio.sleep(0)
+                continue
+
+    async def _transaction(
+        self, own: psycopg.AsyncConnection[object], dice: random.Random
+    ) -> None:
+        try:
+            for _ in range(dice.randint(1, 6)):
+                await self._statement(own, dice)
+        except psycopg.IntegrityError:  # two writers moved rows to one key
+            await own.rollback()
+            return
+        if dice.random() < 0.1:
+            await own.rollback()
+        else:
+            await own.commit()
+            self.committed += 1
+
+    async def _statement(
+        self, own: psycopg.AsyncConnection[object], dice: random.Random
+    ) -> None:
+        key, other = dice.randint(1, self._rows), dice.randint(1, self._rows)
+        text = f"{dice.random():.12f} {'ü' * dice.randint(0, 3)}"
+        match dice.randint(0, 9):
+            case 0 | 1:
+                await own.execute("delete from item where id = %s", [key])
+            case 2 | 3 | 4:
+                await own.execute(
+                    "insert into item (id, name, n) values (%s, %s, %s)"
+                    " on conflict (id) do update set name = excluded.name",
+                    [key, text, other],
+                )
+            case 5:
+                await own.execute(
+                    "update item set id = %s where id = %s and not exists"
+                    " (select from item where id = %s)",
+                    [self._rows + other, key, self._rows + other],
+                )
+            case _:
+                await own.execute(
+                    "update item set name = %s, n = n + 1 where id = %s", [text, key]
+                )
+
+
+SCHEMA = """
+create table item (id bigint primary key, name text, n integer not null,
+                   at timestamptz not null default clock_timestamp(), note text);
+alter table item alter column note set storage external;
+insert into item (id, name, n, note)
+select g, 'item ' || g, g, repeat('long ', 600) from generate_series(1, 500) g
+"""
+
+
+def configuration(
+    directory: Path, dsn: str, es: str, redis: str, prefix: str, port: int, slot: str
+) -> Path:
+    """A file with a table view and a query view in both sinks."""
+    path = directory / "pgbridge.toml"
+    path.write_text(
+        f"""
+[source]
+dsn = "{dsn}"
+slot = "{slot}"
+publication = "{slot}"
+
+[daemon]
+http = "127.0.0.1:{port}"
+
+[sinks.search]
+type = "elasticsearch"
+url = "{es}"
+
+[sinks.cache]
+type = "redis"
+url = "{redis}"
+
+[views.item]
+table = "item"
+
+[views.small]
+query = "select id, name as label, n from item where n % 2 = 0"
+
+[[views.item.targets]]
+sink = "search"
+name = "{prefix}item"
+
+[[views.item.targets]]
+sink = "cache"
+key = "item:{{id}}"
+
+[[views.small.targets]]
+sink = "search"
+name = "{prefix}small"
+
+[[views.small.targets]]
+sink = "cache"
+encoding = "hash"
+"""
+    )
+    return path
+
+
+async def exact(config: Path, deadline_s: float = 60.0) -> None:
+    """Every document and key equals SQL; at rest, after all has been applied."""
+    began = time.monotonic()
+    found = await differences(load(config))
+    wrong = {
+        name: (c.missing[:3], list(c.different.values())[:3], c.extra[:3])
+        for name, c in found.items()
+        if c.wrong or c.unsettled
+    }
+    assert not wrong, wrong
+    assert all(c.checked for c in found.values()), "nothing was compared"
+    assert time.monotonic() - began < deadline_s
+
+
+def unused_port() -> int:
+    """A port of the loopback address that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
