@@ -111,15 +111,14 @@ def connect(
             poll.register(conn.socket, events)
             poll.register(waker.fileno(), select.POLLIN)
             left_s = max(deadline_s - time.monotonic(), 0)
-            ready = dict(poll.poll(left_s * 1000))
-            if not ready:
+            ready = dict(poll.poll(left_s * 1000 if waker.begin_wait() else 0))
+            waker.end_wait(readable=waker.fileno() in ready)
+            if closing():
+                raise Interrupted
+            if time.monotonic() >= deadline_s:
                 raise Transient(
                     "cannot connect to the source: no answer", hint="Trying again."
                 )
-            if waker.fileno() in ready:
-                waker.drain()
-            if closing():
-                raise Interrupted
     except BaseException:
         conn.finish()
         raise

@@ -20,28 +20,43 @@ B = TypeVar("B")
 
 
 class Waker:
-    """Wakes a thread that polls: a pair of sockets, one byte for each wake-up."""
+    """Wakes a thread that polls: a pair of sockets, written to only if it waits.
+
+    A system call lets go of the interpreter, and while the loop is busy it is not
+    had back before a millisecond; hence as few of them as can be.
+    """
 
     def __init__(self) -> None:
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
+        self._woken = False
+        self._waiting = False
 
     def fileno(self) -> int:
         """What to poll for reading."""
         return self._reader.fileno()
 
     def wake(self) -> None:
-        """End the poll, from any thread. A no-op after `close`."""
-        # A full pipe has woken the thread already; a closed one needs nobody woken.
-        with contextlib.suppress(OSError):
-            self._writer.send(b"\0")
+        """End the poll that is or comes next, from any thread."""
+        self._woken = True
+        if self._waiting:
+            self._waiting = False
+            # A full pipe has woken it already; a closed one has nobody waiting.
+            with contextlib.suppress(OSError):
+                self._writer.send(b"\0")
 
-    def drain(self) -> None:
-        """Forget the wake-ups so far."""
-        with contextlib.suppress(OSError):
-            while len(self._reader.recv(4096)) == 4096:
-                pass
+    def begin_wait(self) -> bool:
+        """To be called before the poll: False when it has been woken already."""
+        self._waiting = True
+        return not self._woken
+
+    def end_wait(self, *, readable: bool) -> None:
+        """To be called after the poll: wake-ups from here on are for the next."""
+        self._waiting = self._woken = False
+        if readable:
+            with contextlib.suppress(OSError):
+                self._reader.recv(4096)
 
     def close(self) -> None:
         """Give the sockets back."""

@@ -68,6 +68,7 @@ class Stream:
         self._poll.register(conn.socket, select.POLLIN)
         self._poll.register(waker.fileno(), select.POLLIN)
         self._interval_s = feedback_interval_s(opening.wal_sender_timeout_s)
+        self._reading = True
         self._ended = False
         self._ask_wanted = False
         self._asked = False
@@ -175,11 +176,17 @@ class Stream:
         wait_s = max(self._due_s() - now, 0.0)
         if timeout_s is not None and timeout_s < wait_s:
             wait_s = timeout_s
-        self._poll.modify(self._conn.socket, select.POLLIN if reading else 0)
+        if reading != self._reading:
+            self._reading = reading
+            self._poll.modify(self._conn.socket, select.POLLIN if reading else 0)
+        waker = self._waker
         # Rounded up: a wait that ends just before its time would spin.
-        ready = self._poll.poll(int(wait_s * 1000) + 1)
-        if self._waker.fileno() in dict(ready):
-            self._waker.drain()
+        wait_ms = int(wait_s * 1000) + 1 if waker.begin_wait() else 0
+        ready = self._poll.poll(wait_ms)
+        woken = any(descriptor == waker.fileno() for descriptor, _ in ready)
+        waker.end_wait(readable=woken)
+        if not wait_ms:
+            return
         if reading and not ready:
             self._silent_s += self._clock() - now
             if self._asked and self._silent_s > self._silence_max_s:

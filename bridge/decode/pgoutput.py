@@ -162,6 +162,8 @@ def identity_image(relation: Relation, image: tuple[Value, ...]) -> tuple[Value,
 
 _U8, _U16, _U32, _U64 = Struct(">B"), Struct(">H"), Struct(">I"), Struct(">Q")
 _I32 = Struct(">i")
+_BEGIN, _COMMIT = Struct(">QQI"), Struct(">xQQQ")
+_make = tuple.__new__
 
 
 @dataclass(slots=True)
@@ -176,6 +178,12 @@ class _Reader:
         self.at += layout.size
         assert isinstance(value, int)
         return value
+
+    def numbers(self, layout: Struct) -> tuple[int, ...]:
+        """All numbers of `layout`."""
+        found = layout.unpack_from(self.buffer, self.at)
+        self.at += layout.size
+        return found
 
     def bytes(self, length: int) -> bytes:
         end = self.at + length
@@ -213,10 +221,9 @@ class _Reader:
 def _message(kind: int, read: _Reader) -> AnyMessage:
     match chr(kind):
         case "B":
-            return Begin(read.number(_U64), read.number(_U64), read.number(_U32))
+            return _make(Begin, read.numbers(_BEGIN))
         case "C":
-            read.number(_U8)
-            return Commit(read.number(_U64), read.number(_U64), read.number(_U64))
+            return _make(Commit, read.numbers(_COMMIT))
         case "O":
             return Origin(read.number(_U64), read.text())
         case "R":

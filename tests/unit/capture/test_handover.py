@@ -13,9 +13,15 @@ from bridge.changes import Keepalive
 
 
 def woken(waker: Waker) -> bool:
+    """Whether a thread that waits now is not held up."""
+    if not waker.begin_wait():
+        waker.end_wait(readable=False)
+        return True
     poll = select.poll()
     poll.register(waker.fileno(), select.POLLIN)
-    return bool(poll.poll(0))
+    readable = bool(poll.poll(0))
+    waker.end_wait(readable=readable)
+    return readable
 
 
 def queue(waker: Waker, *, bytes_max: int = 100, count_max: int = 3) -> HandOver[str]:
@@ -70,7 +76,6 @@ async def test_taking_wakes_the_thread() -> None:
     assert not woken(waker)
     await items.get()
     assert woken(waker)
-    waker.drain()
     assert not woken(waker)
 
 
@@ -111,11 +116,25 @@ async def test_a_cancelled_get_takes_nothing() -> None:
     assert await items.get() == "a"
 
 
-def test_a_waker_never_blocks_and_may_be_woken_after_close() -> None:
+def test_a_waker_wakes_the_wait_that_is_and_the_one_that_comes() -> None:
     waker = Waker()
+    poll = select.poll()
+    poll.register(waker.fileno(), select.POLLIN)
+    assert waker.begin_wait()
     for _ in range(100_000):
         waker.wake()
-    assert woken(waker)
-    waker.drain()
+    assert poll.poll(0)
+    waker.end_wait(readable=True)
+    assert not poll.poll(0), "one wait, one byte"
+    assert not woken(waker)
+    waker.wake()
+    assert not poll.poll(0), "nobody waits: nothing is sent"
+    assert not waker.begin_wait()
+    waker.end_wait(readable=False)
+
+
+def test_a_waker_may_be_woken_after_close() -> None:
+    waker = Waker()
+    assert waker.begin_wait()
     waker.close()
     waker.wake()
