@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bridge.cli import failures
 from bridge.cli.options import AsJson, ConfigFile, load
 from bridge.cli.output import console, note, say, say_json
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from bridge.config import Config
     from bridge.control.reconcile import Step
     from bridge.control.survey import Survey
+    from bridge.errors import Halt
 
 _SIGNS = {
     "create": ("+", "green"),
@@ -50,7 +52,7 @@ def plan(
     """
     import asyncio
 
-    steps, statements = asyncio.run(_plan(load(config), sql=sql))
+    steps, statements, lacking = asyncio.run(_plan(load(config), sql=sql))
     if as_json:
         say_json({"steps": [_as_json(step) for step in steps]})
     else:
@@ -58,16 +60,21 @@ def plan(
         say(f"{_summary(steps)}     (nothing was changed)")
     for statement in statements:
         say(statement)
-    if any(step.does_something for step in steps):
+    for halt in lacking:
+        failures.tell(halt)
+    if lacking or any(step.does_something for step in steps):
         raise typer.Exit(2)
 
 
-async def _plan(config: Config, *, sql: bool) -> tuple[Sequence[Step], list[str]]:
+async def _plan(
+    config: Config, *, sql: bool
+) -> tuple[Sequence[Step], list[str], list[Halt]]:
     from bridge.control.survey import examine, survey
 
     async with survey(config, count=True) as looked:
         await examine(looked)
-        return looked.steps, list(_statements(looked)) if sql else []
+        statements = list(_statements(looked)) if sql else []
+        return looked.steps, statements, list(looked.lacking.values())
 
 
 def _statements(looked: Survey) -> Sequence[str]:
@@ -115,6 +122,8 @@ async def _apply(config: Config, *, prune: bool) -> None:
             await applying.apply(looked, permission, say)
             say("everything is as the file says")
             return
+        for halt in looked.lacking.values():
+            raise halt
         # What runs takes up the rest by itself, in order with the data.
         await applying.install_schema(looked, permission, say)
         await applying.publish_tables(looked, permission, {}, say)

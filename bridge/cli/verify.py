@@ -19,9 +19,10 @@ from bridge.cli.words import count, duration
 
 if TYPE_CHECKING:
     from bridge.config import Config
-    from bridge.verify import Comparison
+    from bridge.verify.verify import Verified
 
 _SHOWN_MAX = 20
+_REPAIR_KEYS = 10_000
 
 
 def verify(
@@ -48,10 +49,10 @@ def verify(
         _verify(loaded, view, target=target, sample=sample, repair=repair)
     )
     if as_json:
-        say_json({"view": view, "targets": [_as_json(each) for each in found]})
+        say_json({"view": view, "targets": [_as_json(*each) for each in found]})
     else:
         _print(view, found, time.monotonic() - start)
-    if any(each.differences and not each.repaired for each in found):
+    if any(each.found.wrong and not repaired for each, repaired in found):
         raise typer.Exit(1)
 
 
@@ -62,31 +63,60 @@ async def _verify(
     target: str | None,
     sample: int | None,
     repair: bool,
-) -> Sequence[Comparison]:
+) -> Sequence[tuple[Verified, int]]:
     from bridge.cli.progress import progress
-    from bridge.verify import verify as compare
+    from bridge.verify.verify import verify as compare
 
+    done: dict[str, int] = {}
     with progress(f"verify of {view}") as advance:
-        return await compare(
-            config, view, target=target, sample=sample, repair=repair, advance=advance
+
+        def compared(name: str, checked: int) -> None:
+            done[name] = checked
+            advance(sum(done.values()), None)
+
+        found = await compare(
+            config, view, target=target, sample=sample, progress=compared
         )
+    return [(each, await _repair(config, each) if repair else 0) for each in found]
 
 
-def _print(view: str, found: Sequence[Comparison], elapsed_s: float) -> None:
-    differing = checked = 0
-    for each in found:
+async def _repair(config: Config, verified: Verified) -> int:
+    """Have the daemon derive again what is wrong; how many keys that were."""
+    from bridge.cli.issue import outcome, require_daemon
+    from bridge.keys import key_text
+    from bridge.store import Store
+
+    keys = [key_text(parts) for parts in verified.found.wrong]
+    async with await Store.open(config.source.dsn) as store:
+        for start in range(0, len(keys), _REPAIR_KEYS):
+            await require_daemon(store)
+            command = await store.commands.backfill(
+                verified.view,
+                target=f"{verified.sink}/{verified.name}",
+                keys=keys[start : start + _REPAIR_KEYS],
+            )
+            await outcome(store, command)
+    return len(keys)
+
+
+def _print(view: str, found: Sequence[tuple[Verified, int]], elapsed_s: float) -> None:
+    from bridge.keys import key_text
+
+    differing = checked = mended = 0
+    for each, repaired in found:
+        comparison = each.found
         say(
-            f"{each.sink}/{each.name}   at {each.position}   {count(each.checked)} "
-            f"compared in {duration(elapsed_s)}"
+            f"{each.sink}/{each.name}   at {each.position}   "
+            f"{count(comparison.checked)} compared in {duration(elapsed_s)}"
         )
         different = [
-            f"{key} ({', '.join(fields)})" if fields else key
-            for key, fields in each.different
+            f"{wrong.key} ({', '.join(wrong.fields)})" if wrong.fields else wrong.key
+            for wrong in comparison.different.values()
         ]
         for what, keys in (
             ("different", different),
-            ("missing", each.missing),
-            ("extra", each.extra),
+            ("missing", [key_text(parts) for parts in comparison.missing]),
+            ("extra", [key_text(parts) for parts in comparison.extra]),
         ):
             more = f", and {count(len(keys) - _SHOWN_MAX)} more"
             shown = ", ".join(keys[:_SHOWN_MAX])
@@ -94,29 +124,34 @@ def _print(view: str, found: Sequence[Comparison], elapsed_s: float) -> None:
                 f"  {what:<10}{count(len(keys)):>8}   {shown}"
                 f"{more if len(keys) > _SHOWN_MAX else ''}".rstrip()
             )
-        differing += each.differences
-        checked += each.checked
-        if each.repaired:
-            say(f"  repaired  {count(each.repaired):>8}")
+        differing += len(comparison.wrong)
+        checked += comparison.checked
+        mended += repaired
     if not differing:
         say(f"no differences in {count(checked)} documents")
-    elif not any(each.repaired for each in found):
+    elif mended:
+        say(f"{count(mended)} of {count(checked)} differed and were written again")
+    else:
         say(
             f"{count(differing)} of {count(checked)} differ. "
             f"`pgbridge verify {view} --repair` writes them again."
         )
 
 
-def _as_json(found: Comparison) -> dict[str, Any]:
+def _as_json(verified: Verified, repaired: int) -> dict[str, Any]:
+    from bridge.keys import key_text
+
+    found = verified.found
     return {
-        "sink": found.sink,
-        "name": found.name,
-        "position": str(found.position),
+        "sink": verified.sink,
+        "name": verified.name,
+        "position": str(verified.position),
         "checked": found.checked,
-        "missing": list(found.missing),
+        "missing": [key_text(parts) for parts in found.missing],
         "different": [
-            {"key": key, "fields": list(fields)} for key, fields in found.different
+            {"key": wrong.key, "fields": list(wrong.fields)}
+            for wrong in found.different.values()
         ],
-        "extra": list(found.extra),
-        "repaired": found.repaired,
+        "extra": [key_text(parts) for parts in found.extra],
+        "repaired": repaired,
     }

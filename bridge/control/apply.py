@@ -68,11 +68,13 @@ async def apply(looked: Survey, permission: Permission, tell: Tell) -> Applied:
     runs. Halt, with the command that goes on, where a right is missing or something
     is in the way; what was done until then stays and is found done the next time.
     """
+    if looked.lacking and not permission.partial:
+        raise next(iter(looked.lacking.values()))
     if looked.new_history and looked.remembered.generations:
         _require_permission(looked, permission)
     await install_schema(looked, permission, tell)
     async with await Store.open(looked.config.source.dsn) as store:
-        left_out: dict[str, Halt] = {}
+        left_out: dict[str, Halt] = dict(looked.lacking)
         barrier = await publish_tables(looked, permission, left_out, tell)
         source = await begin_history(looked, store, tell)
         source = await _raise_barrier(store, source, barrier)

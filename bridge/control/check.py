@@ -108,7 +108,12 @@ async def _views(
         known.plans = plan_views(config, catalog)
     except QueryRefusal:
         # A role that may not read a table cannot plan its view: say which grants.
-        lacking = [row for row in tables if not row["may_select"]]
+        lacking = [
+            row
+            for row in tables
+            if not (row["may_select"] and row["may_use_schema"])
+            or row["row_security_applies"]
+        ]
         found = list(check_tables.tables(lacking, _no_uses(catalog), facts["role"]))
         if not found:
             raise

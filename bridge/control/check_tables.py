@@ -58,6 +58,19 @@ def tables(
         )
 
 
+def lacking(
+    rows: Sequence[Mapping[str, Any]], plan: ViewPlan, role: str
+) -> list[Finding]:
+    """The errors in the way of one view's tables, of all that were looked at."""
+    wanted = uses({plan.name: plan})
+    used = [row for row in rows if row["oid"] in wanted]
+    return [
+        finding
+        for finding in tables(used, wanted, role)
+        if finding.level is Level.ERROR
+    ]
+
+
 def _kind(row: Mapping[str, Any]) -> Iterator[Finding]:
     name = row["name"]
     if row["kind"] not in ("r", "p"):

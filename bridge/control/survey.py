@@ -19,7 +19,8 @@ from bridge.capture.publication import (
 )
 from bridge.capture.slot import SlotState, describe_slot
 from bridge.config import Config
-from bridge.control.check import one, owner
+from bridge.control import check_tables
+from bridge.control.check import one, owner, rows
 from bridge.control.planning import (
     Planned,
     open_sinks,
@@ -91,6 +92,9 @@ class Survey:
     wanted: Wanted
     actual: Actual
     steps: tuple[Step, ...]
+    lacking: Mapping[str, Halt] = field(default_factory=dict)
+    """Views that cannot be kept as their tables are: a right or a replica identity
+    is missing, and which statement mends it."""
 
     @property
     def new_history(self) -> bool:
@@ -127,10 +131,10 @@ async def survey(
         slot = await describe_slot(connection, config.source.slot)
         if slot is not None and not slot.lost:
             slot.require_usable()
-        changes = tuple(
-            statements(config.source.publication, published(planned.plans), publication)
-        )
-        wanted = await _wanted(config, connection, planned, sinks, count=count)
+        lacking = await _lacking(connection, planned.plans)
+        tables = _publishable(planned.plans, lacking, publication)
+        changes = tuple(statements(config.source.publication, tables, publication))
+        wanted = await _wanted(config, connection, planned, sinks, tables, count=count)
         actual = _actual(
             remembered,
             publication,
@@ -153,6 +157,7 @@ async def survey(
             wanted=wanted,
             actual=actual,
             steps=tuple(reconcile(wanted, actual)),
+            lacking=lacking,
         )
 
 
@@ -197,11 +202,40 @@ def published(plans: Mapping[str, ViewPlan]) -> set[QualifiedName]:
     }
 
 
+async def _lacking(
+    connection: Session, plans: Mapping[str, ViewPlan]
+) -> dict[str, Halt]:
+    """Which views cannot be kept as their tables are, and what mends them."""
+    oids = {use.table.oid for view in plans.values() for use in view.tables}
+    found = await rows(connection, "used_tables", oids=list(oids))
+    role = connection.info.user
+    halts = {}
+    for name, view in plans.items():
+        for finding in check_tables.lacking(found, view, role)[:1]:
+            halts[name] = Halt(f"view {name}: {finding.what}", hint=finding.fix)
+    return halts
+
+
+def _publishable(
+    plans: Mapping[str, ViewPlan],
+    lacking: Mapping[str, Halt],
+    publication: PublicationState | None,
+) -> set[QualifiedName]:
+    """The tables to publish: not those of a view that cannot be kept, since once they
+    are published Postgres might refuse the application's updates; what is published
+    already stays."""
+    ready = {name: plans[name] for name in plans if name not in lacking}
+    waiting = {name: plans[name] for name in plans if name in lacking}
+    have = {each.table for each in publication.tables} if publication else set()
+    return published(ready) | (published(waiting) & have)
+
+
 async def _wanted(
     config: Config,
     connection: Session,
     planned: Planned,
     sinks: Mapping[str, Sink],
+    tables: set[QualifiedName],
     *,
     count: bool,
 ) -> Wanted:
@@ -224,7 +258,7 @@ async def _wanted(
     return Wanted(
         schema_version=len(migrate.read()),
         publication=config.source.publication,
-        tables=frozenset(map(shown, published(planned.plans))),
+        tables=frozenset(map(shown, tables)),
         slot=config.source.slot,
         targets=tuple(targets),
     )
