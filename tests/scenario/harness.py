@@ -128,6 +128,7 @@ class Traffic:
         self._dsn = dsn
         self._seed = seed
         self._rows = rows
+        self._pause_s = pause_s
         self._tasks = [asyncio.create_task(self._write(n)) for n in range(writers)]
         self._stopping = asyncio.Event()
         self.committed = 0
@@ -145,6 +146,8 @@ class Traffic:
                 async with await psycopg.AsyncConnection.connect(self._dsn) as own:
                     while not self._stopping.is_set():
                         await self._transaction(own, dice)
+                        # Some hundred transactions a second: a load, not a flood.
+                        await asyncio.sleep(dice.random() * self._pause_s)
             except psycopg.OperationalError:
                 # The server is being restarted: that is part of the test.
                 await asyncio.sleep(0)
