@@ -123,7 +123,13 @@ class Traffic:
     """Writers that insert, update, delete, move keys and roll back."""
 
     def __init__(
-        self, dsn: str, seed: int, *, writers: int = 2, rows: int = 500
+        self,
+        dsn: str,
+        seed: int,
+        *,
+        writers: int = 2,
+        rows: int = 500,
+        pause_s: float = 0.01,
     ) -> None:
         self._dsn = dsn
         self._seed = seed
