@@ -12,7 +12,14 @@ from dataclasses import replace
 
 from bridge.sink import Generation, Halt, Loss, Owner, Position, Target, Transient
 from sinks.elasticsearch.client import Client
-from sinks.elasticsearch.meta import Index, Meta, find, find_one, put_meta
+from sinks.elasticsearch.meta import (
+    Index,
+    Meta,
+    find,
+    find_histories,
+    find_one,
+    put_meta,
+)
 from sinks.elasticsearch.places import Place, Places, in_the_way, loss
 from sinks.elasticsearch.plan import index_name, plan, write_alias
 
@@ -95,13 +102,28 @@ class Generations:
             )
         meta = found.meta
         if not meta.uuid:
-            meta = replace(meta, uuid=found.uuid)
-            await put_meta(self._client, found.name, meta)
+            meta = await self._identify(found, meta)
         known = self._places.known(generation)
         if known is None or known.meta.uuid != meta.uuid:
             place = self._places.remember(generation, meta)
             if known is not None:  # it was there before, and is empty now
                 place.lost = known.lost or "the index is gone"
+
+    async def _identify(self, found: Index, meta: Meta) -> Meta:
+        """Write down which index this is, so that another in its place is noticed."""
+        histories = (await find_histories(self._client, [found.name])).get(found.name)
+        if histories is None or len(histories) < found.shards:
+            raise self._not_started(found.name)
+        meta = replace(meta, uuid=found.uuid, histories=histories)
+        if meta != found.meta:
+            await put_meta(self._client, found.name, meta)
+        return meta
+
+    def _not_started(self, index: str) -> Transient:
+        return Transient(
+            f"{self._client.sink}: the shards of {index} have not started",
+            hint=f"curl '{self._client.shown_url}/_cluster/allocation/explain'",
+        )
 
     async def _create(self, generation: Generation, owner: Owner) -> None:
         made = plan(generation.target)
@@ -133,10 +155,7 @@ class Generations:
         if not answer.ok:
             raise self._client.failure(answer, f"making index {name}")
         if not answer.json.get("shards_acknowledged"):
-            raise Transient(
-                f"{self._client.sink}: the shards of {name} have not started",
-                hint=f"curl '{self._client.shown_url}/_cluster/allocation/explain'",
-            )
+            raise self._not_started(name)
 
     async def _readers_are_free(self, target: Target, owner: Owner) -> None:
         """Halt when something else has the name that readers use."""
@@ -194,11 +213,7 @@ class Generations:
             f"&timeout={SHARD_WAIT_S}s",
         )
         if answer.status == 408:
-            raise Transient(
-                f"{self._client.sink}: not all primary shards of {place.index} are"
-                " active",
-                hint=f"curl '{self._client.shown_url}/_cluster/allocation/explain'",
-            )
+            raise self._not_started(place.index)
         if not answer.ok:
             raise self._client.failure(answer, "asking for health")
 
@@ -240,9 +255,10 @@ class Generations:
         return found.meta.position
 
     async def audit(self, generations: Sequence[Generation]) -> list[Loss]:
-        """One request for forty generations."""
+        """Two requests for forty generations."""
         names = [index_name(generation) for generation in generations]
         found = await find(self._client, names)
+        histories = await find_histories(self._client, list(found))
         losses: list[Loss] = []
         for generation, name in zip(generations, names, strict=True):
             index = found.get(name)
@@ -259,7 +275,7 @@ class Generations:
                     reason = "the index was replaced" if index else "the index is gone"
                     losses.append(Loss(generation, None, reason))
                     continue
-            place.lost = place.lost or loss(place, index)
+            place.lost = place.lost or loss(place, index, histories.get(name))
             if place.lost:
                 losses.append(Loss(generation, None, place.lost))
         return losses
@@ -273,9 +289,7 @@ class Generations:
             and found.meta
             and found.meta.is_of(loss.generation, self._places.owner)
         ):
-            meta = replace(found.meta, uuid=found.uuid)
-            if meta != found.meta:
-                await put_meta(self._client, found.name, meta)
+            meta = await self._identify(found, found.meta)
             self._places.remember(loss.generation, meta)
 
 

@@ -137,9 +137,11 @@ def _expanded(fields: Mapping[str, Field]) -> Fields:
     """Names with dots as Elasticsearch reads them: `a.b` is `b` in the object `a`."""
     out: Fields = {}
     for name, field in fields.items():
-        if isinstance(inner := field.get("properties"), Mapping):
-            field = {**field, "properties": _expanded(inner)}
-        _place(out, name, field)
+        inner = field.get("properties")
+        if isinstance(inner, Mapping):
+            _place(out, name, {**field, "properties": _expanded(inner)})
+        else:
+            _place(out, name, field)
     return out
 
 

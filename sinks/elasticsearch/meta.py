@@ -1,18 +1,21 @@
 """What an index says of itself, in `_meta` of its mapping, and how it is found.
 
-    "_meta": {"pgbridge": {"owner": "7391…/shop/pgbridge", "epoch": 3,
-              "view": "product", "target": "products", "generation": 2,
-              "fingerprint": "4f…", "uuid": "Fq…",
-              "position": "3:0/16B3748", "ceiling": "27021597764222976"}}
+    "_meta": {"pgbridge": {
+        "owner": "7391…/shop/pgbridge", "epoch": 3, "view": "product",
+        "target": "products", "generation": 2, "fingerprint": "4f…", "uuid": "Fq…",
+        "histories": {"0": "Tp…"}, "position": "3:0/16B3748",
+        "ceiling": "27021597764222976"}}
 
 The one thing to know: `uuid` is the index's own, put in after it was made. An index
 restored from a snapshot has another one, and so tells that it is not what was kept.
+`histories` are those of its shards: Elasticsearch begins a new one when a shard is
+restored in place, or started from an old copy or from none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
@@ -23,8 +26,14 @@ from sinks.elasticsearch.plan import index_name
 KEY = "pgbridge"
 INDEXES_A_REQUEST = 40
 """A request line of Elasticsearch has at most 4,096 bytes; a name has at most 80."""
-_FILTER = "filter_path=*.settings.index.uuid,*.settings.index.blocks,*.aliases"
+_FILTER = (
+    "filter_path=*.settings.index.uuid,*.settings.index.number_of_shards,*.aliases"
+)
 _META = "*.mappings._meta"
+_HISTORIES = (
+    "filter_path=indices.*.shards.*.routing.primary,"
+    "indices.*.shards.*.commit.user_data.history_uuid"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +51,8 @@ class Meta:
     position: Position | None = None
     ceiling: int = 0
     """No version above this one was issued for the generation."""
+    histories: Mapping[str, str] = field(default_factory=dict)
+    """By shard number."""
 
     def dump(self) -> dict[str, Any]:
         """The body of `_meta`. Long numbers are texts, since JSON rounds them."""
@@ -56,6 +67,7 @@ class Meta:
                 "uuid": self.uuid,
                 "position": str(self.position) if self.position else "",
                 "ceiling": str(self.ceiling),
+                "histories": dict(self.histories),
             }
         }
 
@@ -77,6 +89,7 @@ class Meta:
                 uuid=str(held["uuid"]),
                 position=Position.parse(text) if text else None,
                 ceiling=int(held["ceiling"]),
+                histories=dict(held["histories"]),
             )
         except (KeyError, TypeError, ValueError):
             return None
@@ -96,6 +109,7 @@ class Index:
 
     name: str
     uuid: str
+    shards: int
     aliases: frozenset[str]
     meta: Meta | None
 
@@ -122,6 +136,7 @@ async def find(client: Client, names: Sequence[str]) -> dict[str, Index]:
             found[name] = Index(
                 name=name,
                 uuid=body["settings"]["index"]["uuid"],
+                shards=int(body["settings"]["index"]["number_of_shards"]),
                 aliases=frozenset(body.get("aliases") or ()),
                 meta=Meta.load((body.get("mappings") or {}).get("_meta")),
             )
@@ -132,6 +147,28 @@ async def find_one(client: Client, generation: Generation) -> Index | None:
     """The index of a generation; None when there is no index of that very name."""
     name = index_name(generation)
     return (await find(client, [name])).get(name)
+
+
+async def find_histories(
+    client: Client, names: Sequence[str]
+) -> dict[str, dict[str, str]]:
+    """The history of each primary shard that is started, by index."""
+    found: dict[str, dict[str, str]] = {}
+    for start in range(0, len(names), INDEXES_A_REQUEST):
+        joined = ",".join(names[start : start + INDEXES_A_REQUEST])
+        answer = await client.ask(
+            "GET",
+            f"/{joined}/_stats/docs?level=shards&ignore_unavailable=true"
+            f"&forbid_closed_indices=false&{_HISTORIES}",
+        )
+        for name, index in answer.get("indices", {}).items():
+            found[name] = {
+                number: copy["commit"]["user_data"]["history_uuid"]
+                for number, copies in index["shards"].items()
+                for copy in copies
+                if copy["routing"]["primary"] and "commit" in copy
+            }
+    return found
 
 
 async def put_meta(client: Client, index: str, meta: Meta) -> None:

@@ -7,6 +7,7 @@ known earlier. Everything that must outlive the process stands in the index's `_
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from bridge.sink import Generation, Halt, Owner, Position, Transient
@@ -122,8 +123,13 @@ class Places:
         place.meta = meta
 
 
-def loss(place: Place, found: Index | None) -> str:
-    """Why the index that was found is not the one that was kept; empty: it is."""
+def loss(
+    place: Place, found: Index | None, histories: Mapping[str, str] | None = None
+) -> str:
+    """Why the index that was found is not the one that was kept; empty: it is.
+
+    `histories` of shards that are not known at the moment are not missed.
+    """
     if found is None:
         return "the index is gone"
     if found.meta is None or found.meta.generation != place.generation.number:
@@ -133,6 +139,9 @@ def loss(place: Place, found: Index | None) -> str:
     kept, held = place.meta.position, found.meta.position
     if kept is not None and (held is None or held < kept):
         return "the index says an older position than was recorded: it was restored"
+    for shard, history in (histories or {}).items():
+        if found.meta.histories.get(shard) != history:
+            return f"shard {shard} has begun anew: from a snapshot, a copy or empty"
     if place.alias not in found.aliases:
         return "the alias that it is written through was removed"
     return ""

@@ -7,6 +7,7 @@ import base64
 import hashlib
 import json
 import shlex
+import shutil
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -319,6 +320,43 @@ async def test_an_index_restored_from_a_snapshot_is_a_loss(
     await sink.repaired(loss)
     assert await sink.audit([one]) == []
     assert await sink.exists(one)
+
+
+async def test_a_shard_that_was_started_empty_is_a_loss(
+    server: ElasticsearchServer, sink: ElasticsearchSink, one: Generation
+) -> None:
+    """The disk is lost, and the operator gives up what was on it."""
+    await sink.write(one, [put("1", 10)])
+    await sink.record(one, Position(EPOCH, 10))
+    assert await sink.audit([one]) == []
+    server.stop()
+    for shard in (server._home / "data" / "indices").glob("*/0/index"):
+        shutil.rmtree(shard.parent)
+    # it waits until the cluster is not red, which is the operator's to bring about
+    starting = asyncio.create_task(asyncio.to_thread(server.start))
+
+    def give_up() -> bool:
+        with httpx.Client(base_url=server.url, auth=OPERATOR, trust_env=False) as es:
+            try:
+                node = es.get("/_cat/nodes?h=name")
+            except httpx.TransportError:
+                return False
+            forced = {"index": one.target.name + "--g1", "shard": 0}
+            forced |= {"node": node.text.strip(), "accept_data_loss": True}
+            commands = {"commands": [{"allocate_empty_primary": forced}]}
+            return es.post("/_cluster/reroute", json=commands).is_success
+
+    await eventually(lambda: asyncio.to_thread(give_up), deadline_s=60)
+    await starting
+
+    async def found() -> bool:
+        try:
+            return [each.generation for each in await sink.audit([one])] == [one]
+        except Transient:
+            return False
+
+    await eventually(found)
+    assert await sink.count(one) == 0
 
 
 # TLS.
