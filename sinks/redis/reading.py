@@ -55,8 +55,10 @@ class Reading:
     async def scan(
         self, layout: Layout, *, documents: bool
     ) -> AsyncIterator[list[Stored]]:
-        """Pages of what is not deleted. A key may come twice, with the same content
-        unless it was written meanwhile."""
+        """Pages of what is not deleted; of an expired value there is no document.
+
+        A key may come twice, with the same content unless it was written meanwhile.
+        """
         if not layout.held:
             return
         prefix = layout.versions
@@ -93,7 +95,8 @@ class Reading:
                 page[start : start + READ_KEYS_MAX], some, strict=True
             ):
                 if stored is not None and stored[1] is not None:
-                    read.append(Stored(bare.key, *stored))
+                    version, document = stored
+                    read.append(Stored(bare.key, version, document or None))
         return read
 
     async def _stored(

@@ -139,7 +139,8 @@ async def test_an_expired_value_is_not_missing_and_stays_ordered(
     assert (found.version, found.document) == (version(10), EXPIRED)
     assert sink.same(one.target, b'{"id":"anything"}', EXPIRED)
     assert await sink.count(one) == 1
-    assert [page async for page in sink.scan(one, documents=True)] == [[found]]
+    bare = found._replace(document=None)
+    assert [page async for page in sink.scan(one, documents=True)] == [[bare]]
     assert (await sink.write(one, [put("7", 9)])).superseded == 1
     assert await server.exists("products:7") == 0
     await sink.write(one, [put("7", 11)])
