@@ -26,6 +26,7 @@ from bridge.derive.levels import (
     Nulls,
     Occurrence,
     Query,
+    Rule,
     Rules,
     edges,
     read,
@@ -86,14 +87,14 @@ def _plan(
     uses = _all_uses(analysis.uses, catalog)
     check_functions(uses, catalog, definition.functions)
     statement = parse_printed(analysis.query)
-    query = read(statement, catalog)
+    query = read(statement, catalog, rules)
     for occurrence in query.occurrences:
         _check_table(occurrence, analysis)
     key = find_key(query, definition.key, catalog, rules)
     _check_key(key, query, catalog)
     found = _ways(query, key, catalog, analysis, rules)
     return Planned(
-        _assemble(definition, analysis, catalog, query, key, found), key, found
+        _assemble(definition, analysis, catalog, query, key, found, rules), key, found
     )
 
 
@@ -159,7 +160,7 @@ def _ways(
     for join in key.joins:
         join.outer = False
     links = [edge for edge in edges(query, Nulls(catalog), rules) if _published(edge)]
-    found = ways(key.occurrence, links, _indexed)
+    found = ways(key.occurrence, links, _indexed, rules)
     for occurrence in query.occurrences:
         if id(occurrence) not in found:
             raise QueryRefusal(
@@ -208,6 +209,7 @@ def _assemble(
     query: Query,
     key: Key,
     found: tuple[Way, ...],
+    rules: Rules,
 ) -> ViewPlan:
     mark_used(query)
     needed: dict[int, frozenset[str]] = {}
@@ -231,7 +233,7 @@ def _assemble(
             for oid, table in tables.items()
         ),
         key_queries=_distinct(found),
-        null_key=bool(key.joins),
+        null_key=bool(key.joins) and Rule.NULL_GROUP in rules,
         direct=_direct(analysis, query, key),
         documents_sql=documents_sql(text, columns),
         scan_sql=scan_sql(text, columns),

@@ -38,9 +38,9 @@ __all__ = [
 ]
 
 
-def read(statement: ast.SelectStmt, catalog: Catalog) -> Query:
+def read(statement: ast.SelectStmt, catalog: Catalog, rules: Rules = ALL) -> Query:
     """The levels of a query with all that is known of them. QueryRefusal."""
-    query = build(statement, catalog)
-    mark(query, catalog)
+    query = build(statement, catalog, rules)
+    mark(query, catalog, rules)
     reduce_outer_joins(query, Nulls(catalog))
     return query

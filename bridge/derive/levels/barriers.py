@@ -17,12 +17,13 @@ from pglast.enums import SetOperation
 from bridge.catalog import Catalog
 from bridge.derive.levels.model import Level, Query
 from bridge.derive.levels.resolve import lookup, same_as
+from bridge.derive.levels.rules import Rule, Rules
 from bridge.derive.parse import walk
 
 NONE: frozenset[int] = frozenset()
 
 
-def mark(query: Query, catalog: Catalog) -> None:
+def mark(query: Query, catalog: Catalog, rules: Rules) -> None:
     """Find out, for each level, its `passing`, `grouped`, `limited` and `always`."""
     functions = catalog.functions.values()
     names = {(f.schema, f.name) for f in functions if f.kind == "a"}
@@ -43,6 +44,7 @@ def mark(query: Query, catalog: Catalog) -> None:
     }
     for level in query.levels:
         _mark(level, aggregates=id(level) in aggregated)
+        level.always = level.always and Rule.ALWAYS in rules
 
 
 def _mark(level: Level, *, aggregates: bool) -> None:

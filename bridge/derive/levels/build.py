@@ -31,6 +31,7 @@ from bridge.derive.levels.model import (
     Place,
     Query,
 )
+from bridge.derive.levels.rules import Rule, Rules
 from bridge.derive.parse import parse_printed, walk
 from bridge.errors import QueryRefusal
 
@@ -56,9 +57,9 @@ class Expression:
     parent: Level | None
 
 
-def build(statement: ast.SelectStmt, catalog: Catalog) -> Query:
+def build(statement: ast.SelectStmt, catalog: Catalog, rules: Rules) -> Query:
     """The levels of a query. QueryRefusal for what no algorithm here reads."""
-    builder = _Builder(catalog)
+    builder = _Builder(catalog, rules)
     root = builder.level(statement, None, Scope())
     root.top = Node(root, None, Arm.ITEM)
     builder.fill(root, Scope())
@@ -66,8 +67,10 @@ def build(statement: ast.SelectStmt, catalog: Catalog) -> Query:
 
 
 class _Builder:
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, rules: Rules) -> None:
         self._catalog = catalog
+        self._rules = rules
+        self._shared: dict[int, Level] = {}
         self.levels: list[Level] = []
         self.occurrences: list[Occurrence] = []
         self._aliases: set[str] = set()
@@ -257,7 +260,11 @@ class _Builder:
         definition = expression.definition
         inner = Scope(expression.around.expressions, scope.depth)
         assert isinstance(definition.ctequery, ast.SelectStmt)
-        body = self.below(definition.ctequery, expression.parent, leaf, inner)
+        body = self._shared.get(id(definition))
+        if body is None:
+            body = self.below(definition.ctequery, expression.parent, leaf, inner)
+        if Rule.COPIES not in self._rules:
+            self._shared[id(definition)] = body
         given = [str(c.sval) for c in definition.aliascolnames or ()]
         names = [o.name for o in body.outputs]
         return body, (*given, *names[len(given) :])
@@ -280,6 +287,10 @@ class _Builder:
                 self._semi(conjunct, level, place, scope)
                 continue
             level.conditions.append(Condition(conjunct, level, place))
+            if Rule.POSITIVE not in self._rules:
+                for link in sublinks(conjunct):
+                    self._semi(link, level, place, scope)
+                continue
             self._others(conjunct, level, place, scope)
 
     def _semi(

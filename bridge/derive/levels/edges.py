@@ -97,6 +97,8 @@ def filters(
     leaf = source.leaf
     if Rule.FILTERS in rules and not leaf.within(roof(condition.place)):
         return False
+    if Rule.BRANCHES not in rules:
+        return True
     return all(leaf.within(branch) for branch in reading.branches)
 
 

@@ -29,8 +29,12 @@ class Rule(Enum):
     """Each occurrence has one next occurrence."""
     KEY_BARRIERS = auto()
     """Key columns come out of a group, window or limit only if it is by them."""
-    OLD_IMAGES = auto()
-    """Old rows find keys as new ones do."""
+    POSITIVE = auto()
+    """`exists` and `in` filter the rows around them only where they are AND-ed."""
+    BRANCHES = auto()
+    """What leads into one side of a union speaks for the rows of that side."""
+    ALWAYS = auto()
+    """An aggregate without `group by` gives a row even of none."""
 
 
 Rules: TypeAlias = frozenset[Rule]
