@@ -22,7 +22,7 @@ from bridge.sink import Generation
 
 Claim = Entry | Ticket
 """Who is told when an operation was kept."""
-OPERATION_OVERHEAD_BYTES = 200
+OPERATION_OVERHEAD_BYTES = 450
 """What an operation costs in memory and on the wire besides its document."""
 
 

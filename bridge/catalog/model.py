@@ -178,6 +178,8 @@ class Type:
     equals: tuple[str, str] | None
     """Schema and name of the operator that its btree or hash ordering calls equal."""
     extension: str | None
+    json_cast: bool = False
+    """Whether Postgres makes its JSON by a function of somebody's."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -234,6 +234,7 @@ async def read_types(connection: Connection, oids: Iterable[int]) -> dict[int, T
             text_by_output=row[13],
             equals=None if row[14] is None else (row[14][0], row[14][1]),
             extension=row[15],
+            json_cast=row[16],
         )
         for row in rows
     }

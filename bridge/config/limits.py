@@ -63,7 +63,7 @@ class Limits:
         "a transaction beyond it keeps keys instead of rows and goes to disk",
     )
     lane_bytes_max: int = _limit(
-        64 * _MIB,
+        32 * _MIB,
         "bytes of documents",
         _MIB,
         64 * _GIB,

@@ -57,10 +57,14 @@ def digest_types(types: Mapping[int, Type]) -> dict[int, TypeShape]:
 
 def _plain(types: Mapping[int, Type], found: Type) -> bool:
     while found.kind == "d" or found.is_array:
+        if found.json_cast:
+            return False
         below = types.get(found.base if found.kind == "d" else found.element)
         if below is None:
             return False
         found = below
+    if found.json_cast:
+        return False
     return found.extension in (None, "citext") and found.kind in "be"
 
 

@@ -66,7 +66,10 @@ select t.oid::int8, n.nspname::text, t.typname::text, t.typtype::text,
        (select e.extname::text from pg_catalog.pg_depend d
           join pg_catalog.pg_extension e on e.oid = d.refobjid
          where d.classid = 'pg_catalog.pg_type'::pg_catalog.regclass
-           and d.objid = t.oid and d.deptype = 'e')
+           and d.objid = t.oid and d.deptype = 'e'),
+       exists (select from pg_catalog.pg_cast x
+                where x.castsource = t.oid and x.castmethod = 'f'
+                  and x.casttarget = 'json'::pg_catalog.regtype)
   from wanted w
   join pg_catalog.pg_type t on t.oid = w.oid
   join pg_catalog.pg_namespace n on n.oid = t.typnamespace
