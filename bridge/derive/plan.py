@@ -32,6 +32,7 @@ from bridge.derive.levels import (
     read,
     ways,
 )
+from bridge.derive.orders import check_orders
 from bridge.derive.output import check_output, output_shape
 from bridge.derive.parse import parse_printed, parse_source
 from bridge.derive.statements import (
@@ -90,6 +91,7 @@ def _plan(
     query = read(statement, catalog, rules)
     for occurrence in query.occurrences:
         _check_table(occurrence, analysis)
+    check_orders(query)
     key = find_key(query, definition.key, catalog, rules)
     _check_key(key, query, catalog)
     found = _ways(query, key, catalog, analysis, rules)

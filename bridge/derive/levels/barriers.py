@@ -94,24 +94,22 @@ def _outputs(
 def _windows(statement: ast.SelectStmt) -> Iterator[list[ast.Node]]:
     """What each window call of the level partitions by."""
     named = {str(w.name): w for w in statement.windowClause or () if w.name}
-    for call in _calls((statement.targetList, statement.sortClause)):
+    for call in calls((statement.targetList, statement.sortClause)):
         if call.over is not None:
-            yield _partition(call.over, named)
+            yield partition(call.over, named)
 
 
-def _partition(
-    window: ast.WindowDef, named: dict[str, ast.WindowDef]
-) -> list[ast.Node]:
+def partition(window: ast.WindowDef, named: dict[str, ast.WindowDef]) -> list[ast.Node]:
     below = window.refname or (window.name if not window.partitionClause else None)
     found = list(window.partitionClause or ())
     if below in named and named[below] is not window:
-        found += _partition(named[below], named)
+        found += partition(named[below], named)
     return found
 
 
 def _own_calls(level: Level) -> Iterator[ast.FuncCall]:
     statement = level.statement
-    yield from _calls(
+    yield from calls(
         (
             statement.targetList,
             statement.havingClause,
@@ -121,18 +119,18 @@ def _own_calls(level: Level) -> Iterator[ast.FuncCall]:
     )
 
 
-def _calls(value: object) -> Iterator[ast.FuncCall]:
+def calls(value: object) -> Iterator[ast.FuncCall]:
     """Calls of functions, without those inside sub-selects."""
     if isinstance(value, ast.SubLink):
-        yield from _calls(value.testexpr)
+        yield from calls(value.testexpr)
     elif isinstance(value, tuple | list):
         for item in value:
-            yield from _calls(item)
+            yield from calls(item)
     elif isinstance(value, ast.Node):
         if isinstance(value, ast.FuncCall):
             yield value
         for name in value:
-            yield from _calls(getattr(value, name))
+            yield from calls(getattr(value, name))
 
 
 def _name(call: ast.FuncCall) -> tuple[str, str]:

@@ -297,8 +297,7 @@ class _Builder:
         self, link: ast.SubLink, level: Level, place: Place, scope: Scope
     ) -> None:
         leaf = Node(level, place.node, Arm.SEMI, place=place)
-        assert isinstance(link.subselect, ast.SelectStmt)
-        body = self.below(link.subselect, level, leaf, scope)
+        body = self._sub_select(link, level, leaf, scope)
         if link.testexpr is None:
             return
         self._others(link.testexpr, level, place, scope)
@@ -320,11 +319,18 @@ class _Builder:
             )
             level.conditions.append(Condition(compared, level, place))
 
+    def _sub_select(
+        self, link: ast.SubLink, level: Level, leaf: Node, scope: Scope
+    ) -> Level:
+        assert isinstance(link.subselect, ast.SelectStmt)
+        body = self.below(link.subselect, level, leaf, scope)
+        body.asked = link.subLinkType == SubLinkType.EXISTS_SUBLINK
+        return body
+
     def _others(self, value: object, level: Level, place: Place, scope: Scope) -> None:
         for link in sublinks(value):
             leaf = Node(level, place.node, Arm.OTHER)
-            assert isinstance(link.subselect, ast.SelectStmt)
-            self.below(link.subselect, level, leaf, scope)
+            self._sub_select(link, level, leaf, scope)
             self._others(link.testexpr, level, place, scope)
 
 

@@ -184,6 +184,8 @@ class Level:
     opaque: frozenset[int] = frozenset()
     """Identities of its calls of aggregates, windows and set-returning functions:
     what they give is of several rows, or not of one."""
+    asked: bool = False
+    """The body of an `exists`: only whether it has a row counts."""
     always: bool = False
     """It gives a row even when nothing satisfies its conditions."""
 
