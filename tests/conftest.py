@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 HERE = Path(__file__).parent
@@ -27,6 +28,15 @@ pytest_plugins = [
     "tests.fixtures.redis_sinks",
     "tests.fixtures.seeds",
 ]
+
+# How long an example takes says more of the machine than of the code.
+hypothesis.settings.register_profile(
+    "pgbridge",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    print_blob=True,
+)
+hypothesis.settings.load_profile("pgbridge")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
