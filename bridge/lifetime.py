@@ -181,19 +181,7 @@ class Lifetime:
             too_many=self._too_many_letters,
         )
         for name, sink in self._sinks.items():
-            lanes[name] = Lane(
-                name,
-                sink,
-                ledger,
-                limits=LaneLimits(
-                    bytes_max=limits.lane_bytes_max,
-                    retry_first_s=limits.retry_delay_first_s,
-                    retry_max_s=limits.retry_delay_max_s,
-                ),
-                dice=random.Random(),  # noqa: S311 - jitter, not secrets
-                letters=letters.of_write,
-                kept=self._kept,
-            )
+            lanes[name] = self._lane(name, sink, ledger, letters)
         self._assembly = Assembly(
             config=config,
             owner=looked.owner,
@@ -218,6 +206,22 @@ class Lifetime:
             },
         )
         return self._assembly
+
+    def _lane(self, name: str, sink: Sink, ledger: Ledger, letters: Letters) -> Lane:
+        limits = self._config.limits
+        return Lane(
+            name,
+            sink,
+            ledger,
+            limits=LaneLimits(
+                bytes_max=limits.lane_bytes_max,
+                retry_first_s=limits.retry_delay_first_s,
+                retry_max_s=limits.retry_delay_max_s,
+            ),
+            dice=random.Random(),  # noqa: S311 - jitter, not secrets
+            letters=letters.of_write,
+            kept=self._kept,
+        )
 
     async def _start(self, assembly: Assembly, applied: Applied) -> None:
         self._life = life = Life(assembly)
