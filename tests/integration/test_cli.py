@@ -1,0 +1,378 @@
+"""The command line on a real server: what it finds, makes, shows and takes away."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from bridge.cli import failures, run
+from bridge.errors import Exit
+from sinks.memory import store
+
+SHOP = """
+create table category (id int primary key, name text not null);
+create table product (
+    id bigint primary key, title text, price numeric,
+    category_id int not null references category
+);
+create table review (
+    id bigint primary key, product_id bigint not null references product, body text
+);
+insert into category values (1, 'books'), (2, 'toys');
+insert into product select i, 'p' || i, i, 1 + i % 2 from generate_series(1, 5) i;
+insert into review select i, 1 + i % 5, 'r' || i from generate_series(1, 9) i;
+"""
+PRODUCT = """
+[views.product]
+table = "product"
+[[views.product.targets]]
+sink = "mem"
+name = "products"
+"""
+JOINED = """
+[views.product]
+query = '''
+  select p.id, p.title, c.name as category,
+         (select json_agg(r.body order by r.id)
+            from review r where r.product_id = p.id) as reviews
+    from product p join category c on c.id = p.category_id
+'''
+[[views.product.targets]]
+sink = "mem"
+"""
+
+
+@dataclass
+class Shop:
+    """A database, a configuration of it, and the command line in between."""
+
+    dsn: str
+    path: Path
+    slot: str
+    capture: pytest.CaptureFixture[str]
+
+    def write(self, views: str, *, dsn: str | None = None, more: str = "") -> None:
+        self.path.write_text(
+            f'[source]\ndsn = "{dsn or self.dsn}"\nslot = "{self.slot}"\n{more}\n'
+            f'[sinks.mem]\ntype = "memory"\n{views}'
+        )
+
+    def __call__(self, *arguments: str) -> tuple[int, str, str]:
+        """Exit code, stdout, stderr."""
+        self.capture.readouterr()
+        code = run([*arguments, "-c", str(self.path)])
+        shown = self.capture.readouterr()
+        return code, shown.out, shown.err
+
+    def json(self, *arguments: str, code: int = 0) -> Any:
+        """What the command prints as JSON."""
+        found, out, err = self(*arguments, "--json")
+        assert found == code, err
+        return json.loads(out)
+
+    def execute(self, *statements: str) -> None:
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement.encode())
+
+    def value(self, query: str) -> Any:
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            row = connection.execute(query.encode()).fetchone()
+            return None if row is None else row[0]
+
+
+@pytest.fixture
+def make_shop(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> Callable[[str], Shop]:
+    def make(dsn: str) -> Shop:
+        slot = f"t_{secrets.token_hex(6)}"
+        store("mem").clear()
+        shop = Shop(dsn, tmp_path / "pgbridge.toml", slot, capsys)
+        shop.execute(SHOP)
+        shop.write(PRODUCT)
+        return shop
+
+    failures.show_tracebacks(False)
+    return make
+
+
+@pytest.fixture
+def shop(make_shop: Callable[[str], Shop], database: str) -> Shop:
+    return make_shop(database)
+
+
+@pytest.fixture
+def role(shop: Shop) -> Iterator[str]:
+    """A dsn of a role that may log in and nothing else."""
+    name = f"t_{secrets.token_hex(6)}"
+    shop.execute(f"create role {name} login password 'pw'")
+    given = conninfo_to_dict(shop.dsn)
+    yield make_conninfo("", **given | {"user": name, "password": "pw"})
+    shop.write("")
+    assert shop("drop", "--yes")[0] == 0
+    shop.execute(f"drop owned by {name} cascade; drop role {name}")
+
+
+def actions(steps: Any) -> dict[str, str]:
+    return {f"{step['kind']} {step['name']}": step["action"] for step in steps["steps"]}
+
+
+def test_plan_apply_plan_drop(
+    make_shop: Callable[[str], Shop], any_database: str
+) -> None:
+    shop = make_shop(any_database)
+    assert actions(shop.json("plan", code=2)) == {
+        "schema bridge": "create",
+        "publication pgbridge": "create",
+        f"slot {shop.slot}": "create",
+        "target mem/products": "create",
+    }
+    assert shop.value("select to_regnamespace('bridge')") is None
+    code, out, _ = shop("apply")
+    assert code == 0
+    assert "pgbridge run" in out  # the slot holds log until then, which it says
+    assert set(actions(shop.json("plan")).values()) == {"keep"}
+    assert shop("apply")[0] == 0
+    assert shop.value("select count(*) from bridge.generation") == 1
+    assert shop("drop", "--yes", "--targets")[0] == 0
+    assert shop.value("select count(*) from product") == 5
+    assert shop.value("select to_regnamespace('bridge')") is None
+    assert shop.value("select count(*) from pg_publication") == 0
+    assert "create" in actions(shop.json("plan", code=2)).values()
+    assert shop("drop", "--yes")[0] == 0
+
+
+def test_an_edit_is_a_rebuild_and_a_removal_stops_and_prunes(shop: Shop) -> None:
+    assert shop("apply")[0] == 0
+    shop.write(PRODUCT.replace('"product"', '"product"\ncolumns = ["id", "title"]', 1))
+    (step,) = [s for s in shop.json("plan", code=2)["steps"] if s["kind"] == "target"]
+    assert step["action"] == "rebuild"
+    assert "query" in step["why"]
+    shop.write("")
+    found = actions(shop.json("plan", code=2))
+    assert found["target mem/products"] == "drop"
+    assert found["publication pgbridge"] == "update"
+    assert shop("apply")[0] == 0
+    assert actions(shop.json("plan"))["target mem/products"] == "keep"
+    assert shop("apply", "--prune")[0] == 0
+    assert "target mem/products" not in actions(shop.json("plan"))
+    assert shop.value("select count(*) from bridge.target") == 0
+    assert shop.value("select count(*) from bridge.view") == 0
+
+
+def test_a_slot_that_is_gone_is_a_new_epoch_and_everything_is_built_again(
+    shop: Shop,
+) -> None:
+    assert shop("apply")[0] == 0
+    shop.execute(f"select pg_drop_replication_slot('{shop.slot}')")
+    found = actions(shop.json("plan", code=2))
+    assert found[f"slot {shop.slot}"] == "create"
+    assert found["target mem/products"] == "rebuild"
+    assert shop("apply")[0] == 0
+    assert shop.value("select epoch from bridge.source") == 2
+    # The build of the old history was dropped: it missed changes.
+    assert shop.value("select array_agg(number) from bridge.generation") == [2]
+    assert set(actions(shop.json("plan")).values()) == {"keep"}
+
+
+def test_what_is_in_the_way_of_a_view_is_found_with_the_statement_that_mends_it(
+    make_shop: Callable[[str], Shop], any_database: str
+) -> None:
+    shop = make_shop(any_database)
+    shop.write(JOINED)
+    findings = shop.json("check", code=1)
+    (error,) = [each for each in findings if each["level"] == "error"]
+    assert "no old product_id" in error["what"]
+    code, _, err = shop("plan")
+    assert code == 2
+    assert "create unique index concurrently review_bridge" in err
+    # Nothing is published that would lack what the view needs.
+    assert shop("apply")[0] == Exit.FAILED
+    assert shop.value("select count(*) from pg_publication") == 0
+    shop.execute(*[s for s in error["fix"].split(";") if s.strip()])
+    assert "error" not in {each["level"] for each in shop.json("check")}
+    assert shop("apply")[0] == 0
+
+
+def test_a_role_gets_by_with_the_grants_that_check_prints(
+    shop: Shop, role: str
+) -> None:
+    shop.write(PRODUCT, dsn=role)
+    for _ in range(4):  # each grant may show what else is missing
+        code, out, _ = shop("check", "--json")
+        errors = [each for each in json.loads(out) if each["level"] == "error"]
+        if not errors:
+            break
+        assert code == 1
+        for error in errors:
+            statements = error["fix"].partition("  --")[0].split(";")
+            shop.execute(*[s for s in statements if s.strip()])
+    assert shop("check")[0] == 0
+    code, _, err = shop("apply")
+    assert code == 0, err
+    assert shop.value("select count(*) from pg_publication_rel") == 1
+
+
+def test_admin_dsn_does_what_the_role_may_not(shop: Shop, role: str) -> None:
+    name = conninfo_to_dict(role)["user"]
+    shop.execute(
+        f"alter role {name} replication",
+        f"grant select on all tables in schema public to {name}",
+    )
+    shop.write(PRODUCT, dsn=role)
+    assert shop("apply")[0] == Exit.FAILED
+    assert shop.value("select to_regnamespace('bridge')") is None
+    shop.write(PRODUCT, dsn=role, more=f'admin_dsn = "{shop.dsn}"')
+    code, _, err = shop("apply")
+    assert code == 0, err
+    assert shop.value("select count(*) from pg_publication_rel") == 1
+    assert shop.value(
+        "select nspowner::regrole::text from pg_namespace where nspname = 'bridge'"
+    ) == sql.Identifier(str(name)).as_string(None).strip('"')
+
+
+def test_wrong_credentials_and_databases_end_with_1(shop: Shop, role: str) -> None:
+    given = conninfo_to_dict(role)
+    wrong = make_conninfo("", **given | {"dbname": "no_such_database"})
+    shop.write(PRODUCT, dsn=wrong)
+    for command in ("check", "plan", "apply", "status", "preview product"):
+        code, out, err = shop(*command.split())
+        assert code == Exit.FAILED, command
+        assert "no_such_database" in out + err
+        assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("view", "says"),
+    [
+        ("query = 'select id, now() as at from product'", "now()"),
+        ("query = 'delete from product returning id'", "select"),
+        ("query = 'select id, titel from product'", "titel"),
+        ("table = 'nowhere'", "nowhere"),
+        ("table = 'product'\ncolumns = ['id', 'titel']", "titel"),
+        ("query = 'select title from product'", "key"),
+    ],
+)
+def test_a_view_that_cannot_be_kept_is_refused_with_2(
+    shop: Shop, view: str, says: str
+) -> None:
+    shop.write(f"[views.product]\n{view}\n[[views.product.targets]]\nsink = 'mem'")
+    for command in ("plan", "apply", "check"):
+        code, out, err = shop(command)
+        assert code == Exit.USAGE, command
+        assert out == ""
+        assert says in err
+        assert "view product" in err
+    assert shop.value("select to_regnamespace('bridge')") is None
+
+
+def test_preview_prints_the_bytes_that_postgres_makes(shop: Shop) -> None:
+    shop.write(JOINED)
+    code, out, err = shop("preview", "product", "--key", "2", "99")
+    assert code == 0
+    document = '{"id":2,"title":"p2","category":"books","reviews":["r1", "r6"]}\n'
+    assert out == document
+    assert "no document 99" in err
+    code, out, _ = shop("preview", "product", "--limit", "3")
+    assert [json.loads(line)["id"] for line in out.splitlines()] == [1, 2, 3]
+
+
+def test_status_before_and_after(shop: Shop) -> None:
+    assert shop.json("status")["targets"] == []
+    assert shop("apply")[0] == 0
+    found = shop.json("status")
+    assert set(found["source"]) >= {
+        "state", "reason", "position", "lag_bytes", "retained_bytes"
+    }  # fmt: skip
+    assert found["source"]["state"] == "stopped"
+    (sink,) = found["sinks"]
+    assert set(sink) >= {"name", "type", "state", "reason", "owed_keys"}
+    (target,) = found["targets"]
+    assert set(target) >= {
+        "view", "sink", "name", "state", "reason", "generation", "building",
+        "previous", "documents", "position", "lag_bytes", "lag_seconds",
+        "dead_letters", "progress",
+    }  # fmt: skip
+    assert (target["state"], target["building"]) == ("building", 1)
+    assert "products" in shop("status")[1]
+
+
+def test_commands_that_need_the_daemon_say_that_it_is_not_there(shop: Shop) -> None:
+    assert shop("apply")[0] == 0
+    for command in ("promote product", "backfill product"):
+        code, _, err = shop(*command.split())
+        assert code == Exit.FAILED, command
+        assert "no daemon" in err
+    code, _, err = shop("pause", "mem")
+    assert code == 0
+    assert "no daemon" in err
+    code, _, err = shop("wait", "--timeout", "100ms")
+    assert code == Exit.TIMED_OUT
+    assert "mem/products (building)" in err
+    assert shop("wait", "--lsn", "zero")[0] == Exit.USAGE
+    assert shop("backfill", "product", "--target", "nope", "--detach")[0] == Exit.USAGE
+
+
+def test_dead_letters_are_listed_shown_and_dropped(shop: Shop) -> None:
+    assert shop("apply")[0] == 0
+    assert shop.json("dead-letters", "list") == []
+    shop.execute(
+        "insert into bridge.dead_letter (sink, name, number, key, view, parts, stage,"
+        " reason, version) values ('mem', 'products', 1, '7', 'product', '{7}',"
+        " 'deliver', 'too large', 9007199254740993)"
+    )
+    (letter,) = shop.json("dead-letters", "list", "product")
+    assert letter["version"] == "9007199254740993"
+    assert set(letter) >= {
+        "view", "key", "sink", "name", "stage", "reason", "version", "first_seen",
+        "attempts",
+    }  # fmt: skip
+    assert "too large" in shop("dead-letters", "show", "product", "7")[1]
+    assert shop.json("status")["targets"][0]["dead_letters"] == 1
+    assert shop("dead-letters", "drop", "product", "7")[0] == 0
+    assert shop.json("dead-letters", "list") == []
+
+
+def test_init_proposes_views_that_can_be_planned(shop: Shop, tmp_path: Path) -> None:
+    path = tmp_path / "new.toml"
+    assert run(["init", "--dsn", shop.dsn, "-c", str(path)]) == 0
+    assert path.stat().st_mode & 0o077 == 0
+    assert run(["init", "-c", str(path)]) == Exit.USAGE
+    text = path.read_text()
+    views = text[text.index("[views.") :].replace('"search"', '"mem"')
+    shop.write("\n".join(part for part in views.split("\n\n") if '"cache"' not in part))
+    found = actions(shop.json("plan", code=2))
+    assert {"target mem/product", "target mem/category", "target mem/review"} <= set(
+        found
+    )
+    assert "error" not in {each["level"] for each in shop.json("check")}
+
+
+def test_explain_tells_tables_document_and_targets(shop: Shop) -> None:
+    assert shop("apply")[0] == 0
+    found = shop.json("explain", "product", "3")
+    assert json.loads(found["source"]["document"])["title"] == "p3"
+    assert found["tables"][0]["table"] == "public.product"
+    (target,) = found["targets"]
+    assert (target["sink"], target["state"]) == ("mem", "building")
+
+
+def test_a_table_that_others_may_not_see_is_a_finding_with_its_grant(
+    shop: Shop, role: str
+) -> None:
+    name = conninfo_to_dict(role)["user"]
+    shop.write(PRODUCT, dsn=role)
+    findings = shop.json("check", code=1)
+    fixes = " ".join(each["fix"] for each in findings)
+    assert f"alter role {name} replication;" in fixes
+    assert f"grant select on public.product to {name};" in fixes
