@@ -265,6 +265,33 @@ async def test_a_daemon_that_dies_before_the_repair_leaves_word_of_the_loss(
     assert await last.audit([ONE]) == []
 
 
+async def test_the_answer_that_covers_a_gap_tells_just_what_it_covered(
+    redis_url: str, server: Redis, open_redis: OpenRedis
+) -> None:
+    sink = await open_redis(redis_url)
+    await sink.prepare(ONE, OWNER)
+    for key in ("k", "l", "m"):
+        await sink.write(ONE, [put(key, 1)])
+    await server.set("pgbridge:cache:mark", "1")
+    await sink.write(ONE, [put("n", 1)])
+    assert lost_keys(await sink.audit([ONE])) == {"products": {("l",), ("m",)}}
+
+
+async def test_a_new_connection_tells_a_gap_before_anything_is_sent_on_it(
+    redis_url: str, server: Redis, open_redis: OpenRedis, proxy: MakeProxy
+) -> None:
+    through = await proxy(redis_url)
+    sink = await open_redis(through.url)
+    await sink.prepare(ONE, OWNER)
+    for key in ("k", "l", "m"):
+        await sink.write(ONE, [put(key, 1)])
+    await server.set("pgbridge:cache:mark", "1")
+    await sink._writer.close()
+    await sink._writer._line._connected()
+    assert lost_keys(sink._losses.told([ONE])) == {"products": {("l",), ("m",)}}
+    assert await server.get("pgbridge:cache:lost") == b"0"
+
+
 async def test_a_removed_generation_is_lost(
     redis_url: str, server: Redis, open_redis: OpenRedis
 ) -> None:
