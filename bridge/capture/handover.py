@@ -1,7 +1,8 @@
 """The bounded hand-over from the capture thread to the event loop.
 
 The one thing to know: the thread never blocks in here. It asks `full`, and when there
-is no room it goes on with its feedback until `waker` says that something was taken.
+is no room it sets `awaited` and goes on with its feedback until `waker` says that
+something was taken.
 """
 
 from __future__ import annotations
@@ -86,6 +87,8 @@ class HandOver(Generic[B]):
         self._filled = asyncio.Event()
         self._consumer_waits = False
         self._error: BaseException | None = None
+        self.awaited = False
+        """The thread waits for something to be taken: set before it looks."""
 
     @property
     def full(self) -> bool:
@@ -134,7 +137,9 @@ class HandOver(Generic[B]):
                 self._consumer_waits = True
                 self._filled.clear()
             await self._filled.wait()
-        self._waker.wake()
+        if self.awaited:
+            self.awaited = False
+            self._waker.wake()
         return item
 
     def _call(self, callback: Callable[[], object]) -> None:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from bridge.capture.connection import Interrupted, Opening, StreamSettings
 from bridge.capture.frames import PAYLOAD_AT
@@ -21,6 +22,9 @@ from bridge.capture.stream import Stream
 from bridge.changes import Keepalive, Transaction
 
 B = TypeVar("B")
+
+FLOW_FRAMES: Final = 64
+"""So many frames read at once are part of a flow: more will come at once."""
 
 
 class CaptureClosed(Exception):
@@ -53,6 +57,9 @@ class CaptureLimits:
     queue_bytes_max: int = 16 << 20
     """A single batch may be larger than this; nothing is queued beside it then."""
     queue_count_max: int = 64
+    gap_s: float = 0.001
+    """While changes come in a flow, they are gathered for so long; a change after a
+    pause is handed over at once."""
 
 
 class CaptureThread(Generic[B]):
@@ -86,6 +93,7 @@ class CaptureThread(Generic[B]):
         self._pending: list[Transaction] = []
         self._pending_rows = self._pending_bytes = 0
         self._keepalive: int | None = None
+        self._flow_ends_s = 0.0
         self._loop: asyncio.AbstractEventLoop
         self._queue: HandOver[B]
         self._opened: asyncio.Future[Opening]
@@ -194,13 +202,28 @@ class CaptureThread(Generic[B]):
         if frames:
             for transaction in self._decoder.feed(frames, PAYLOAD_AT):
                 self._gather(stream, transaction)
+            if len(frames) >= FLOW_FRAMES:
+                self._flow_ends_s = time.monotonic() + self._limits.gap_s
         if wal_end is not None and not self._decoder.inside:
             self._keepalive = wal_end
-        if not frames and self._queue.empty:
-            self._hand_over(stream)
-        if not frames and wal_end is None:
-            stream.wait()
+        if not frames:
+            self._pause(stream)
         stream.feed_back()
+
+    def _pause(self, stream: Stream) -> None:
+        """Nothing is there to read: hand over, or wait.
+
+        While much is coming the thread sleeps through the gap, whatever arrives: a
+        poll for each message would cost more than all the rest.
+        """
+        gap_s = self._flow_ends_s - time.monotonic()
+        if gap_s > 0:
+            stream.wait(gap_s, reading=False)
+            return
+        self._queue.awaited = bool(self._pending)
+        if (self._queue.empty or not self._pending) and self._hand_over(stream):
+            return
+        stream.wait()
 
     def _gather(self, stream: Stream, transaction: Transaction) -> None:
         if transaction.spilled:
@@ -218,19 +241,31 @@ class CaptureThread(Generic[B]):
         ):
             self._hand_over(stream)
 
-    def _hand_over(self, stream: Stream) -> None:
-        """Digest and hand over what is gathered, waiting for room if need be."""
-        if self._pending:
-            while self._queue.full:
-                stream.wait(reading=False)
-                self._between_chunks()
-            transactions, weight = self._pending, self._pending_bytes
+    def _hand_over(self, stream: Stream) -> bool:
+        """Digest and hand over what is gathered, waiting for room if need be.
+
+        Whether a batch was.
+        """
+        transactions = self._pending
+        if transactions:
+            self._wait_for_room(stream)
+            weight = self._pending_bytes
             self._pending = []
             self._pending_rows = self._pending_bytes = 0
             self._queue.put(self._digest(transactions), weight)
+            self._flow_ends_s = time.monotonic() + self._limits.gap_s
         if self._keepalive is not None:
             self._queue.put(Keepalive(self._keepalive), 0)
             self._keepalive = None
+        return bool(transactions)
+
+    def _wait_for_room(self, stream: Stream) -> None:
+        self._queue.awaited = True
+        while self._queue.full:
+            stream.wait(reading=False)
+            self._between_chunks()
+            self._queue.awaited = True
+        self._queue.awaited = False
 
     def _between_chunks(self) -> None:
         """Keep the connection alive in the middle of long work in this thread."""

@@ -73,7 +73,10 @@ async def test_taking_wakes_the_thread() -> None:
     waker = Waker()
     items = queue(waker)
     items.put("a", 1)
-    assert not woken(waker)
+    items.put("b", 1)
+    await items.get()
+    assert not woken(waker), "nobody waited for that"
+    items.awaited = True
     await items.get()
     assert woken(waker)
     assert not woken(waker)
