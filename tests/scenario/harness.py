@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -16,25 +17,31 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psycopg
 
 from bridge.config import load
+from bridge.errors import BridgeError
 from bridge.verify.verify import differences
 from tests.fixtures.waiting import eventually
 
+_ROOT = Path(__file__).parents[2]
 _ENTRY = """
 import os, signal, sys
 from bridge import probes
-name, left = sys.argv[1], [int(sys.argv[2])]
+name, left, mutant = sys.argv[1], [int(sys.argv[2])], sys.argv[3]
 def act():
     left[0] -= 1
     if left[0] < 0:
         os.kill(os.getpid(), signal.SIGKILL)
 if name:
     probes.register(name, act)
-sys.argv = ["pgbridge", *sys.argv[3:]]
+if mutant:
+    from tests.scenario import mutants
+    mutants.apply(mutant)
+sys.argv = ["pgbridge", *sys.argv[4:]]
 from bridge.cli import main
 main()
 """
@@ -52,15 +59,21 @@ class Daemon:
     def __post_init__(self) -> None:
         self.log = self.config.with_suffix(".log")
 
-    def start(self, *options: str, kill_at: str = "", after: int = 0) -> None:
-        """Start it; with `kill_at` it dies at that probe, reached `after` times."""
+    def start(
+        self, *options: str, kill_at: str = "", after: int = 0, mutant: str = ""
+    ) -> None:
+        """Start it; with `kill_at` it dies at that probe, reached `after` times.
+
+        With `mutant` a rule is taken out of it (`mutants.py`).
+        """
         assert self.process is None
-        command = [sys.executable, "-c", _ENTRY, kill_at, str(after)]
+        command = [sys.executable, "-c", _ENTRY, kill_at, str(after), mutant]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*command, "run", "-c", str(self.config), *options],
                 stdout=log,
                 stderr=log,
+                cwd=_ROOT,
                 start_new_session=True,
             )
 
@@ -83,6 +96,13 @@ class Daemon:
             self.process.kill()
             await self.ended()
 
+    def destroy(self) -> None:
+        """SIGKILL, whatever state it is in; for the end of a test."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
     async def stop(self) -> int:
         """SIGTERM, and the exit code."""
         assert self.process is not None
@@ -103,20 +123,39 @@ class Daemon:
 
         await eventually(level, deadline_s=deadline_s)
 
-    async def status(self) -> dict[str, object]:
+    async def status(self) -> dict[str, Any]:
         """The status document; empty while nobody answers."""
-        async with httpx.AsyncClient() as client:
+        answer = await self.page("status")
+        return {} if answer is None else dict(answer.json())
+
+    async def page(self, name: str) -> httpx.Response | None:
+        """What `/name` answers; None while nobody does."""
+        async with httpx.AsyncClient(trust_env=False) as client:
             try:
-                answer = await client.get(f"http://{self.http}/status", timeout=2.0)
+                return await client.get(f"http://{self.http}/{name}", timeout=2.0)
             except httpx.HTTPError:
-                return {}
-            return dict(answer.json())
+                return None
+
+    async def metric(self, name: str) -> float:
+        """The sum of a metric over its labels; 0 while nobody answers."""
+        answer = await self.page("metrics")
+        lines = answer.text.splitlines() if answer is not None else []
+        found = [line for line in lines if re.match(rf"{name}[ {{]", line)]
+        return sum(float(line.rpartition(" ")[2]) for line in found)
 
     def resident_bytes(self) -> int:
         """Resident memory of the process, now."""
         assert self.process is not None
         text = Path(f"/proc/{self.process.pid}/statm").read_text()
         return int(text.split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def resident_bytes_max(self) -> int:
+        """The most that was ever resident of the process."""
+        assert self.process is not None
+        text = Path(f"/proc/{self.process.pid}/status").read_text()
+        found = re.search(r"VmHWM:\s+(\d+) kB", text)
+        assert found
+        return int(found[1]) * 1024
 
 
 class Traffic:
@@ -258,16 +297,27 @@ encoding = "hash"
     return path
 
 
+class Differs(AssertionError):
+    """Some document or key is not what SQL says it must be."""
+
+
 async def exact(config: Path, deadline_s: float = 60.0) -> None:
-    """Every document and key equals SQL; at rest, after all has been applied."""
+    """Every document and key equals SQL; at rest, after all has been applied.
+
+    Differs says which do not, or that a target is not there to be compared.
+    """
     began = time.monotonic()
-    found = await differences(load(config))
+    try:
+        found = await differences(load(config))
+    except BridgeError as problem:
+        raise Differs(str(problem)) from problem
     wrong = {
         name: (c.missing[:3], list(c.different.values())[:3], c.extra[:3])
         for name, c in found.items()
         if c.wrong or c.unsettled
     }
-    assert not wrong, wrong
+    if wrong:
+        raise Differs(str(wrong))
     assert all(c.checked for c in found.values()), "nothing was compared"
     assert time.monotonic() - began < deadline_s
 

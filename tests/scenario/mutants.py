@@ -1,0 +1,68 @@
+"""Rules taken out of the daemon, one at a time, to show that a test needs them.
+
+The one thing to know: `apply` runs in the daemon's own process before it starts, and
+replaces one method; nothing in the daemon knows of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bridge.control.apply
+from bridge.gate import Gate, Snapshot
+from bridge.ledger import Ledger
+
+
+def apply(name: str) -> None:
+    """Take the rule of that name out. KeyError: no such mutant."""
+    MUTANTS[name]()
+
+
+def _reads_at_once() -> None:
+    """Whatever was streamed is taken for visible as soon as somebody looks."""
+
+    def passes(self: Gate, snapshot: Snapshot, lsn: int) -> bool:
+        if snapshot.xmin < self._barrier:
+            return False
+        self._unseen.clear()
+        self._changed()
+        return True
+
+    Gate.passes = passes  # type: ignore[method-assign]
+
+
+def _no_barrier() -> None:
+    """What was running when the slot was made is not waited for."""
+    real = Gate.__init__
+
+    def init(self: Gate, _barrier: int = 0, *rest: Any) -> None:
+        real(self, 0, *rest)
+
+    Gate.__init__ = init  # type: ignore[method-assign]
+
+
+def _acknowledges_invisible() -> None:
+    """What is kept is acknowledged, whether or not it was seen to be visible."""
+    real = Ledger.__init__
+
+    def init(self: Ledger, _invisible_from: Any) -> None:
+        real(self, lambda: None)
+
+    Ledger.__init__ = init  # type: ignore[method-assign]
+
+
+def _no_publication_barrier() -> None:
+    """Who was writing when a table was published is not waited for."""
+
+    async def keep(_store: Any, source: Any, _barrier: Any) -> Any:
+        return source
+
+    bridge.control.apply._raise_barrier = keep
+
+
+MUTANTS = {
+    "reads-at-once": _reads_at_once,
+    "no-barrier": _no_barrier,
+    "acknowledges-invisible": _acknowledges_invisible,
+    "no-publication-barrier": _no_publication_barrier,
+}
