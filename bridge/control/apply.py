@@ -79,7 +79,7 @@ async def apply(looked: Survey, permission: Permission, tell: Tell) -> Applied:
         source = await begin_history(looked, store, tell)
         source = await _raise_barrier(store, source, barrier)
         away = await _claim(looked, source.epoch, permission)
-        await _targets(looked, store, left_out, away, tell)
+        await _targets(looked, store, left_out, away, permission, tell)
         if permission.prune:
             await prune(looked, store, tell)
     return Applied(source, left_out, away)
@@ -275,6 +275,7 @@ async def _targets(
     store: Store,
     left_out: Collection[str],
     away: Collection[str],
+    permission: Permission,
     tell: Tell,
 ) -> None:
     """Views and targets as they are wanted, and an empty generation where one is
@@ -306,9 +307,12 @@ async def _targets(
         step = steps[str(target)]
         if step.action in (Action.CREATE, Action.REBUILD):
             reachable = target.sink not in away
-            await _begin(looked, store, target.view, step, tell, reachable=reachable)
+            await _begin(
+                looked, store, target.view, step, permission, tell, reachable=reachable
+            )
         elif target.sink not in away:
-            await _prepare_again(looked, store, target.view, (target.sink, target.name))
+            identity = (target.sink, target.name)
+            await _prepare_again(looked, store, target.view, identity, permission)
     for step in steps.values():
         if step.action is Action.DROP:
             sink_name, _, name = step.name.partition("/")
@@ -321,6 +325,7 @@ async def _begin(
     store: Store,
     view: str,
     step: Step,
+    permission: Permission,
     tell: Tell,
     *,
     reachable: bool,
@@ -338,31 +343,53 @@ async def _begin(
         if row.state is not GenerationState.BUILDING:
             continue
         same = (row.fingerprint, row.view_fingerprint) == wanted
-        if (not same or looked.new_history) and reachable:
+        if same and not looked.new_history:
+            continue
+        if permission.partial or not reachable:
+            await store.generations.drop(row.key)  # a daemon removes what is dropped
+        else:
             await drop_generation(store, sink, row, target)
-        elif not same or looked.new_history:
-            await store.generations.drop(row.key)
     key = await store.generations.create(
         sink_name, name, fingerprint=wanted[0], view_fingerprint=wanted[1]
     )
     if not reachable:
         return
-    await sink.prepare(Generation(target, key.number), looked.owner)
+    if not await _prepared(sink, Generation(target, key.number), looked, permission):
+        return
     await probes.reach("generation.prepared")
     await store.generations.set_prepared(key)
     tell(f"target {step.name}: g{key.number} is there, empty; `pgbridge run` fills it")
 
 
 async def _prepare_again(
-    looked: Survey, store: Store, view: str, identity: tuple[str, str]
+    looked: Survey,
+    store: Store,
+    view: str,
+    identity: tuple[str, str],
+    permission: Permission,
 ) -> None:
     """A generation begun and never prepared, since a crash came between."""
     for row in looked.remembered.of(*identity).values():
         if row.prepared_at is None and row.state is GenerationState.BUILDING:
             target = _target(looked, view, *identity)
             sink = looked.sinks[identity[0]]
-            await sink.prepare(Generation(target, row.key.number), looked.owner)
-            await store.generations.set_prepared(row.key)
+            generation = Generation(target, row.key.number)
+            if await _prepared(sink, generation, looked, permission):
+                await store.generations.set_prepared(row.key)
+
+
+async def _prepared(
+    sink: Sink, generation: Generation, looked: Survey, permission: Permission
+) -> bool:
+    """Make the place of a generation. False where it cannot be made now and the rest
+    goes on: whoever fills it tries again, and halts that target alone."""
+    try:
+        await sink.prepare(generation, looked.owner)
+    except (Transient, Halt):
+        if not permission.partial:
+            raise
+        return False
+    return True
 
 
 def _target(looked: Survey, view: str, sink: str, name: str) -> Target:

@@ -89,7 +89,7 @@ class Meta:
                 uuid=str(held["uuid"]),
                 position=Position.parse(text) if text else None,
                 ceiling=int(held["ceiling"]),
-                histories=dict(held["histories"]),
+                histories=dict(held.get("histories", {})),
             )
         except (KeyError, TypeError, ValueError):
             return None
