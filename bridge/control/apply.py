@@ -25,7 +25,7 @@ from bridge.control.remove import drop_generation, prune
 from bridge.control.session import session, wrapped
 from bridge.control.survey import MISSED, Survey, published, shown
 from bridge.errors import BridgeError, Halt, Transient
-from bridge.sink import Generation, Target
+from bridge.sink import Generation, Sink, Target
 from bridge.store import Store, migrate
 from bridge.store.rows import GenerationState, SourceRow
 
