@@ -228,15 +228,17 @@ def _option_at_fault(
 def _refuse_doubled_targets(
     views: Mapping[str, ViewConfig], sinks: Mapping[str, SinkConfig]
 ) -> None:
+    """Two of one name in a sink, or in two sinks that are the same server."""
     seen: dict[tuple[str, ...], str] = {}
     for view in views.values():
         for index, target in enumerate(view.targets):
             place = f"views.{view.name}.targets[{index}]"
             sink = sinks[target.sink]
-            for identity in (
-                (target.sink, target.name),
-                (sink.type, str(sink.options.get("url")), target.name),
-            ):
+            identities: list[tuple[str, ...]] = [(target.sink, target.name)]
+            if "url" in sink.options:
+                url = str(sink.options["url"]).rstrip("/")
+                identities.append((sink.type, url, target.name))
+            for identity in identities:
                 if (first := seen.setdefault(identity, place)) is not place:
                     raise Refusal(
                         f"{place} and {first} are both {target.name!r} in "

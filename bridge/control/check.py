@@ -6,7 +6,7 @@ away or refuses, is a finding like any other, and the rest is asked all the same
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,10 +54,23 @@ async def check(config: Config) -> list[Part]:
     """Look at the source and at every sink. Refusal for a view that cannot be kept."""
     known = _Known()
     parts = [await _source(config, known)]
+    if findings := list(_daemon(config)):
+        parts.append(Part("daemon", f"http {config.daemon.http}", findings))
     async with open_sinks(config) as sinks:
         for name, sink in sinks.items():
             parts.append(await _sink(config, name, sink, known))
     return parts
+
+
+def _daemon(config: Config) -> Iterator[Finding]:
+    http = config.daemon.http
+    if http is not None and not http.is_loopback:
+        yield Finding(
+            Level.WARNING,
+            f"http {http} can be reached from other machines: whoever does reads "
+            "status and metrics",
+            f'http = "127.0.0.1:{http.port}"  # under [daemon], unless it is meant',
+        )
 
 
 async def _source(config: Config, known: _Known) -> Part:

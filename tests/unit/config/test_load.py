@@ -254,6 +254,20 @@ def test_two_targets_of_one_name_in_a_sink_are_refused() -> None:
     assert "views.a.targets[0]" in message
 
 
+def test_one_target_name_in_two_sinks_unless_they_are_one_server() -> None:
+    def of(first: str, second: str) -> str:
+        return (
+            MINIMAL
+            + f"[sinks.m]\n{first}\n[sinks.n]\n{second}\n[views.a]\ntable='a'\n"
+            + "[[views.a.targets]]\nsink='m'\n[[views.a.targets]]\nsink='n'\n"
+        )
+
+    assert len(list(given(of("type='memory'", "type='memory'")).targets())) == 2
+    redis = "type='redis'\nurl='redis://127.0.0.1:6379/{}'".format
+    assert len(list(given(of(redis(0), redis(1))).targets())) == 2
+    assert "same server" in refused(of(redis(0), redis(0)))
+
+
 def test_text_that_is_no_toml_and_files_that_are_not_there(tmp_path: Path) -> None:
     assert "line 2" in refused("\n[source\n")
     with pytest.raises(Refusal, match="does not exist") as caught:
