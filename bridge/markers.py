@@ -24,6 +24,7 @@ class Markers:
         self._emit = emit
         self._next: asyncio.Task[int] | None = None
         self._awaited: dict[str, asyncio.Future[int]] = {}
+        self._tasks: set[asyncio.Task[int]] = set()
 
     async def next(self) -> int:
         """The end LSN of a marker put into the log after this call began.
@@ -32,6 +33,8 @@ class Markers:
         """
         if self._next is None:
             self._next = asyncio.create_task(self._one())
+            self._tasks.add(self._next)
+            self._next.add_done_callback(self._tasks.discard)
         return await asyncio.shield(self._next)
 
     def arrived(self, content: str, lsn: int) -> None:
@@ -39,6 +42,13 @@ class Markers:
         future = self._awaited.pop(content, None)
         if future is not None and not future.done():
             future.set_result(lsn)
+
+    async def close(self) -> None:
+        """Nothing will be brought back any more: whoever waits is cancelled."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _one(self) -> int:
         await asyncio.sleep(0)  # let callers of the same moment join

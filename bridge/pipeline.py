@@ -24,7 +24,7 @@ from bridge.deliver import Lane
 from bridge.derive.digest import Batch
 from bridge.derive.documents import Deriver, Reject, Work
 from bridge.derive.view import ViewPlan
-from bridge.errors import Transient
+from bridge.errors import Halt, Transient
 from bridge.gate import Gate
 from bridge.ledger import Entry, Ledger
 from bridge.markers import Markers
@@ -124,6 +124,9 @@ class Pipeline:
         self._wanted = 0
         self._saved: dict[Generation, int] = {}
         self._saved_s = 0.0
+        self._told = 0
+        self._moved_to: int | None = None
+        self._held: list[Lane] = []
         self._deriver = Deriver(
             epoch=epoch,
             source=source,
@@ -137,13 +140,16 @@ class Pipeline:
 
     async def run(self) -> None:
         """Stream until cancelled, or until something halts it (raised)."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._deriver.run())
-            group.create_task(self._look())
-            group.create_task(self._acknowledge())
-            group.create_task(self._save())
-            group.create_task(self._record())
-            group.create_task(self._stream())
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._deriver.run())
+                group.create_task(self._look())
+                group.create_task(self._acknowledge())
+                group.create_task(self._save())
+                group.create_task(self._record())
+                group.create_task(self._stream())
+        finally:
+            await self.markers.close()
 
     @property
     def streaming(self) -> bool:
@@ -172,8 +178,9 @@ class Pipeline:
     async def drain(self) -> None:
         """Wait until everything taken in is kept everywhere and written down."""
         tick_s = self._limits.acknowledge_s
-        while self.ledger.outstanding or self.gate.waiting:
-            await asyncio.sleep(tick_s)  # noqa: ASYNC110 - many things move it
+        # Many things move it.
+        while self.ledger.outstanding or self.gate.waiting:  # noqa: ASYNC110
+            await asyncio.sleep(tick_s)
         await self.write_down()
 
     async def write_down(self) -> None:
@@ -185,11 +192,12 @@ class Pipeline:
         await self._hooks.progress(positions)
         self._saved = positions
         if self._capture is not None:
-            self._capture.acknowledge(self._may_acknowledge())
+            self._tell(self._capture, self._may_acknowledge())
 
     # — the stream —
 
     async def _stream(self) -> None:
+        self._hold()
         delay = self._limits.retry_first_s
         while True:
             began = time.monotonic()
@@ -207,7 +215,13 @@ class Pipeline:
         self._hooks.state("connecting", "")
         capture, confirmed = await self._connect()
         try:
-            self.gate.forget()
+            if self._moved_to is not None and confirmed > self._moved_to:
+                raise Halt(
+                    "the slot was moved past what is kept: changes were passed over",
+                    hint="start the bridge again: it derives every document again",
+                )
+            self._told = self._moved_to = confirmed
+            self.gate.start(confirmed)
             self._deriver.forget()
             for lane in self.lanes.values():
                 await lane.reset()
@@ -215,6 +229,7 @@ class Pipeline:
             self._saved.clear()
             self._capture = capture
             self._ready.set()
+            self._unhold()
             self._hooks.state("streaming", "")
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._watch(capture))
@@ -222,15 +237,23 @@ class Pipeline:
         finally:
             self._ready.clear()
             self._capture = None
-            # Nothing is sent without a slot: another daemon may have it by now.
-            for lane in self.lanes.values():
-                lane.hold()
+            self._hold()
             try:
                 await capture.close()
             finally:
                 for lane in self.lanes.values():
                     await lane.reset()
-                    lane.unhold()
+
+    def _hold(self) -> None:
+        """Nothing is sent without a slot: another daemon may have it by now."""
+        self._unhold()
+        self._held = list(self.lanes.values())
+        for lane in self._held:
+            lane.hold()
+
+    def _unhold(self) -> None:
+        while self._held:
+            self._held.pop().unhold()
 
     async def _watch(self, capture: Capture) -> None:
         await capture.lost()
@@ -252,7 +275,7 @@ class Pipeline:
         """One batch: documents into the lanes, keys to the deriver."""
         ledger = self.ledger
         entry = ledger.enter(batch.end_lsn, batch.commit_time_s)
-        self.gate.streamed(batch.xids, entry.start)
+        self.gate.streamed(batch.xids, entry.start, batch.version_lsn)
         self.last_commit_s = batch.commit_time_s
         self._hooks.batch(batch)
         for view, puts in batch.puts.items():
@@ -304,21 +327,25 @@ class Pipeline:
 
     async def _acknowledge(self) -> None:
         asked = 0.0
-        acknowledged = 0
         while True:
             await asyncio.sleep(self._limits.acknowledge_s)
             capture = self._capture
             if capture is None:
                 continue
             lsn = self._may_acknowledge()
-            if lsn > acknowledged:
+            if lsn > self._told:
                 await probes.reach("ledger.acknowledge")
-                capture.acknowledge(lsn)
-                acknowledged = lsn
+                self._tell(capture, lsn)
             waits = self.ledger.wants_wal_end() or self._unsaved()
             if waits and time.monotonic() - asked >= _ASK_S:
                 asked = time.monotonic()
                 capture.ask()
+
+    def _tell(self, capture: Capture, lsn: int) -> None:
+        """Let the slot move; of a life that has ended it is nothing."""
+        if capture is self._capture and lsn > self._told:
+            self._told = self._moved_to = lsn
+            capture.acknowledge(lsn)
 
     def _may_acknowledge(self) -> int:
         """What the ledger allows, as far as it is written down for every target."""
