@@ -39,6 +39,8 @@ class TableColumn:
     """`pg_attribute.attgenerated`: empty, `s` (stored) or `v` (virtual)."""
     deterministic: bool
     """Whether equal values of its collation are the same text."""
+    expression: str | None = None
+    """Of a generated column."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,7 +172,7 @@ async def _complete(
         wanted = set(total.relations) - relations.keys()
     columns = await _columns(connection, sorted(relations))
     tables = await _tables(connection, relations, columns)
-    types = {c.type_oid for table in columns.values() for c, _ in table} | total.types
+    types = {c.type_oid for table in columns.values() for c in table} | total.types
     for analysis in analyses.values():
         if isinstance(analysis, Analysis):
             types |= {column.type_oid for column in analysis.columns}
@@ -199,7 +199,7 @@ async def _complete(
                 oid,
                 row[1],
                 row[2],
-                tuple(c.name for c, _ in columns[oid]),
+                tuple(c.name for c in columns[oid]),
                 str(row[9]).strip().removesuffix(";"),
             )
             for oid, row in relations.items()
@@ -208,7 +208,7 @@ async def _complete(
         view_uses=view_uses,
         types=await read_types(connection, types),
         functions={row[0]: _function(row) for row in functions},
-        operators={operator: function for operator, function in operators},
+        operators=dict(operators),
         function_names=await _names(connection, statement("function_names")),
         operator_names=await _names(connection, statement("operator_names")),
         version=version,
@@ -267,20 +267,17 @@ def _function(row: tuple[Any, ...]) -> Function:
 
 async def _columns(
     connection: Connection, oids: Sequence[int]
-) -> dict[int, list[tuple[TableColumn, str | None]]]:
-    """Of each relation its columns, with the expression of a generated one."""
-    found: dict[int, list[tuple[TableColumn, str | None]]] = defaultdict(list)
-    for relation, *facts, expression in await fetch(
-        connection, statement("columns"), oids
-    ):
-        found[relation].append((TableColumn(*facts), expression))
+) -> dict[int, list[TableColumn]]:
+    found: dict[int, list[TableColumn]] = defaultdict(list)
+    for relation, *facts in await fetch(connection, statement("columns"), oids):
+        found[relation].append(TableColumn(*facts))
     return found
 
 
 async def _tables(
     connection: Connection,
     relations: Mapping[int, tuple[Any, ...]],
-    columns: Mapping[int, list[tuple[TableColumn, str | None]]],
+    columns: Mapping[int, list[TableColumn]],
 ) -> dict[int, Table]:
     oids = sorted(o for o, row in relations.items() if row[3] != RelationKind.VIEW)
     indexes: dict[int, list[Index]] = defaultdict(list)
@@ -302,7 +299,7 @@ async def _tables(
             children=row[6],
             readable=row[7],
             filtered=row[8],
-            columns=tuple(c for c, _ in columns[oid]),
+            columns=tuple(columns[oid]),
             indexes=tuple(indexes[oid]),
             leaves=tuple(leaves[oid]),
         )

@@ -8,67 +8,72 @@ indexes, grants and columns that the view does not mention are not in it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 
 from bridge.catalog import Analysis, Catalog, Table, Uses
 
+_FIRST_NORMAL_OID = 16384
+"""Below it are the objects of Postgres itself."""
+
 
 def fingerprint(
     analysis: Analysis,
+    uses: Uses,
     catalog: Catalog,
-    tables: Mapping[int, Table],
-    key: Sequence[str] | None,
+    used: Mapping[int, frozenset[str]],
+    key: Sequence[str],
 ) -> str:
-    """The digest, in hexadecimal."""
-    uses, views = analysis.uses, []
-    for oid in sorted(catalog.views):
-        if oid in uses.relations:
-            uses |= catalog.view_uses.get(oid, Uses())
-    for oid in sorted(uses.relations & catalog.views.keys()):
-        views.append([catalog.views[oid].schema, catalog.views[oid].definition])
-    outputs = {c.type_oid for c in analysis.columns}
+    """The digest, in hexadecimal. `used` has of each table the columns it reads."""
+    types = set(uses.types) | {column.type_oid for column in analysis.columns}
     material = [
         analysis.query,
         [[c.name, c.type_oid, c.modifier] for c in analysis.columns],
-        list(key) if key is not None else None,
-        views,
-        [_function(catalog, oid) for oid in sorted(uses.functions)],
-        [_table(tables[oid]) for oid in sorted(tables)],
-        [_type(catalog, oid) for oid in sorted(uses.types | outputs)],
+        list(key),
+        [
+            [catalog.views[oid].schema, catalog.views[oid].definition]
+            for oid in sorted(uses.relations & catalog.views.keys())
+        ],
+        [_function(catalog, oid) for oid in sorted(_called(uses, catalog))],
+        [_table(catalog.tables[oid], used[oid]) for oid in sorted(used)],
+        [_type(catalog, oid) for oid in sorted(types)],
     ]
-    text = json.dumps(material, ensure_ascii=True, separators=(",", ":"))
+    text = json.dumps(material, separators=(",", ":"))
     return sha256(text.encode()).hexdigest()
+
+
+def _called(uses: Uses, catalog: Catalog) -> Iterable[int]:
+    behind = {catalog.operators.get(operator, 0) for operator in uses.operators}
+    return uses.functions | (behind - {0})
 
 
 def _function(catalog: Catalog, oid: int) -> list[object]:
     function = catalog.functions.get(oid)
-    if function is None or function.schema == "pg_catalog":
+    if function is None or oid < _FIRST_NORMAL_OID:
         return [oid]
-    return [function.schema, function.name, function.volatility, function.body]
+    return [oid, function.schema, function.name, function.volatility, function.body]
 
 
-def _table(table: Table) -> list[object]:
-    return [table.oid, table.schema, table.name]
+def _table(table: Table, used: frozenset[str]) -> list[object]:
+    columns = [
+        [c.name, c.number, c.type_oid, c.modifier, c.generated, c.expression]
+        for c in table.columns
+        if c.name in used
+    ]
+    return [table.oid, columns]
 
 
 def _type(catalog: Catalog, oid: int) -> list[object]:
     found = catalog.types.get(oid)
-    if found is None or oid < FIRST_NORMAL_OID:
+    if found is None or oid < _FIRST_NORMAL_OID:
         return [oid]
-    parts = [_type(catalog, part) for _, part, _ in found.members]
-    for inner in (found.base, found.element):
-        if inner:
-            parts.append(_type(catalog, inner))
+    below = [part for _, part, _ in found.members]
+    below += [part for part in (found.base, found.element) if part]
     return [
-        found.oid,
+        oid,
         found.name,
         found.base_modifier,
         list(found.labels),
         [[name, modifier] for name, _, modifier in found.members],
-        parts,
+        [_type(catalog, part) for part in below],
     ]
-
-
-FIRST_NORMAL_OID = 16384
-"""Below it are the types of Postgres itself."""

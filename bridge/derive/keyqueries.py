@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pglast import ast
 from psycopg.sql import SQL, Composable, Identifier
 
-from bridge.catalog import Catalog, Index, Table
+from bridge.catalog import Catalog, Table
 from bridge.derive.key import Key
 from bridge.derive.levels import Edge, Occurrence
 from bridge.derive.levels.edges import spelled
@@ -29,22 +29,12 @@ _INTEGERS = frozenset({"int2", "int4", "int8"})
 
 
 @dataclass(frozen=True, slots=True)
-class Hop:
-    """One table that a key query looks for rows in, and the columns that lead there."""
-
-    table: Table
-    columns: tuple[str, ...]
-    """Equal to something known; empty where only an expression leads there."""
-
-
-@dataclass(frozen=True, slots=True)
 class Way:
     """The way of one occurrence to the key."""
 
     occurrence: Occurrence
     edges: tuple[Edge, ...]
     query: KeyQuery
-    hops: tuple[Hop, ...]
 
 
 def table_name(table: Table) -> TableName:
@@ -57,7 +47,7 @@ def way(
 ) -> Way:
     """The key query of one occurrence."""
     if not edges:
-        return Way(occurrence, (), _own(occurrence, key, catalog), ())
+        return Way(occurrence, (), _own(occurrence, key, catalog))
     last = edges[-1]
     shortcut = _shortcut(last, key, catalog)
     joined = edges if shortcut is None else edges[:-1]
@@ -66,7 +56,7 @@ def way(
         columns = tuple(dict.fromkeys(shortcut))
         given = not any(_nullable(occurrence.table, c) for c in shortcut)
         if given and columns == shortcut:
-            return Way(occurrence, edges, _query(occurrence, columns, None), ())
+            return Way(occurrence, edges, _query(occurrence, columns, None))
     names = _names(occurrence, joined)
     where: Composable = SQL("")
     if shortcut is None:
@@ -85,7 +75,7 @@ def way(
         where,
     )
     query = _query(occurrence, columns, statement.as_string(None))
-    return Way(occurrence, edges, query, tuple(_hop(edge) for edge in joined))
+    return Way(occurrence, edges, query)
 
 
 def _names(occurrence: Occurrence, edges: Sequence[Edge]) -> dict[str, str]:
@@ -171,10 +161,6 @@ def _sql(value: ast.Node, names: Mapping[str, str]) -> Composable:
     return SQL(printed(renamed(value, names)))
 
 
-def _hop(edge: Edge) -> Hop:
-    return Hop(edge.target.table, tuple(target for _, target in edge.equals))
-
-
 def _text(
     value: ast.Node,
     occurrence: Occurrence,
@@ -229,12 +215,3 @@ def _same_text(
         one_text(t, deterministic=c.deterministic, modifier=c.modifier)
         for t, c in zip(types, columns, strict=True)
     )
-
-
-def index_behind(hop: Hop) -> Index | None:
-    """An index that finds the rows of a hop, if there is one."""
-    for index in hop.table.indexes:
-        leading = index.columns[0] if index.columns else None
-        if index.valid and not index.partial and leading in hop.columns:
-            return index
-    return None

@@ -1,8 +1,8 @@
 """Whether an order leaves open which row comes first.
 
 `limit`, `distinct on` and windows such as `row_number()` choose rows by an order. Where
-two rows are equal in it, Postgres may choose either, and a document would change without
-any row having changed.
+two rows are equal in it, Postgres may choose either, and a document would change
+without any row having changed.
 
 The one thing to know: an order is total if its columns, with what the conditions make
 equal to them or fix from outside, hold a unique key of every table in the select.

@@ -85,22 +85,21 @@ def _plan(
 ) -> Planned:
     if definition.query is not None:
         check_output(parse_source(definition.query), analysis, catalog)
-    uses = _all_uses(analysis.uses, catalog)
-    check_functions(uses, catalog, definition.functions)
+    check_functions(all_uses(analysis.uses, catalog), catalog, definition.functions)
     statement = parse_printed(analysis.query)
     query = read(statement, catalog, rules)
     for occurrence in query.occurrences:
         _check_table(occurrence, analysis)
     check_orders(query)
     key = find_key(query, definition.key, catalog, rules)
-    _check_key(key, query, catalog)
+    _check_key(key, catalog)
     found = _ways(query, key, catalog, analysis, rules)
     return Planned(
         _assemble(definition, analysis, catalog, query, key, found, rules), key, found
     )
 
 
-def _all_uses(uses: Uses, catalog: Catalog) -> Uses:
+def all_uses(uses: Uses, catalog: Catalog) -> Uses:
     """What the query uses, and the views of the database in it."""
     seen: set[int] = set()
     waiting = list(uses.relations)
@@ -125,7 +124,7 @@ def _check_table(occurrence: Occurrence, analysis: Analysis) -> None:
         raise
 
 
-def _check_key(key: Key, query: Query, catalog: Catalog) -> None:
+def _check_key(key: Key, catalog: Catalog) -> None:
     """Keys are compared by text: a group must not have several."""
     table = key.occurrence.table
     unique = any(set(columns) <= set(key.columns) for columns in table.keys)
@@ -241,7 +240,10 @@ def _assemble(
         scan_sql=scan_sql(text, columns),
         boundary_sql=boundary_sql(
             keys_of_table(
-                Identifier(root.schema, root.name), key.columns, columns, key.grouped
+                Identifier(root.schema, root.name),
+                key.columns,
+                columns,
+                grouped=key.grouped,
             )
             if by_table
             else inlined(text),
@@ -249,7 +251,13 @@ def _assemble(
         ),
         estimate_sql=estimate_sql([leaf.oid for leaf in root.leaves]),
         matching_sql=matching_sql(text, columns),
-        fingerprint=fingerprint(analysis, catalog, tables, definition.key),
+        fingerprint=fingerprint(
+            analysis,
+            all_uses(analysis.uses, catalog),
+            catalog,
+            used,
+            [c.name for c in columns],
+        ),
     )
 
 

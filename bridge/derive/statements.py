@@ -221,7 +221,11 @@ def boundary_sql(source: Composable, key: Sequence[KeyColumn]) -> str:
 
 
 def keys_of_table(
-    table: Composable, columns: Sequence[str], key: Sequence[KeyColumn], grouped: bool
+    table: Composable,
+    columns: Sequence[str],
+    key: Sequence[KeyColumn],
+    *,
+    grouped: bool,
 ) -> Composable:
     """The key columns of a table, under the names they have in the output.
 

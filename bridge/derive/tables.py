@@ -78,13 +78,16 @@ def _reason(table: Table, *, only: bool) -> tuple[str, str]:
             "give the role of source.dsn the attribute bypassrls",
         )
     if keyless:
-        return (
-            f"{keyless[0].schema}.{keyless[0].name} has no primary key: once published, "
-            "Postgres would refuse the application's updates and deletes",
-            f"add a primary key, or name a unique index over columns that are not "
-            f"null: alter table {keyless[0].schema}.{keyless[0].name} replica identity "
-            "using index …",
+        leaf = f"{keyless[0].schema}.{keyless[0].name}"
+        message = (
+            f"{leaf} has no primary key: once published, Postgres would refuse the "
+            "application's updates and deletes"
         )
+        hint = (
+            "add a primary key, or name a unique index over columns that are not "
+            f"null: alter table {leaf} replica identity using index …"
+        )
+        return message, hint
     return "", ""
 
 

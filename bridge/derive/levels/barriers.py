@@ -67,8 +67,7 @@ def _mark(level: Level, *, aggregates: bool) -> None:
     parts: list[frozenset[int]] = []
     if level.grouped:
         parts.append(_outputs(level, statement.groupClause or ()))
-    for window in _windows(statement):
-        parts.append(_outputs(level, window))
+    parts += [_outputs(level, window) for window in _windows(statement)]
     distinct = statement.distinctClause
     if distinct is not None:
         level.grouped = True
@@ -100,6 +99,7 @@ def _windows(statement: ast.SelectStmt) -> Iterator[list[ast.Node]]:
 
 
 def partition(window: ast.WindowDef, named: dict[str, ast.WindowDef]) -> list[ast.Node]:
+    """What a window partitions by, its own words and those of the one it extends."""
     below = window.refname or (window.name if not window.partitionClause else None)
     found = list(window.partitionClause or ())
     if below in named and named[below] is not window:

@@ -145,7 +145,7 @@ def null_safe(value: ast.Node) -> bool:
 
 
 def spelled(value: ast.Node) -> ast.Node:
-    """`is not distinct from`, for which no index serves, in words for which one does."""
+    """`is not distinct from`, which no index serves, in words that one does."""
     if isinstance(value, ast.BoolExpr) and value.boolop == BoolExprType.NOT_EXPR:
         [inner] = value.args or (None,)
         if isinstance(inner, ast.A_Expr) and inner.kind == A_Expr_Kind.AEXPR_DISTINCT:

@@ -14,7 +14,8 @@ from random import Random
 import pytest
 
 from bridge.derive.levels import ALL, Rule
-from tests.property.derive import grammar
+from tests.property.derive import families
+from tests.property.derive.families import FAMILIES as ALL_FAMILIES
 from tests.property.derive.grammar import Grammar
 from tests.property.derive.world import Kept, World, follow, world
 
@@ -24,10 +25,10 @@ QUERIES, ROUNDS = 40, 20
 
 def queries(seed: int, family: str | None) -> list[str]:
     """The queries of one seed; `family` is one of the focused generators."""
-    made = Grammar(Random(seed))
+    made = Grammar(Random(seed), ALL_FAMILIES)
     if family is None:
         return [made.query() for _ in range(QUERIES)]
-    return [getattr(grammar, family)(made) for _ in range(QUERIES)]
+    return [getattr(families, family)(made) for _ in range(QUERIES)]
 
 
 def described(seed: int, lost: list[tuple[Kept, BaseException]]) -> str:

@@ -201,12 +201,13 @@ class World:
                 key=str,
             )
             ways = "\n".join(
-                f"  {w.occurrence.alias}: {' -> '.join(e.target.alias for e in w.edges)}"
+                f"  {w.occurrence.alias} -> "
+                + " -> ".join(e.target.alias for e in w.edges)
                 for w in view.planned.ways
             )
             raise Lost(
-                f"{view.definition.query}\nkey {view.planned.plan.shape.key}, different: "
-                f"{different}\n{ways}"
+                f"{view.definition.query}\nkey {view.planned.plan.shape.key}, "
+                f"different: {different}\n{ways}"
             )
 
     # Traffic.
