@@ -98,7 +98,9 @@ def uses(text: str) -> Uses:
     for node in nodes(text):
         name = node.name
         if name == "RANGETBLENTRY":
-            relations.add(node.number("relid"))
+            # Up to 15 a view's rule also lists the view itself, as `old` and `new`.
+            if node.fields.get("inFromCl") != ["false"]:
+                relations.add(node.number("relid"))
             sampled = sampled or node.has("tablesample")
         elif name == "SQLVALUEFUNCTION":
             value_functions.add((node.fields.get("op") or ["?"])[0])
