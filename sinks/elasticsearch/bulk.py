@@ -42,6 +42,10 @@ _LIMIT = re.compile(
     r"(Number value|String value|Document nesting|Property name|Name) (length|depth)"
     r" \((\d+)\) exceeds the maximum allowed \((\d+)"
 )
+_PRESSURE = re.compile(
+    r"(?:primary|coordinating)_operation_bytes=(\d+),"
+    r" max_(?:primary|coordinating)_bytes=(\d+)"
+)
 _DYNAMIC = re.compile(r"within \[([^\]]*)\] is not allowed\Z")
 
 
@@ -85,8 +89,9 @@ class Batch:
     fields: Collection[str]
 
 
-def tally(answer: bytes, batch: Batch, report: Report) -> None:
-    """Add the outcome of each operation to `report`.
+def tally(answer: bytes, batch: Batch, report: Report) -> list[int]:
+    """Add the outcome of each operation to `report`, but for those that are returned:
+    their indexes, being more than the server ever takes in one request.
 
     Transient when the answer does not hold an outcome for each; Halt for an outcome
     that nobody knows.
@@ -96,20 +101,31 @@ def tally(answer: bytes, batch: Batch, report: Report) -> None:
         if answer.count(b'"status":') != count:
             raise Transient("the answer to a bulk request is not whole")
         report.kept += count
-        return
+        return []
     try:
         items = orjson.loads(answer)["items"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
         raise Transient("the answer to a bulk request cannot be read") from None
     if len(items) != count:
         raise Transient("the answer to a bulk request is not whole")
+    oversized: list[int] = []
     for place, item in enumerate(items):
         (outcome,) = item.values()
         status = outcome["status"]
         if 200 <= status < 300:
             report.kept += 1
+        elif status == 429 and never_fits(outcome["error"].get("reason") or ""):
+            oversized.append(batch.indexes[place])
         else:
             _failed(outcome, status, batch, place, report)
+    return oversized
+
+
+def never_fits(reason: str) -> bool:
+    """Whether a rejected request is larger than the server's memory for requests, so
+    that it would be rejected for ever."""
+    found = _PRESSURE.search(reason)
+    return found is not None and int(found[1]) > int(found[2])
 
 
 def _failed(

@@ -36,12 +36,15 @@ class Threads:
 
         def work() -> None:
             if future.cancelled():
+                self._rest()
                 return
             try:
                 outcome: Any = call()
                 settle: Callable[[Any], None] = future.set_result
             except BaseException as error:  # noqa: BLE001 - raised in the caller's task
                 outcome, settle = error, future.set_exception
+            # before the caller goes on: its next call shall find this thread idle
+            self._rest()
             with suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(_settle, future, settle, outcome)
 
@@ -67,8 +70,10 @@ class Threads:
     def _serve(self) -> None:
         while (work := self._queue.get()) is not None:
             work()
-            with self._lock:
-                self._idle += 1
+
+    def _rest(self) -> None:
+        with self._lock:
+            self._idle += 1
 
 
 def _settle(

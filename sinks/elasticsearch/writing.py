@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bridge.sink import Halt, Operation, Rejection, Report, Transient
-from sinks.elasticsearch.bulk import FILTER, Batch, encode, tally
+from sinks.elasticsearch.bulk import FILTER, Batch, encode, never_fits, tally
 from sinks.elasticsearch.client import Answer, Client
 from sinks.elasticsearch.places import Place
 
@@ -36,23 +36,27 @@ class Writing:
 
     def run(self) -> Report:
         """An outcome for each operation. Transient, Halt: as in the contract."""
-        ranges = [(0, len(self._operations))]
-        while ranges:
-            start, end = ranges.pop()
-            if start == end:
-                continue
-            answer = self._send(self._operations[start:end])
+        pending: list[Sequence[int]] = [range(len(self._operations))]
+        while pending:
+            indexes = pending.pop()
+            answer = self._send([self._operations[index] for index in indexes])
+            too_large = answer.status == 413 or (
+                answer.status == 429 and never_fits(answer.error[1])
+            )
             if answer.ok:
-                self._take(answer, start, end)
-            elif answer.status not in (400, 413):
+                indexes = self._take(answer, indexes)
+                too_large = bool(indexes)
+            elif answer.status != 400 and not too_large:
                 raise self._client.failure(answer, "a bulk request", quote=False)
-            elif end - start > 1:
-                middle = (start + end) // 2
-                ranges += [(middle, end), (start, middle)]
-            elif answer.status == 413:
-                self._refuse(start, _TOO_LARGE)
+            if not indexes:
+                continue
+            if len(indexes) > 1:
+                middle = len(indexes) // 2
+                pending += [indexes[middle:], indexes[:middle]]
+            elif too_large:
+                self._refuse(indexes[0], _TOO_LARGE)
             else:
-                self._refused[start] = answer.error[0] or "bad request"
+                self._refused[indexes[0]] = answer.error[0] or "bad request"
         self._settle_refused()
         return self._report
 
@@ -67,15 +71,16 @@ class Writing:
                 return Answer(413, b"")
             raise
 
-    def _take(self, answer: Answer, start: int, end: int) -> None:
+    def _take(self, answer: Answer, indexes: Sequence[int]) -> list[int]:
+        """Count the outcomes; what has none yet, being too much at once."""
         self._taken = True
         batch = Batch(
-            self._operations[start:end],
-            range(start, end),
+            [self._operations[index] for index in indexes],
+            indexes,
             self._place.highest,
             self._place.plan.fields,
         )
-        tally(answer.body, batch, self._report)
+        return tally(answer.body, batch, self._report)
 
     def _refuse(self, index: int, reason: str) -> None:
         key = self._operations[index].key

@@ -73,6 +73,7 @@ def server(place: Place) -> Iterator[ElasticsearchServer]:
             # whoever gives no password may ask whether it is up
             "xpack.security.authc.anonymous.roles": "asks",
             "http.max_content_length": "1mb",
+            "indexing_pressure.memory.limit": "3mb",
             "path.repo": str(repository),
         },
     )
@@ -202,12 +203,18 @@ async def test_what_is_too_large_together_is_sent_apart(
     sink: ElasticsearchSink, one: Generation
 ) -> None:
     batch = [put(str(key), 10, "x" * 100_000) for key in range(40)]
-    batch.insert(7, put("huge", 10, "y" * 1_500_000))
+    batch.insert(7, put("huge", 10, "y" * 1_500_000))  # beyond one request
+    batch.insert(9, put("large", 10, "y" * 900_000))  # beyond the server's memory
     report = await sink.write(one, batch)
-    assert set(report.rejections) == {7}
-    assert "yyy" not in report.rejections[7].reason
+    assert report.again == []
+    assert set(report.rejections) == {7, 9}
+    for rejection in report.rejections.values():
+        assert "larger" in rejection.reason
+        assert "yyy" not in rejection.reason
     assert report.kept == 40
     assert await sink.count(one) == 40
+    alone = await sink.write(one, [put("large", 11, "y" * 900_000)])
+    assert set(alone.rejections) == {0}
 
 
 async def test_a_limit_of_shards_is_told_with_its_fix(

@@ -76,14 +76,14 @@ async def answering(status: int, body: object) -> AsyncIterator[str]:
 # A bulk request, refused.
 
 
-@pytest.mark.parametrize("place", [0, 17, 49])
+@pytest.mark.parametrize("at", [0, 17, 49])
 async def test_a_bulk_refused_as_a_whole_is_bisected(
-    place: int, sink: Any, one: Generation
+    at: int, sink: Any, one: Generation
 ) -> None:
     batch = [put(str(key), 10) for key in range(50)]
-    batch[place] = put("k" * 600, 10)  # no server takes such an _id
+    batch[at] = put("k" * 600, 10)  # no server takes such an _id
     report = await sink.write(one, batch)
-    assert set(report.rejections) == {place}
+    assert set(report.rejections) == {at}
     assert report.kept == 49
     assert await sink.count(one) == 49
 

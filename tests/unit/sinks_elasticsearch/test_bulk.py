@@ -116,6 +116,21 @@ def test_each_item_has_one_outcome() -> None:
     assert report.rejections[12].key == "12"
 
 
+@pytest.mark.parametrize(("size", "larger"), [(200, True), (100, False)])
+def test_what_can_never_fit_is_not_sent_again_as_it_is(size: int, larger: bool) -> None:
+    reason = (
+        "rejected execution of primary operation [coordinating_and_primary_bytes=90,"
+        f" replica_bytes=0, all_bytes=90, primary_operation_bytes={size},"
+        " max_primary_bytes=150]"
+    )
+    items = [{"status": 201}, failed(429, "es_rejected_execution_exception", reason)]
+    body = json.dumps({"errors": True, "items": [{"index": item} for item in items]})
+    report = Report()
+    batch = Batch([operation(), operation("2")], [4, 7], VERSION, FIELDS)
+    assert tally(body.encode(), batch, report) == ([7] if larger else [])
+    assert report.again == ([] if larger else [7])
+
+
 def test_a_delete_of_what_is_not_there_is_kept() -> None:
     gone = operation("0", put=False)
     assert answered([{"status": 404}, {"status": 201}], [gone, operation()]).kept == 2
@@ -168,8 +183,8 @@ MARK = "do-not-show-4711"
         (
             "document_parsing_exception",
             (
-                f"[1:6] failed to parse field [title] of type [integer] in document with id"
-                f" '{MARK}'. Preview of field's value: '{MARK}'"
+                f"[1:6] failed to parse field [title] of type [integer] in document"
+                f" with id '{MARK}'. Preview of field's value: '{MARK}'"
             ),
             "document_parsing_exception: field [title]",
         ),
@@ -185,8 +200,8 @@ MARK = "do-not-show-4711"
                 " [_doc] is not allowed"
             ),
             (
-                "strict_dynamic_mapping_exception: the document has a field that is not in"
-                " the mapping"
+                "strict_dynamic_mapping_exception: the document has a field that is not"
+                " in the mapping"
             ),
         ),
         (
@@ -196,15 +211,15 @@ MARK = "do-not-show-4711"
                 " [reviews] is not allowed"
             ),
             (
-                "strict_dynamic_mapping_exception: the object [reviews] has a field that is"
-                " not in the mapping"
+                "strict_dynamic_mapping_exception: the object [reviews] has a field"
+                " that is not in the mapping"
             ),
         ),
         (
             "illegal_argument_exception",
             (
-                'Document contains at least one immense term in field="title" (whose UTF8'
-                f" encoding is longer than the max length 32766), … '[{MARK}]'"
+                'Document contains at least one immense term in field="title" (whose'
+                f" UTF8 encoding is longer than the max length 32766), … '[{MARK}]'"
             ),
             "illegal_argument_exception: field [title]",
         ),
