@@ -21,9 +21,9 @@ from typing import NamedTuple
 
 from bridge import probes
 from bridge.errors import BridgeError, Halt, Transient
-from bridge.feed import Claim, Feed
+from bridge.feed import Claim, Feed, drop
 from bridge.keys import Parts
-from bridge.ledger import Ledger
+from bridge.ledger import Ledger, Ticket
 from bridge.operations import Operation, Report
 from bridge.sink import Generation, Sink
 
@@ -203,7 +203,10 @@ class Lane:
         return not any(feed.flying for feed in self.feeds.values())
 
     async def reset(self) -> None:
-        """Drop everything that waits: the stream starts again and brings it back."""
+        """Drop everything that waits: the stream starts again and brings it back.
+
+        Jobs are told that what they had put in is dropped.
+        """
         self._era += 1
         for feed in self.feeds.values():
             feed.clear()
@@ -283,21 +286,23 @@ class Lane:
         self, feed: Feed, operations: list[Operation], claims: list[Claim]
     ) -> None:
         era, delay = self._era, self._limits.retry_first_s
-        keys = [operation.key for operation in operations]
         try:
             while operations:
                 await self._may_send(era)
-                if era != self._era:
+                if era != self._era or self.feeds.get(feed.generation) is not feed:
+                    drop(claims)
                     return
                 report = await self._call(feed, operations)
                 if report is not None:
-                    operations, claims = await self._answered(
-                        feed, report, operations, claims, era
-                    )
+                    left = await self._answered(feed, report, operations, claims, era)
+                    # What has its outcome may be taken by another write from here on.
+                    feed.flying.difference_update([o.key for o in operations])
+                    operations, claims = left
+                    feed.flying.update([o.key for o in operations])
                 if operations and self.state not in _STOPPED:
                     delay = await self._back_off(delay)
         finally:
-            feed.flying.difference_update(keys)
+            feed.flying.difference_update([o.key for o in operations])
             self._landed.set()
             self._wake.set()
 
@@ -336,17 +341,16 @@ class Lane:
             await self._letters(outcomes)
         self._kept(outcomes)
         again = set(report.again)
-        if era == self._era and self.feeds.get(feed.generation) is feed:
-            done = claims
-            if again:
-                done = [c for i, c in enumerate(claims) if i not in again]
-            for claim, count in Counter(done).items():
+        done = claims
+        if again:
+            done = [c for i, c in enumerate(claims) if i not in again]
+        # Entries of a stream that has ended count for nothing; jobs outlive it.
+        fed = era == self._era and self.feeds.get(feed.generation) is feed
+        for claim, count in Counter(done).items():
+            if fed or isinstance(claim, Ticket):
                 feed.release(claim, count)
         if not again:
             return [], []
-        feed.flying.difference_update(
-            [o.key for i, o in enumerate(operations) if i not in again]
-        )
         order = sorted(again)
         return [operations[i] for i in order], [claims[i] for i in order]
 

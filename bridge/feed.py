@@ -135,10 +135,13 @@ class Feed:
             claim.release(count)
 
     def clear(self) -> None:
-        """Drop all that waits or is owed, telling nobody."""
+        """Drop all that waits or is owed: the stream brings its own part again."""
+        dropped = [claim for _, claim in self.waiting.values()]
+        dropped += [debt.claim for debt in self.owed.values()]
         self.waiting.clear()
         self.owed.clear()
         self.bytes = 0
+        drop(dropped)
 
     def _replace(
         self, there: tuple[Operation, Claim], operation: Operation, claim: Claim
@@ -167,12 +170,24 @@ class Feed:
             first.release(1)
             second.release(1)
 
-        pair = Ticket(both)
+        def neither() -> None:
+            first.drop()
+            second.drop()
+
+        pair = Ticket(both, neither)
         pair.hold(1)
         return pair
 
     def _hold(self, claim: Claim, count: int) -> None:
         if isinstance(claim, Entry):
             self._ledger.hold(claim, self.generation, count)
+            self._ledger.note(self.generation, claim.lsn)
         else:
             claim.hold(count)
+
+
+def drop(claims: Iterable[Claim]) -> None:
+    """Operations of these claims will not be sent: jobs have to do them again."""
+    for claim in claims:
+        if isinstance(claim, Ticket):
+            claim.drop()

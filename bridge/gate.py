@@ -79,6 +79,7 @@ class Gate:
     ) -> None:
         self._barrier = barrier
         self._unseen: dict[int, int] = {}
+        self._reached = 0
         self._waited = waited
         self._changed: Callable[[], None] = lambda: None
 
@@ -90,13 +91,19 @@ class Gate:
         """Read nothing before all transactions older than `xid` have ended."""
         self._barrier = max(self._barrier, xid)
 
-    def streamed(self, xids: Iterable[int], start: int) -> None:
-        """These transactions, all ending after `start`, came in one batch."""
+    def streamed(self, xids: Iterable[int], start: int, end: int) -> None:
+        """These transactions, all ending in (`start`, `end`], came in one batch."""
         self._unseen.update(dict.fromkeys(xids, start))
+        self._reached = max(self._reached, end)
 
-    def forget(self) -> None:
-        """The stream starts again from what was acknowledged."""
+    def start(self, lsn: int) -> None:
+        """The stream starts (again) at `lsn`, which was acknowledged.
+
+        Whoever waits to read for a later position waits until the stream has come
+        there again: only then it is known which transactions have to be visible.
+        """
         self._unseen.clear()
+        self._reached = lsn
 
     @property
     def waiting(self) -> bool:
@@ -123,6 +130,8 @@ class Gate:
             if len(unseen) != len(self._unseen):
                 self._unseen = unseen
                 self._changed()
+        if lsn > self._reached:
+            return False
         first = self.invisible_from()
         return first is None or first >= lsn
 

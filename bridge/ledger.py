@@ -17,9 +17,11 @@ and nothing here can move a position backwards.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Hashable
 
+from bridge.errors import Transient
 from bridge.position import page_start
 
 Holder = Hashable
@@ -52,11 +54,16 @@ class Entry:
 class Ticket:
     """Work that no entry stands for (a chunk of a backfill): calls back when kept."""
 
-    __slots__ = ("_left", "_on_kept", "commit_time_s")
+    __slots__ = ("_left", "_on_dropped", "_on_kept", "commit_time_s")
 
-    def __init__(self, on_kept: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        on_kept: Callable[[], None],
+        on_dropped: Callable[[], None] = lambda: None,
+    ) -> None:
         self._left = 0
         self._on_kept = on_kept
+        self._on_dropped = on_dropped
         self.commit_time_s = 0.0
 
     def hold(self, count: int) -> None:
@@ -69,6 +76,14 @@ class Ticket:
         assert self._left >= 0
         if self._left == 0:
             self._on_kept()
+
+    def drop(self) -> None:
+        """An operation was dropped unsent: the work is to be done again.
+
+        May be told more than once; the ticket is never kept afterwards.
+        """
+        self._left += 1
+        self._on_dropped()
 
 
 class Ledger:
@@ -84,6 +99,9 @@ class Ledger:
         self._wal_end = 0
         self._closed = 0
         self._acknowledged = 0
+        self._awaited: list[tuple[int, asyncio.Future[None]]] = []
+        self.era = 0
+        """How often the stream has begun."""
 
     def start(self, lsn: int) -> None:
         """The stream begins (again) at `lsn`: what is not acknowledged comes again."""
@@ -92,18 +110,22 @@ class Ledger:
         self._reads.clear()
         self._content.clear()
         self._wal_end = self._closed = self._acknowledged = lsn
+        self.era += 1
+        for _, future in self._awaited:
+            future.cancel()
+        self._awaited.clear()
 
     def enter(self, lsn: int, commit_time_s: float) -> Entry:
         """A batch ending at `lsn` was taken from the stream."""
         assert self.end <= lsn, (self.end, lsn)
         entry = Entry(self.end, lsn, commit_time_s)
         self._entries.append(entry)
-        self._wal_end = max(self._wal_end, lsn)
+        self._sent(lsn)
         return entry
 
     def keepalive(self, wal_end: int) -> None:
         """The server has sent everything up to `wal_end`."""
-        self._wal_end = max(self._wal_end, wal_end)
+        self._sent(wal_end)
         if not self._entries:
             self._close(wal_end)
             return
@@ -119,10 +141,12 @@ class Ledger:
         """`count` operations of the entry are on their way to `holder`."""
         entry.holds[holder] = entry.holds.get(holder, 0) + count
         entry.has_content = True
-        self.note(holder, entry.lsn)
 
     def note(self, holder: Holder, lsn: int) -> None:
-        """`holder` gets something from a batch that ends at `lsn`."""
+        """The generation `holder` gets something from a batch that ends at `lsn`.
+
+        The slot then waits until `recorded` covers it.
+        """
         if self._content.get(holder, 0) < lsn:
             self._content[holder] = lsn
 
@@ -157,6 +181,19 @@ class Ledger:
         self._content.pop(holder, None)
         self._recorded.pop(holder, None)
         self._advance()
+
+    async def sent(self, seen: int, era: int) -> None:
+        """Wait until the log that a read of this era has seen is sent: it is durable.
+
+        Transient when the stream began again meanwhile: it may be lost.
+        """
+        lsn = page_start(seen)
+        if era == self.era and lsn > self._wal_end:
+            future = asyncio.get_running_loop().create_future()
+            self._awaited.append((lsn, future))
+            await asyncio.wait({future})
+        if era != self.era:
+            raise Transient("the stream began again, and what was read may be lost")
 
     @property
     def wal_end(self) -> int:
@@ -209,8 +246,9 @@ class Ledger:
         return self._content.get(holder, 0)
 
     def wants_wal_end(self) -> bool:
-        """Whether closed entries only wait for the log's end to come back."""
-        return bool(self._held) and self._held[0].seen > self._wal_end
+        """Whether only the log's end is waited for: by closed entries, or jobs."""
+        held = bool(self._held) and self._held[0].seen > self._wal_end
+        return held or bool(self._awaited)
 
     def acknowledge(self) -> int:
         """The position that the slot may be moved to now; never goes back."""
@@ -229,6 +267,13 @@ class Ledger:
         self._acknowledged = max(self._acknowledged, limit)
         assert self._acknowledged <= self._wal_end
         return self._acknowledged
+
+    def _sent(self, wal_end: int) -> None:
+        self._wal_end = max(self._wal_end, wal_end)
+        for lsn, future in self._awaited:
+            if lsn <= self._wal_end and not future.done():
+                future.set_result(None)
+        self._awaited = [(at, f) for at, f in self._awaited if not f.done()]
 
     def _advance(self) -> None:
         while self._entries:

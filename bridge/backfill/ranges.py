@@ -26,6 +26,7 @@ from typing import NamedTuple, Protocol, cast
 from bridge import probes
 from bridge.backfill.pace import Pace
 from bridge.backfill.patience import patiently
+from bridge.backfill.receipt import Receipt
 from bridge.backfill.rederive import RejectFor
 from bridge.derive.documents import NOT_UNIQUE, derive
 from bridge.derive.view import ViewPlan
@@ -189,17 +190,17 @@ class RangeBackfill:
         """Watch, take a position, open a gated snapshot; at the end wait for kept."""
         await self._pace.wait()
         pipeline = self._pipeline
-        kept = asyncio.Event()
-        ticket = Ticket(kept.set)
-        ticket.hold(1)
+        receipt = Receipt()
         with pipeline.fan_out.watch(self._plan.name) as overtaken:
             lsn = await pipeline.markers.next()
             version = Position(pipeline.epoch, lsn).version
             take = partial(pipeline.source.read, scanning=True)
             async with pipeline.gate.open(take, lsn) as reader:
-                yield version, reader, overtaken, ticket
-        ticket.release(1)
-        await kept.wait()
+                # What may still be lost in a crash would stay behind in the sinks:
+                # unlike a change of the stream, nobody would bring the key again.
+                await pipeline.ledger.sent(reader.insert_lsn, pipeline.ledger.era)
+                yield version, reader, overtaken, receipt.ticket
+        await receipt.kept()
 
     async def _put(
         self, operations: list[Operation], overtaken: set[str], ticket: Ticket

@@ -6,7 +6,6 @@ may be a ghost is derived like any other, and a key without a row is a delete.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from functools import partial
 from itertools import islice
@@ -16,10 +15,10 @@ import orjson
 
 from bridge.backfill.pace import Pace
 from bridge.backfill.patience import patiently
+from bridge.backfill.receipt import Receipt
 from bridge.derive.documents import derive
 from bridge.derive.view import ViewPlan
 from bridge.keys import DIGEST_PREFIX, Parts, parse_key
-from bridge.ledger import Ticket
 from bridge.operations import Rejection, fields
 from bridge.pipeline import Pipeline
 from bridge.position import Position
@@ -79,24 +78,24 @@ async def _once(
     *,
     careful: bool,
 ) -> None:
-    kept = asyncio.Event()
-    ticket = Ticket(kept.set)
-    ticket.hold(1)
+    receipt, ledger = Receipt(), pipeline.ledger
     with pipeline.fan_out.watch(plan.name) as overtaken:
         lsn = await pipeline.markers.next()
         version = Position(pipeline.epoch, lsn).version
         take = partial(pipeline.source.read, scanning=True)
         async with pipeline.gate.open(take, lsn) as reader:
+            era = ledger.era
             derived = await derive(reader, plan, keys, version, careful=careful)
+        # Written before it is durable, it would stay in the sinks after a crash.
+        await ledger.sent(reader.insert_lsn, era)
         for generation in generations:
             if (outlet := pipeline.fan_out.outlet(generation)) is not None:
                 await outlet.lane.room_for_job()
         if derived.rejections:
             await reject(generations, derived.rejections, version)
         operations = [o for o in derived.operations if o.key not in overtaken]
-        pipeline.fan_out.put_job(generations, operations, ticket)
-    ticket.release(1)
-    await kept.wait()
+        pipeline.fan_out.put_job(generations, operations, receipt.ticket)
+    await receipt.kept()
 
 
 async def ghosts(

@@ -135,6 +135,7 @@ class Deriver:
         self._arrived = asyncio.Event()
         self._taken = asyncio.Event()
         self._taken.set()
+        self._deriving: asyncio.Task[None] | None = None
 
     async def take(self, work: Work) -> None:
         """Have this derived; waits while too much is waiting already."""
@@ -145,9 +146,14 @@ class Deriver:
             await self._taken.wait()
 
     def forget(self) -> None:
-        """The stream starts again: what waits comes back."""
+        """The stream starts again: what waits or is being derived comes back.
+
+        Nothing of it is put from now on: its entries count for nothing any more.
+        """
         self._waiting.clear()
         self._taken.set()
+        if self._deriving is not None:
+            self._deriving.cancel()
 
     async def run(self) -> None:
         """Derive until cancelled. Halt stops it, Transient is tried again."""
@@ -157,7 +163,20 @@ class Deriver:
             works, self._waiting = self._waiting, []
             self._taken.set()
             if works:
-                await self._patiently(works)
+                await self._forgettably(works)
+
+    async def _forgettably(self, works: list[Work]) -> None:
+        """Derive these works, unless the stream starts again meanwhile."""
+        task = self._deriving = asyncio.create_task(self._patiently(works))
+        try:
+            await asyncio.wait({task})
+        finally:
+            self._deriving = None
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})
+        if not task.cancelled():
+            task.result()
 
     async def _patiently(self, works: list[Work]) -> None:
         delay, careful = _RETRY_FIRST_S, False

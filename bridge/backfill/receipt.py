@@ -1,0 +1,36 @@
+"""Whether what a job has put into the lanes was kept.
+
+The one thing to know: a stream that starts again drops what waits in the lanes. The
+job learns it as `Transient`, and does that part again at a new position.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from bridge.errors import Transient
+from bridge.ledger import Ticket
+
+
+class Receipt:
+    """A ticket for one part of a job, and the wait for it."""
+
+    def __init__(self) -> None:
+        self._outcome: asyncio.Future[bool]
+        self._outcome = asyncio.get_running_loop().create_future()
+        self.ticket = Ticket(self._kept, self._dropped)
+        self.ticket.hold(1)
+
+    async def kept(self) -> None:
+        """Everything was put: wait until it is kept. Transient: some was dropped."""
+        self.ticket.release(1)
+        if not await self._outcome:
+            raise Transient("the stream began again, and took the place of a job")
+
+    def _kept(self) -> None:
+        if not self._outcome.done():
+            self._outcome.set_result(True)
+
+    def _dropped(self) -> None:
+        if not self._outcome.done():
+            self._outcome.set_result(False)

@@ -1,0 +1,70 @@
+"""The fan-out: every generation of a view, and what jobs learn of the stream."""
+
+from __future__ import annotations
+
+from bridge.batch import FanOut
+from bridge.ledger import Ticket
+from bridge.operations import Operation
+from bridge.sink import Generation
+from tests.unit.parts import GENERATION, OTHER, LaneBench, operation
+
+
+def waiting(bench: LaneBench, generation: Generation) -> list[Operation]:
+    return [o for o, _ in bench.lane.feeds[generation].waiting.values()]
+
+
+async def test_every_generation_of_the_view_gets_what_the_stream_derives() -> None:
+    bench = LaneBench()
+    fan_out = FanOut(bench.ledger)
+    fan_out.add(bench.lane, GENERATION)
+    fan_out.add(bench.lane, OTHER)
+    fan_out.add(bench.lane, OTHER)
+    entry = bench.ledger.enter(10, 0.0)
+    fan_out.put("view", [operation("1", 10)], entry, 10)
+    fan_out.put("unknown", [operation("1", 10)], entry, 10)
+    bench.ledger.derived(entry)
+    for generation in (GENERATION, OTHER):
+        assert waiting(bench, generation) == [operation("1", 10)]
+        assert bench.ledger.content(generation) == 10
+        assert bench.ledger.kept(generation) == 0
+
+
+async def test_a_job_writes_to_its_own_generations_while_they_are_fed() -> None:
+    bench = LaneBench()
+    fan_out = FanOut(bench.ledger)
+    fan_out.add(bench.lane, GENERATION)
+    fan_out.add(bench.lane, OTHER)
+    told: list[bool] = []
+    ticket = Ticket(lambda: told.append(True))
+    ticket.hold(1)
+    fan_out.put_job([OTHER], [operation("1", 10)], ticket)
+    assert not waiting(bench, GENERATION)
+    assert len(waiting(bench, OTHER)) == 1
+    fan_out.remove(OTHER)
+    fan_out.put_job([OTHER], [operation("2", 10)], ticket)
+    assert fan_out.outlet(OTHER) is None
+    assert not told, "what was dropped with the generation was not kept"
+
+
+async def test_a_watch_tells_what_the_stream_has_overtaken_since_it_began() -> None:
+    bench = LaneBench()
+    fan_out = FanOut(bench.ledger)
+    fan_out.add(bench.lane, GENERATION)
+    entry = bench.ledger.enter(10, 0.0)
+    fan_out.put("view", [operation("1", 10)], entry, 10)
+    with fan_out.watch("view") as one, fan_out.watch("view") as two:
+        fan_out.put("view", [operation("2", 10)], entry, 10)
+        fan_out.put("other", [operation("3", 10)], entry, 10)
+        fan_out.put_job([GENERATION], [operation("4", 10)], Ticket(lambda: None))
+        assert one == two == {"2"}
+    fan_out.put("view", [operation("5", 10)], entry, 10)
+    assert one == {"2"}
+
+
+async def test_owed_keys_are_owed_to_every_generation() -> None:
+    bench = LaneBench()
+    fan_out = FanOut(bench.ledger)
+    fan_out.add(bench.lane, GENERATION)
+    fan_out.add(bench.lane, OTHER)
+    fan_out.owe("view", [("1", ("1",))], 10, bench.ledger.enter(10, 0.0))
+    assert bench.lane.owed == 2
