@@ -230,7 +230,8 @@ class Stream:
     def _tell(self, *, ask_reply: bool = False) -> None:
         if ask_reply:
             self._ask_wanted = False
-            self._asked = True
+            if not self._asked:
+                self._asked, self._silent_s = True, 0.0
         acknowledged = self._acknowledged
         assert acknowledged <= self.received
         update = status_update(
