@@ -2,11 +2,13 @@
 
     read_catalog(connection, definitions, search_path) -> Catalog     asks Postgres
     read_types(connection, oids) -> {oid: Type}                       some types alone
+    describe(connection, queries) -> {query: (type, modifier)}        of their columns
 
 The one thing to know: reading is here and takes a connection; everything that it
 gives is a plain value, and planning a view needs nothing else.
 """
 
+from bridge.catalog.analysis import describe
 from bridge.catalog.model import (
     Aggregate,
     Analysis,
@@ -43,6 +45,7 @@ __all__ = [
     "TableColumn",
     "Type",
     "Uses",
+    "describe",
     "read_catalog",
     "read_types",
 ]

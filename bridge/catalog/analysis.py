@@ -10,6 +10,7 @@ which every role has unless it was taken away.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, LiteralString, TypeAlias
 
 import psycopg
@@ -103,6 +104,36 @@ async def _read(connection: Connection, query: str) -> Analysis:
         columns=tuple(OutputColumn(*row) for row in columns),
         uses=uses(tree),
     )
+
+
+async def describe(
+    connection: Connection, queries: Iterable[str]
+) -> dict[str, tuple[int, int]]:
+    """Type and modifier of the first column of each query that Postgres takes."""
+    found: dict[str, tuple[int, int]] = {}
+    queries = list(queries)
+    if not queries:
+        return found
+    async with connection.transaction(force_rollback=True):
+        await fetch(
+            connection,
+            "select pg_catalog.set_config('search_path', 'pg_catalog', true)",
+        )
+        for query in queries:
+            try:
+                async with connection.transaction():
+                    cursor = await connection.execute(
+                        f"select * from ({query}) asked limit 0".encode(),  # noqa: S608
+                        prepare=False,
+                    )
+            except psycopg.DatabaseError as error:
+                if error.sqlstate is None:
+                    raise
+                continue
+            result = cursor.pgresult
+            assert result is not None
+            found[query] = (result.ftype(0), result.fmod(0))
+    return found
 
 
 def _failure(error: psycopg.Error, query: str) -> AnalysisFailure:

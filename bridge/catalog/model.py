@@ -274,9 +274,8 @@ class Analysis:
     query: str
     columns: tuple[OutputColumn, ...]
     uses: Uses
-    members: Mapping[str, tuple[tuple[str, int, int], ...]] = field(
-        default_factory=dict
-    )
+    parts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Type and modifier of what JSON is built of, by the query that asked for it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,20 @@ The one thing to know: everything that needs the server is in `read_definitions`
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bridge.catalog import AnalysisFailure, Catalog, Definition, read_catalog
-from bridge.derive.parse import parse_source
+from bridge.catalog import (
+    Analysis,
+    AnalysisFailure,
+    Catalog,
+    Definition,
+    describe,
+    read_catalog,
+    read_types,
+)
+from bridge.derive.output import questions
+from bridge.derive.parse import parse_printed, parse_source
 from bridge.errors import QueryRefusal
 
 if TYPE_CHECKING:
@@ -47,7 +56,25 @@ async def read_definitions(
     one read-only `select` never reach the server. psycopg.Error when it cannot be
     asked; what is wrong with a definition shows when it is planned.
     """
-    return await read_catalog(connection, definitions, search_path, refuse=_refused)
+    catalog = await read_catalog(connection, definitions, search_path, refuse=_refused)
+    analyses = dict(catalog.analyses)
+    found: set[int] = set()
+    for name, analysis in analyses.items():
+        if isinstance(analysis, Analysis):
+            parts = await describe(connection, _questions(analysis, catalog))
+            analyses[name] = replace(analysis, parts=parts)
+            found |= {oid for oid, _ in parts.values()}
+    types = dict(catalog.types)
+    if found - types.keys():
+        types |= await read_types(connection, found)
+    return replace(catalog, analyses=analyses, types=types)
+
+
+def _questions(analysis: Analysis, catalog: Catalog) -> list[str]:
+    try:
+        return questions(parse_printed(analysis.query), analysis, catalog)
+    except QueryRefusal:
+        return []  # refused again, and told, when it is planned
 
 
 def _refused(definition: Definition) -> AnalysisFailure | None:

@@ -6,17 +6,20 @@ the query tells them; what it does not tell is JSON of unknown content.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pglast import ast
 
 from bridge.catalog import Analysis, Catalog
 from bridge.derive import places
 from bridge.derive.functions import CATALOG_TYPES
-from bridge.derive.levels import Query
+from bridge.derive.levels import Query, read
 from bridge.derive.levels.model import Level, null_extended
 from bridge.derive.levels.resolve import expand
 from bridge.derive.shapes import type_shape
+from bridge.derive.structure import UNKNOWN, Structures
 from bridge.errors import QueryRefusal
-from bridge.shape import Column
+from bridge.shape import Column, Kind, TypeShape
 
 
 def check_output(
@@ -55,13 +58,37 @@ def output_shape(
     analysis: Analysis, catalog: Catalog, query: Query
 ) -> tuple[Column, ...]:
     """The output columns with their types."""
+    structures = Structures(query, catalog, analysis.parts)
     columns = []
     for index, output in enumerate(analysis.columns):
         shape = type_shape(catalog.types, output.type_oid, output.modifier)
+        if _built(shape) and not query.root.branches:
+            found = structures.of(query.root.outputs[index].value, query.root)
+            if found != UNKNOWN:
+                shape = replace(found, name=shape.name, oid=shape.oid)
         columns.append(
             Column(output.name, shape, nullable=_nullable(query.root, index))
         )
     return tuple(columns)
+
+
+def _built(shape: TypeShape) -> bool:
+    """Whether the query's text may tell more than the type does."""
+    return shape.kind is Kind.JSON or (
+        shape.element is not None and shape.element.kind is Kind.JSON
+    )
+
+
+def questions(
+    statement: ast.SelectStmt, analysis: Analysis, catalog: Catalog
+) -> list[str]:
+    """Queries whose column types `output_shape` would like to know."""
+    query = read(statement, catalog)
+    structures = Structures(query, catalog, {})
+    for output, column in zip(query.root.outputs, analysis.columns, strict=False):
+        if _built(type_shape(catalog.types, column.type_oid, column.modifier)):
+            structures.of(output.value, query.root)
+    return list(structures.questions)
 
 
 def _nullable(root: Level, index: int) -> bool:
