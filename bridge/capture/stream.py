@@ -182,12 +182,10 @@ class Stream:
         waker = self._waker
         # Rounded up: a wait that ends just before its time would spin.
         wait_ms = int(wait_s * 1000) + 1 if waker.begin_wait() else 0
-        ready = self._poll.poll(wait_ms)
-        woken = any(descriptor == waker.fileno() for descriptor, _ in ready)
-        waker.end_wait(readable=woken)
-        if not wait_ms:
-            return
-        if reading and not ready:
+        ready = {descriptor for descriptor, _ in self._poll.poll(wait_ms)}
+        waker.end_wait(readable=waker.fileno() in ready)
+        if reading and self._conn.socket not in ready:
+            # Also of waits that the waker ended: it may end every one of them.
             self._silent_s += self._clock() - now
             if self._asked and self._silent_s > self._silence_max_s:
                 raise Transient(

@@ -240,13 +240,15 @@ def test_waiting_without_reading_sleeps_over_what_arrives(scene: Scene) -> None:
     assert len(connection.sent) == 1
 
 
-def test_silence_counts_only_after_asking(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("again", [False, True])
+def test_silence_counts_from_the_question_on(
+    *, again: bool, scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Also while somebody asks again and again, which ends every wait early."""
     stream, _, clock = scene
 
     class Silence:
-        """A poll that nothing ever ends, and that takes a second."""
+        """A poll that nothing but the waker ever ends, and that takes a second."""
 
         def poll(self, _: Any) -> list[Any]:
             clock.now += 1
@@ -264,8 +266,9 @@ def test_silence_counts_only_after_asking(
         stream.wait(reading=False)
     for _ in range(5):
         stream.wait()
-        stream.ask()
-        stream.feed_back()
+        if again:
+            stream.ask()
+            stream.feed_back()
     with pytest.raises(Transient, match="said nothing"):
         stream.wait()
 
