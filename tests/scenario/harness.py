@@ -47,6 +47,10 @@ main()
 """
 
 
+class Died(Exception):
+    """The daemon has ended and should not have."""
+
+
 @dataclass
 class Daemon:
     """`pgbridge run` of one configuration file."""
@@ -113,7 +117,7 @@ class Daemon:
         """Wait until every target is live and level."""
 
         async def level() -> bool:
-            assert self.running, self.log.read_text()[-4000:]
+            self.must_run()
             status = await self.status()
             targets = status.get("targets") or []
             return bool(targets) and all(
@@ -122,6 +126,11 @@ class Daemon:
             )
 
         await eventually(level, deadline_s=deadline_s)
+
+    def must_run(self) -> None:
+        """Died, with the end of its log, when it has ended."""
+        if not self.running:
+            raise Died(self.log.read_text()[-4000:])
 
     async def status(self) -> dict[str, Any]:
         """The status document; empty while nobody answers."""
@@ -156,6 +165,12 @@ class Daemon:
         found = re.search(r"VmHWM:\s+(\d+) kB", text)
         assert found
         return int(found[1]) * 1024
+
+    def peak_bytes(self) -> int:
+        """Highest resident memory of the process so far."""
+        assert self.process is not None
+        text = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(text.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 class Traffic:
