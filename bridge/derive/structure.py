@@ -64,43 +64,43 @@ class Structures:
             return UNKNOWN
         match value:
             case ast.FuncCall():
-                return self._call(value, level, raw, depth)
+                return self._call(value, level, raw=raw, depth=depth)
             case ast.CoalesceExpr():
                 choices: list[ast.Node] = list(value.args or ())
-                return self._first(choices, level, raw, depth)
+                return self._first(choices, level, raw=raw, depth=depth)
             case ast.CaseExpr():
                 results = [w.result for w in value.args or ()]
                 if value.defresult is not None:
                     results.append(value.defresult)
-                return self._first(results, level, raw, depth)
+                return self._first(results, level, raw=raw, depth=depth)
             case ast.TypeCast() if _to_json(value) and not _is_constant(value.arg):
                 return self._of(value.arg, level, raw=raw, depth=depth + 1)
             case ast.SubLink(subLinkType=kind) if kind in _SELECTED:
                 return self._select(value, depth)
             case ast.ColumnRef():
-                return self._name(value, level, raw, depth)
+                return self._name(value, level, raw=raw, depth=depth)
             case ast.JsonObjectConstructor():
                 pairs = [
                     (p.key, p.value.raw_expr)
                     for p in value.exprs or ()
                     if p.value is not None
                 ]
-                return self._object(pairs, level, raw, depth)
+                return self._object(pairs, level, raw=raw, depth=depth)
             case ast.JsonArrayAgg() if value.arg is not None:
                 inner = value.arg.raw_expr
                 return _array(self._of(inner, level, raw=True, depth=depth + 1))
-        return self._asked(value, level, raw)
+        return self._asked(value, level, raw=raw)
 
     def _call(
-        self, call: ast.FuncCall, level: Level, raw: bool, depth: int
+        self, call: ast.FuncCall, level: Level, *, raw: bool, depth: int
     ) -> TypeShape:
         names = [str(part.sval) for part in call.funcname or ()]
         args: list[ast.Node] = list(call.args or ())
         if len(names) > 1 or not args:
-            return self._asked(call, level, raw)
+            return self._asked(call, level, raw=raw)
         if names[-1] in _OBJECTS and not call.func_variadic:
             pairs = list(zip(args[::2], args[1::2], strict=False))
-            return self._object(pairs, level, raw, depth)
+            return self._object(pairs, level, raw=raw, depth=depth)
         if names[-1] in _ARRAYS and not call.func_variadic:
             parts = {self._of(a, level, raw=raw, depth=depth + 1) for a in args}
             return _array(parts.pop() if len(parts) == 1 else UNKNOWN)
@@ -112,12 +112,13 @@ class Structures:
                 return _array(inner)
         if names[-1] in _SAME:
             return self._of(args[0], level, raw=raw, depth=depth + 1)
-        return self._asked(call, level, raw)
+        return self._asked(call, level, raw=raw)
 
     def _object(
         self,
         pairs: list[tuple[ast.Node, ast.Node]],
         level: Level,
+        *,
         raw: bool,
         depth: int,
     ) -> TypeShape:
@@ -130,7 +131,7 @@ class Structures:
         return _object(members)
 
     def _first(
-        self, values: list[ast.Node], level: Level, raw: bool, depth: int
+        self, values: list[ast.Node], level: Level, *, raw: bool, depth: int
     ) -> TypeShape:
         """Of alternatives that which tells most: constants tell nothing of JSON."""
         shapes = [
@@ -159,24 +160,24 @@ class Structures:
         return self._of(value, level, raw=False, depth=depth + 1)
 
     def _name(
-        self, ref: ast.ColumnRef, level: Level, raw: bool, depth: int
+        self, ref: ast.ColumnRef, level: Level, *, raw: bool, depth: int
     ) -> TypeShape:
         found = lookup(ref, level)
         if found is None:
-            return self._asked(ref, level, raw)
+            return self._asked(ref, level, raw=raw)
         item, column = found
         if column is None:
             return self._row(item, depth)
         if isinstance(item, Occurrence):
             source = item.source(column)
             if source is None:
-                return self._asked(ref, level, raw)
+                return self._asked(ref, level, raw=raw)
             of = item.table.column(source)
             return type_shape(self.catalog.types, of.type_oid, of.modifier)
         if isinstance(item, Derived):
             for output, _, body in outputs_of(item, column):
                 return self._of(output.value, body, raw=False, depth=depth + 1)
-        return self._asked(ref, level, raw)
+        return self._asked(ref, level, raw=raw)
 
     def _row(self, item: Item, depth: int) -> TypeShape:
         if isinstance(item, Occurrence):
@@ -190,8 +191,8 @@ class Structures:
             return _object({n: self._output(item.body, i, depth) for i, n in names})
         return UNKNOWN
 
-    def _asked(self, value: ast.Node, level: Level, raw: bool) -> TypeShape:
-        question = _question(value, level, raw)
+    def _asked(self, value: ast.Node, level: Level, *, raw: bool) -> TypeShape:
+        question = _question(value, level, raw=raw)
         self.questions[question] = None
         answer = self.answers.get(question)
         if answer is None or answer[0] not in self.catalog.types:
@@ -231,7 +232,7 @@ def _text(value: ast.Node) -> str | None:
     return None
 
 
-def _question(value: ast.Node, level: Level, raw: bool) -> str:
+def _question(value: ast.Node, level: Level, *, raw: bool) -> str:
     """A query whose one column is the expression, in the place where it stands.
 
     `raw` for an argument of an aggregate: it is of the rows before they are grouped.

@@ -222,10 +222,11 @@ class _Builder:
             _add(level, label, Derived(body, leaf, columns))
             return
         try:
-            relation = self._catalog.relation(str(item.schemaname), name)
+            schema = item.schemaname or "pg_catalog"  # which alone is left out
+            relation = self._catalog.relation(schema, name)
         except KeyError:
             raise QueryRefusal(
-                f"{item.schemaname}.{name} is not a table that can be followed",
+                f"{name} is not a table that can be followed",
                 hint="views are made of tables that Postgres publishes",
             ) from None
         given = _names(alias)

@@ -1,0 +1,3 @@
+-- refused
+-- says: several texts
+select mail, count(*) as people from person group by mail

@@ -1,0 +1,3 @@
+-- refused
+-- says: partition
+select id, at, level from event_2024

@@ -1,0 +1,3 @@
+-- accepted
+-- key: id
+select id, wheels from only vehicle

@@ -1,0 +1,3 @@
+-- refused
+-- says: several texts
+select value, count(*) from reading group by value

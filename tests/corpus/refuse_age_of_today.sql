@@ -1,0 +1,3 @@
+-- refused
+-- says: age()
+select id, age(published) as age from post

@@ -1,0 +1,3 @@
+-- refused
+-- says: Postgres itself
+select oid, relname::text from pg_catalog.pg_class

@@ -1,0 +1,3 @@
+-- refused
+-- says: current_date
+select id, published::date = current_date as today from post

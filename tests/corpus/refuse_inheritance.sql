@@ -1,0 +1,3 @@
+-- refused
+-- says: inherit
+select id, wheels from vehicle

@@ -1,0 +1,3 @@
+-- refused
+-- says: no key among the output
+select title, price from product

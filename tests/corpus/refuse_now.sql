@@ -1,0 +1,3 @@
+-- refused
+-- says: now()
+select id, title, now() - published as age from post

@@ -1,0 +1,3 @@
+-- refused
+-- says: volatile
+select id, random() as sample from product

@@ -1,0 +1,3 @@
+-- refused
+-- says: catalog
+select id, tableoid::regclass as of from product

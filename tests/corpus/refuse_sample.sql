@@ -1,0 +1,3 @@
+-- refused
+-- says: other rows
+select id, title from product tablesample bernoulli (10)

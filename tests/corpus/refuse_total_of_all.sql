@@ -1,0 +1,3 @@
+-- refused
+-- says: without a key
+select count(*) as products from product

@@ -1,0 +1,3 @@
+-- refused
+-- says: several roots
+select id, name from category union all select id, name from author

@@ -1,0 +1,3 @@
+-- refused
+-- says: does not exist
+select id, colour from product

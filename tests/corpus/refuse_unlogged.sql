@@ -1,0 +1,3 @@
+-- refused
+-- says: unlogged
+select id, content from session_store

@@ -1,0 +1,3 @@
+-- refused
+-- says: not a `select`
+update product set price = 0

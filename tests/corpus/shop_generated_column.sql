@@ -1,0 +1,3 @@
+-- accepted
+-- key: id
+select id, title, price_with_tax from product

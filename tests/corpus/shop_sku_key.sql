@@ -1,0 +1,4 @@
+-- accepted
+-- key: sku
+-- given
+select p.sku, p.title from product p where p.sku is not null

@@ -1,0 +1,4 @@
+-- accepted
+-- key: name
+-- identity: tag(name)
+select name, count(*) as tags from tag group by name
