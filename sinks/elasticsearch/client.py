@@ -40,8 +40,8 @@ JSON = {"content-type": "application/json", "accept": "application/json"}
 """Neither 8 nor 9 refuses the plain media type, as they do each other's own."""
 NDJSON = {"content-type": "application/x-ndjson", "accept": "application/json"}
 
-# One line a request at level INFO would be a log of nothing an operator could act on.
-logging.getLogger("elastic_transport.transport").setLevel(logging.WARNING)
+# At level INFO it logs a line a request, at DEBUG whole bodies: documents.
+logging.getLogger("elastic_transport").setLevel(logging.WARNING)
 
 
 class Answer(NamedTuple):

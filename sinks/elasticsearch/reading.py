@@ -23,10 +23,12 @@ from sinks.elasticsearch.client import Answer, Client
 from sinks.elasticsearch.generations import refresh
 from sinks.elasticsearch.plan import index_name
 
-PAGE_DOCUMENTS = 2_000
+PAGE_BYTES = 8 << 20
+"""What an answer with documents is to have, going by those before."""
+PAGE_DOCUMENTS_FIRST = 100
+PAGE_DOCUMENTS_MAX = 2_000
 PAGE_KEYS = 10_000
 """`index.max_result_window`; without documents a page is small."""
-READ_KEYS = 1_000
 KEEP_ALIVE = "5m"
 
 _SOURCE = b'"_source":'
@@ -89,10 +91,13 @@ class Reading:
         index = index_name(generation)
         texts = [key_text(parts) for parts in keys]
         found: dict[str, Stored] = {}
-        for start in range(0, len(texts), READ_KEYS):
-            body = orjson.dumps({"ids": texts[start : start + READ_KEYS]})
+        size, start = PAGE_DOCUMENTS_FIRST, 0
+        while start < len(texts):
+            body = orjson.dumps({"ids": texts[start : start + size]})
             page = await self._client.run(partial(self._mget, index, body))
             found.update((stored.key, stored) for stored in page)
+            start += size
+            size = next_size(size, page)
         return found
 
     def _mget(self, index: str, body: bytes) -> list[Stored]:
@@ -130,13 +135,16 @@ class Reading:
         )
         pit: str = opened["id"]
         after: list[Any] | None = None
+        size = PAGE_DOCUMENTS_FIRST if documents else PAGE_KEYS
         try:
             while True:
-                body = _search(pit, after, documents=documents)
+                body = _search(pit, after, size, documents=documents)
                 pit, after, page = await self._client.run(partial(self._page, body))
                 if not page:
                     return
                 yield page
+                if documents:
+                    size = next_size(size, page)
         finally:
             await self._close(pit)
 
@@ -156,9 +164,16 @@ class Reading:
             await self._client.request("DELETE", "/_pit", {"id": pit})
 
 
-def _search(pit: str, after: list[Any] | None, *, documents: bool) -> bytes:
+def next_size(size: int, page: Sequence[Stored]) -> int:
+    """How many documents to ask for next, after these."""
+    held = sum(len(stored.document or b"") for stored in page)
+    fits = PAGE_BYTES * len(page) // held if held else PAGE_DOCUMENTS_MAX
+    return max(1, min(fits, 4 * size, PAGE_DOCUMENTS_MAX))
+
+
+def _search(pit: str, after: list[Any] | None, size: int, *, documents: bool) -> bytes:
     body: dict[str, Any] = {
-        "size": PAGE_DOCUMENTS if documents else PAGE_KEYS,
+        "size": size,
         "pit": {"id": pit, "keep_alive": KEEP_ALIVE},
         "sort": ["_shard_doc"],
         "track_total_hits": False,

@@ -8,8 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.sink import Halt, Transient
-from sinks.elasticsearch.reading import cut_hits, same
+from bridge.sink import Halt, Stored, Transient
+from sinks.elasticsearch.reading import (
+    PAGE_BYTES,
+    PAGE_DOCUMENTS_MAX,
+    cut_hits,
+    next_size,
+    same,
+)
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
@@ -77,3 +83,12 @@ def test_an_answer_that_breaks_off() -> None:
 def test_same(one: bytes, other: bytes, equal: bool) -> None:
     assert same(one, other) is equal
     assert same(other, one) is equal
+
+
+@given(st.integers(1, PAGE_DOCUMENTS_MAX), st.integers(2, 5_000_000))
+def test_pages_hold_what_memory_allows(size: int, document_bytes: int) -> None:
+    page = [Stored("1", 1, b"x" * document_bytes)]
+    wanted = next_size(size, page)
+    assert 1 <= wanted <= min(4 * size, PAGE_DOCUMENTS_MAX)
+    assert wanted == 1 or wanted * document_bytes <= PAGE_BYTES
+    assert next_size(size, []) >= min(2 * size, PAGE_DOCUMENTS_MAX)
