@@ -1,0 +1,228 @@
+"""The command line beside a running daemon: what it is asked to do, it does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+import redis
+
+from tests.fixtures.waiting import eventually
+
+DEADLINE_S = 60
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    """Poll until the condition holds."""
+    asyncio.run(eventually(condition, deadline_s=DEADLINE_S, what=what))
+
+
+@dataclass
+class Bridge:
+    """A configuration, and the command line run as a user does."""
+
+    dsn: str
+    path: Path
+    redis_url: str
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-c", "from bridge.cli import main; main()", *arguments],
+            env=os.environ | {"PGBRIDGE_CONFIG": str(self.path)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def __call__(self, *arguments: str, code: int = 0) -> str:
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=DEADLINE_S)
+        assert process.returncode == code, out + err
+        return out
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self(*arguments, "--json"))
+
+    def execute(self, statement: str) -> None:
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    def cached(self, key: str) -> Any:
+        with redis.Redis.from_url(self.redis_url) as client:
+            value = client.get(key)
+        return None if value is None else json.loads(value)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def bridge(database: str, redis_url: str, tmp_path: Path) -> Iterator[Bridge]:
+    path = tmp_path / "pgbridge.toml"
+    path.write_text(
+        f"""
+[source]
+dsn = "{database}"
+slot = "t_{secrets.token_hex(6)}"
+[daemon]
+http = "127.0.0.1:0"
+[sinks.cache]
+type = "redis"
+url = "{redis_url}"
+[views.product]
+table = "product"
+[[views.product.targets]]
+sink = "cache"
+key = "p{{generation}}:{{id}}"
+"""
+    )
+    made = Bridge(database, path, redis_url)
+    made.execute("create table product (id int primary key, title text)")
+    made.execute("insert into product select i, 'p' || i from generate_series(1, 9) i")
+    yield made
+    made("drop", "--yes", "--targets")
+
+
+@pytest.fixture
+def daemon(bridge: Bridge) -> Iterator[subprocess.Popen[str]]:
+    process = bridge.start("run")
+    until(lambda: _is_live(bridge), what="the target is live")
+    yield process
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=DEADLINE_S)
+        assert process.returncode == 0, err
+        assert "Traceback" not in err
+
+
+def _is_live(bridge: Bridge) -> bool:
+    with psycopg.connect(bridge.dsn, autocommit=True) as connection:
+        try:
+            rows = connection.execute("select state from bridge.status()").fetchall()
+        except psycopg.errors.Error:  # nothing is installed yet
+            return False
+    return rows == [("live",)]
+
+
+def test_once_builds_promotes_and_stops(bridge: Bridge) -> None:
+    bridge("run", "--once")
+    (target,) = bridge.json("status")["targets"]
+    assert (target["state"], target["generation"]) == ("live", 1)
+    assert bridge.cached("p1:3") == {"id": 3, "title": "p3"}
+    bridge("plan")
+    bridge("run", "--once")
+    assert bridge.cached("p1:3") == {"id": 3, "title": "p3"}
+
+
+@pytest.mark.usefixtures("daemon")
+def test_wait_is_read_your_writes(bridge: Bridge) -> None:
+    for round_ in range(3):
+        bridge.execute(f"update product set title = 'round {round_}' where id = 3")
+        assert "is kept" in bridge("wait", "--view", "product", "--timeout", "30s")
+        assert bridge.cached("p1:3") == {"id": 3, "title": f"round {round_}"}
+    assert bridge.json("explain", "product", "3")["targets"][0]["same"] is True
+
+
+@pytest.mark.usefixtures("daemon")
+def test_a_paused_sink_is_named_by_wait_and_goes_on_when_resumed(
+    bridge: Bridge,
+) -> None:
+    bridge("pause", "cache")
+    assert bridge.json("status")["sinks"][0]["state"] == "paused"
+    bridge.execute("update product set title = 'late' where id = 4")
+    process = bridge.start("wait", "--timeout", "1s")
+    _, err = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 3
+    assert "cache/product" in err
+    assert "paused" in err
+    bridge("resume", "cache")
+    bridge("wait", "--timeout", "30s")
+    assert bridge.cached("p1:4") == {"id": 4, "title": "late"}
+
+
+@pytest.mark.usefixtures("daemon")
+def test_rebuild_promote_and_rollback(bridge: Bridge) -> None:
+    bridge("backfill", "product", "--rebuild")
+    (target,) = bridge.json("status")["targets"]
+    assert (target["generation"], target["previous"]) == (2, 1)
+    bridge("rollback", "product")
+    (target,) = bridge.json("status")["targets"]
+    assert (target["generation"], target["previous"]) == (1, 2)
+    # Nothing is being built that could be promoted.
+    bridge("promote", "product", code=2)
+
+
+@pytest.mark.usefixtures("daemon")
+def test_verify_finds_what_somebody_else_wrote_and_repairs_it(bridge: Bridge) -> None:
+    with redis.Redis.from_url(bridge.redis_url) as client:
+        client.set("p1:1", '{"id": 1, "title": "wrong"}')
+        client.delete("p1:2")
+    process = bridge.start("verify", "product", "--json")
+    out, err = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 1, err
+    (found,) = json.loads(out)["targets"]
+    assert found["missing"] == ["2"]
+    assert found["different"] == [{"key": "1", "fields": ["title"]}]
+    assert found["extra"] == []
+    assert "written again" in bridge("verify", "product", "--repair")
+    assert "no differences in 9" in bridge("verify", "product")
+    assert bridge.cached("p1:2") == {"id": 2, "title": "p2"}
+
+
+def test_drop_is_refused_while_a_daemon_runs_and_sigterm_ends_it_with_0(
+    bridge: Bridge, daemon: subprocess.Popen[str]
+) -> None:
+    process = bridge.start("drop", "--yes")
+    _, err = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 1
+    assert "daemon is running" in err
+    daemon.send_signal(signal.SIGTERM)
+    daemon.communicate(timeout=DEADLINE_S)
+    assert daemon.returncode == 0
+    assert bridge.json("status")["source"]["state"] == "stopped"
+
+
+def test_the_pages_answer_while_it_runs(bridge: Bridge) -> None:
+    port = 20_000 + secrets.randbelow(10_000)
+    text = bridge.path.read_text()
+    bridge.path.write_text(text.replace("127.0.0.1:0", f"127.0.0.1:{port}"))
+    process = bridge.start("run")
+    try:
+        base = f"http://127.0.0.1:{port}"
+        until(lambda: _is_live(bridge), what="the target is live")
+        until(lambda: _answers(f"{base}/ready") == 200, what="/ready is 200")
+        assert _answers(f"{base}/live") == 200
+        status = httpx.get(f"{base}/status").json()
+        assert status["targets"][0]["state"] == "live"
+        metrics = httpx.get(f"{base}/metrics").text
+        assert re.search(r'pgbridge_documents_total\{.*outcome="kept".*\} 9', metrics)
+        # A second daemon waits, although the address is taken.
+        second = bridge.start("run")
+        try:
+            bridge("wait", "--timeout", "30s")
+            assert second.poll() is None
+        finally:
+            second.send_signal(signal.SIGTERM)
+            second.communicate(timeout=DEADLINE_S)
+        assert second.returncode == 0
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 0
+
+
+def _answers(url: str) -> int:
+    try:
+        return httpx.get(url).status_code
+    except httpx.TransportError:
+        return 0
