@@ -270,6 +270,16 @@ def _refusal(error: ValidationError) -> Refusal:
             return Refusal(f"{place} is missing", hint="it has no default")
         case "value_error":
             return Refusal(f"{place} {first['msg'].removeprefix('Value error, ')}")
+        case "model_type" | "dict_type":
+            return Refusal(f"{place} is not a table", hint=f"write [{place}]")
+        case "tuple_type" if location[-1] == "targets":
+            return Refusal(
+                f"{place} is not a list of tables", hint=f"write [[{place}]]"
+            )
+        case "tuple_type":
+            return Refusal(f"{place} is not a list", hint='write ["…"]')
+        case "string_type":
+            return Refusal(f"{place} is not a text", hint='write "…"')
         case _:
             message = first["msg"].removeprefix("Input ")
             return Refusal(f"{place} {message[0].lower()}{message[1:]}")

@@ -268,6 +268,24 @@ def test_one_target_name_in_two_sinks_unless_they_are_one_server() -> None:
     assert "same server" in refused(of(redis(0), redis(0)))
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("source = 5", "source is not a table"),
+        (MINIMAL + "[views]\na = 5", "views.a is not a table"),
+        (MINIMAL + "[views.a]\nquery = 5", "views.a.query is not a text"),
+        (MINIMAL + "[views.a]\ntable = 'a'\ncolumns = 'id'", "is not a list"),
+        (
+            MINIMAL + "[views.a]\ntable = 'a'\n[views.a.targets]\nsink = 'm'",
+            "views.a.targets is not a list of tables",
+        ),
+        (MINIMAL + "sinks = []", "sinks"),
+    ],
+)
+def test_values_of_another_kind_are_refused_in_words(text: str, says: str) -> None:
+    assert says in refused(text)
+
+
 def test_text_that_is_no_toml_and_files_that_are_not_there(tmp_path: Path) -> None:
     assert "line 2" in refused("\n[source\n")
     with pytest.raises(Refusal, match="does not exist") as caught:
