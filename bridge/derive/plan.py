@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pglast import ast
-from psycopg.sql import Identifier
+from psycopg.sql import SQL, Identifier
 
 from bridge.catalog import Analysis, AnalysisFailure, Catalog, Definition, Uses
 from bridge.derive import places
@@ -32,6 +32,7 @@ from bridge.derive.levels import (
     read,
     ways,
 )
+from bridge.derive.levels.model import Arm
 from bridge.derive.orders import check_orders
 from bridge.derive.output import check_output, output_shape
 from bridge.derive.parse import parse_printed, parse_source
@@ -44,6 +45,7 @@ from bridge.derive.statements import (
     keys_of_table,
     matching_sql,
     one_text,
+    scan_by_key_sql,
     scan_sql,
     uninlined_expressions,
 )
@@ -224,7 +226,13 @@ def _assemble(
     text = uninlined_expressions(analysis.query)
     root = key.occurrence.table
     plain = all(isinstance(value, ast.ColumnRef) for value in key.values)
-    by_table = plain and not query.root.branches
+    keys = inlined(text)
+    if plain and not query.root.branches:
+        source = SQL("only {}" if key.occurrence.only else "{}").format(
+            Identifier(root.schema, root.name)
+        )
+        keys = keys_of_table(source, key.columns, columns, grouped=key.grouped)
+    by_key = plain and _computes_all(query) and not any(c.nullable for c in columns)
     return ViewPlan(
         name=definition.name,
         query=analysis.query,
@@ -237,18 +245,10 @@ def _assemble(
         null_key=bool(key.joins) and Rule.NULL_GROUP in rules,
         direct=_direct(analysis, query, key),
         documents_sql=documents_sql(text, columns),
-        scan_sql=scan_sql(text, columns),
-        boundary_sql=boundary_sql(
-            keys_of_table(
-                Identifier(root.schema, root.name),
-                key.columns,
-                columns,
-                grouped=key.grouped,
-            )
-            if by_table
-            else inlined(text),
-            columns,
-        ),
+        scan_sql=scan_by_key_sql(text, keys, columns)
+        if by_key
+        else scan_sql(text, columns),
+        boundary_sql=boundary_sql(keys, columns),
         estimate_sql=estimate_sql([leaf.oid for leaf in root.leaves]),
         matching_sql=matching_sql(text, columns),
         fingerprint=fingerprint(
@@ -258,6 +258,18 @@ def _assemble(
             used,
             [c.name for c in columns],
         ),
+    )
+
+
+def _computes_all(query: Query) -> bool:
+    """Whether a range item is a group, window, limit or union: see scan_by_key_sql."""
+    return any(
+        level is not query.root
+        and level.top.arm is Arm.DERIVED
+        and level.top.parent is not None
+        and level.top.parent.arm in (Arm.ITEM, Arm.KEPT, Arm.NULLABLE)
+        and (level.passing is not None or bool(level.branches))
+        for level in query.levels
     )
 
 

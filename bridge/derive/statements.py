@@ -159,8 +159,39 @@ def scan_sql(query: str, key: Sequence[KeyColumn]) -> str:
     )
 
 
-def _order(key: Sequence[KeyColumn]) -> Composable:
-    return SQL(", ").join(Identifier("v", c.name) for c in key)
+def scan_by_key_sql(query: str, source: Composable, key: Sequence[KeyColumn]) -> str:
+    """`scan_sql` for a view that stands on groups or windows: each key on its own.
+
+    A range of keys does not reach into a group that is joined to it, so that each
+    range would compute all of them; one key does. `source` has the keys.
+    """
+    match = SQL(" and ").join(
+        SQL("{} {} {}").format(
+            Identifier("v", c.name), operator("=", c.type), Identifier("k", c.name)
+        )
+        for c in key
+    )
+    return (
+        SQL(
+            "select d.* from (select v.* from {source} v where {range}) k\n"
+            " cross join lateral (\n"
+            "select {texts}, pg_catalog.row_to_json(v.*)::pg_catalog.text\n"
+            "  from {query} v\n where {match}\noffset 0) d\n order by {order}"
+        )
+        .format(
+            source=source,
+            range=_range(key),
+            texts=_texts(key),
+            query=inlined(query),
+            match=match,
+            order=_order(key, "k"),
+        )
+        .as_string(None)
+    )
+
+
+def _order(key: Sequence[KeyColumn], of: str = "v") -> Composable:
+    return SQL(", ").join(Identifier(of, c.name) for c in key)
 
 
 def _bound(key: Sequence[KeyColumn], number: int, symbol: str) -> Composable:

@@ -115,7 +115,7 @@ def accepted(name: str, case: Case, plan: ViewPlan) -> list[str]:
     for use in plan.tables:
         needed.setdefault(use.table.name, set()).update(use.identity)
     for table, columns in case.identity.items():
-        if not columns <= needed.get(table, set()):
+        if columns != needed.get(table):
             wrong.append(f"{name}: {table} needs {needed.get(table)}, not {columns}")
     return wrong
 
