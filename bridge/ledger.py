@@ -90,6 +90,8 @@ class Ledger:
     """The entries of one stream, in its order."""
 
     def __init__(self, invisible_from: Callable[[], int | None]) -> None:
+        self.frozen = False
+        """While set, nothing more is acknowledged."""
         self._invisible_from = invisible_from
         self._entries: deque[Entry] = deque()
         self._held: deque[Entry] = deque()
@@ -245,6 +247,10 @@ class Ledger:
         """End of the newest batch that had anything for `holder`; 0: none."""
         return self._content.get(holder, 0)
 
+    def derived_to(self, lsn: int) -> bool:
+        """Whether every batch up to `lsn` is derived, kept or not."""
+        return all(entry.derived for entry in self._entries if entry.lsn <= lsn)
+
     def wants_wal_end(self) -> bool:
         """Whether only the log's end is waited for: by closed entries, or jobs."""
         held = bool(self._held) and self._held[0].seen > self._wal_end
@@ -252,6 +258,8 @@ class Ledger:
 
     def acknowledge(self) -> int:
         """The position that the slot may be moved to now; never goes back."""
+        if self.frozen:
+            return self._acknowledged
         invisible = self._invisible_from()
         limit = self._closed
         for holder, content in self._content.items():

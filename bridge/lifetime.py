@@ -28,6 +28,7 @@ from bridge.control.commands import command_id
 from bridge.control.letters import Letters, generation_key
 from bridge.control.operator import Operator
 from bridge.control.planning import sink_target
+from bridge.control.session import session
 from bridge.control.survey import Survey, survey
 from bridge.decode.transactions import DecodeLimits, TransactionAssembler
 from bridge.deliver import Lane, LaneLimits, LaneState, Outcomes
@@ -89,6 +90,9 @@ class Lifetime:
         async with AsyncExitStack() as stack:
             looked, applied = await self._arrange()
             store = await stack.enter_async_context(await Store.open(config.source.dsn))
+            if self._known.server_started is None:
+                before = await store.read_daemon()
+                self._known.server_started = before.seen_at if before else None
             await store.take_over(
                 host=socket.gethostname(),
                 pid=os.getpid(),
@@ -285,9 +289,23 @@ class Lifetime:
         except BaseException:
             await capture.close()
             raise
+        await self._suspect_restart()
         digest.start(opening.confirmed_lsn)
         self._capture = self._known.capture = capture
         return capture, opening.confirmed_lsn
+
+    async def _suspect_restart(self) -> None:
+        """Notice that the server was restarted since this daemon, or the one before,
+        last heard of it: what was read from it may be gone."""
+        async with session(self._config.source.dsn) as connection:
+            cursor = await connection.execute(
+                "select pg_catalog.pg_postmaster_start_time() as started"
+            )
+            row = await cursor.fetchone()
+        assert row is not None
+        known, self._known.server_started = self._known.server_started, row["started"]
+        if known is not None and row["started"] > known and self._assembly is not None:
+            self._assembly.pipeline.suspect = True
 
     def _hooks(self, store: Store, epoch: int) -> Hooks:
         async def progress(positions: Mapping[Generation, int]) -> None:
@@ -317,8 +335,17 @@ class Lifetime:
             assert self._assembly is not None
             await self._assembly.letters.of_view(view, refused, at)
 
+        async def rederive(view: str, keys: list[Parts]) -> None:
+            assert self._assembly is not None
+            assert self._life is not None
+            for lane, generation in self._assembly.pipeline.fan_out.of(view):
+                await self._life.claimed[lane.name].wait()
+                plan = self._assembly.plans[view]
+                await self._life.jobs.keys(generation, plan, keys)
+
         return Hooks(
             reject=reject,
+            rederive=rederive,
             truncated=self._truncated,
             message=self._message,
             progress=progress,

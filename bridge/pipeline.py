@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,8 +26,10 @@ from bridge.derive.documents import Deriver, Reject, Work
 from bridge.derive.view import ViewPlan
 from bridge.errors import Halt, Transient
 from bridge.gate import Gate
+from bridge.keys import Parts
 from bridge.ledger import Entry, Ledger
 from bridge.markers import Markers
+from bridge.operations import Operation
 from bridge.sink import Generation
 from bridge.source import Source
 
@@ -75,6 +77,8 @@ class Hooks:
     truncated: Callable[[str, int, Entry], None]
     """A table of this view was truncated at that LSN; the callee holds the entry
     open until the sweep is done."""
+    rederive: Callable[[str, list[Parts]], Awaitable[None]]
+    """Derive keys of a view again, at a position above every version issued."""
     message: Callable[[str, int], None]
     """A message of the bridge's own, and the end of its transaction."""
     progress: Callable[[Mapping[Generation, int]], Awaitable[None]]
@@ -114,6 +118,9 @@ class Pipeline:
         self.fan_out = FanOut(ledger)
         self.markers = Markers(source.emit)
         self.last_commit_s = 0.0
+        self.suspect = False
+        """Set when the server was restarted since it was read from: see `_settle`."""
+        self._derived: dict[str, dict[Parts, None]] | None = None
         self._connect = connect
         self._hooks = hooks
         self._limits = limits
@@ -133,7 +140,7 @@ class Pipeline:
             gate=gate,
             ledger=ledger,
             plans=plans,
-            put=self.fan_out.put,
+            put=self._put_derived,
             reject=hooks.reject,
             room=self.fan_out.room,
         )
@@ -226,6 +233,8 @@ class Pipeline:
             for lane in self.lanes.values():
                 await lane.reset()
             self.ledger.start(confirmed)
+            self.ledger.frozen = self.suspect
+            self._derived = {} if self.suspect else None
             self._saved.clear()
             self._capture = capture
             self._ready.set()
@@ -234,6 +243,8 @@ class Pipeline:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._watch(capture))
                 group.create_task(self._consume(capture))
+                if self.suspect:
+                    group.create_task(self._settle())
         finally:
             self._ready.clear()
             self._capture = None
@@ -254,6 +265,30 @@ class Pipeline:
     def _unhold(self) -> None:
         while self._held:
             self._held.pop().unhold()
+
+    async def _settle(self) -> None:
+        """After the server was restarted: what reads had seen may be lost with it.
+
+        Whatever was derived from it is in the log that comes again, and would be
+        written at the version that the sinks already hold. So the keys that are
+        derived from now on up to a marker are derived once more, above all of that,
+        and nothing is acknowledged before they are kept.
+        """
+        lsn = await self.markers.next()
+        while not self.ledger.derived_to(lsn):  # noqa: ASYNC110 - many things move it
+            await asyncio.sleep(self._limits.acknowledge_s)
+        derived, self._derived = self._derived or {}, None
+        for view, keys in derived.items():
+            await self._hooks.rederive(view, list(keys))
+        self.suspect = self.ledger.frozen = False
+
+    def _put_derived(
+        self, view: str, operations: Sequence[Operation], claim: Entry, lsn: int
+    ) -> None:
+        if self._derived is not None:
+            keys = self._derived.setdefault(view, {})
+            keys.update(dict.fromkeys(operation.parts for operation in operations))
+        self.fan_out.put(view, operations, claim, lsn)
 
     async def _watch(self, capture: Capture) -> None:
         await capture.lost()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Protocol
 
 from bridge.assembly import Assembly
@@ -39,6 +40,8 @@ class SourceStatus:
     capture: Heard | None = None
     """The stream, which knows when the server was last heard."""
     documents: dict[Generation, int] = field(default_factory=dict)
+    server_started: datetime | None = None
+    """When the server started, or was last known to run; None: not known."""
     refused: str = ""
     """Why the edited configuration was not taken up; empty: it was."""
 

@@ -21,10 +21,10 @@ from elastic_transport import (
     NodeConfig,
     Serializer,
     TlsError,
-    Transport,
     TransportError,
 )
 from elastic_transport.client_utils import basic_auth_to_header
+from elasticsearch import Elasticsearch
 
 from bridge.sink import Halt, Transient
 from sinks.elasticsearch.options import Options
@@ -105,7 +105,9 @@ class Client:
         self._timeout_s = options.request_timeout_s
         count = options.concurrency + CONTROL_THREADS
         self.threads = Threads(f"elasticsearch {sink}", count)
-        self._transport = Transport(
+        # The client's own methods speak the media type of one major version, which the
+        # other refuses; its transport takes ours.
+        client = Elasticsearch(
             [_node(url, options, count) for url in options.urls],
             serializers={
                 kind: _Bytes(kind)
@@ -115,6 +117,7 @@ class Client:
             meta_header=False,
             max_dead_node_backoff=10.0,
         )
+        self._transport = client.transport
 
     def close(self) -> None:
         """Close what is idle; what is under way ends by itself."""
