@@ -35,6 +35,8 @@ def make_bridge(
     yield make
     for bridge in made:
         bridge.daemon.destroy()
+        if bridge.daemon.log.exists():
+            print(bridge.daemon.log.read_text()[-8000:])  # shown where a test failed
 
 
 @pytest.fixture

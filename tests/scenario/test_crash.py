@@ -9,7 +9,6 @@ from pathlib import Path
 import psycopg
 import pytest
 
-
 from tests.fixtures.waiting import eventually
 from tests.scenario.harness import (
     SCHEMA,

@@ -128,7 +128,7 @@ class Bridge:
         """Wait until every document equals SQL."""
 
         async def equal() -> bool:
-            assert self.daemon.running, self.daemon.log.read_text()[-4000:]
+            self.daemon.must_run()
             await exact(self.daemon.config)
             return True
 
