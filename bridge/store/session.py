@@ -28,6 +28,8 @@ _SETTINGS = {
     "lock_timeout": "10s",
     "idle_in_transaction_session_timeout": "60s",
     "idle_session_timeout": "0",
+    # Durable here: a standby that is away must not stop the bridge beside it.
+    "synchronous_commit": "local",
     # The server gives a silent client up, and its locks free, after 8 s.
     "tcp_keepalives_idle": "2",
     "tcp_keepalives_interval": "2",
