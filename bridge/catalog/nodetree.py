@@ -40,7 +40,6 @@ _TYPES = {
     "COERCETODOMAIN": "resulttype",
     "CONVERTROWTYPEEXPR": "resulttype",
     "CONST": "consttype",
-    "VAR": "vartype",
     "FUNCEXPR": "funcresulttype",
 }
 

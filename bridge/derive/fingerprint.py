@@ -26,6 +26,8 @@ def fingerprint(
 ) -> str:
     """The digest, in hexadecimal. `used` has of each table the columns it reads."""
     types = set(uses.types) | {column.type_oid for column in analysis.columns}
+    for oid, names in used.items():
+        types |= {c.type_oid for c in catalog.tables[oid].columns if c.name in names}
     material = [
         analysis.query,
         [[c.name, c.type_oid, c.modifier] for c in analysis.columns],

@@ -16,10 +16,13 @@ from bridge.derive.functions import CATALOG_TYPES
 from bridge.derive.levels import Query, read
 from bridge.derive.levels.model import Level, null_extended
 from bridge.derive.levels.resolve import expand
+from bridge.derive.parse import walk
 from bridge.derive.shapes import type_shape
 from bridge.derive.structure import UNKNOWN, Structures
 from bridge.errors import QueryRefusal
 from bridge.shape import Column, Kind, TypeShape
+
+_RELATIVE_TIMES = ("now", "today", "tomorrow", "yesterday")
 
 
 def check_output(
@@ -52,6 +55,34 @@ def check_output(
                     hint="give out the oid, or keep the name in a column",
                     at=places.of_output(analysis.source, column.name),
                 )
+
+
+def check_constants(source: ast.SelectStmt, printed: ast.SelectStmt) -> None:
+    """Refuse `'today'` and its like where it was read as a time.
+
+    Postgres reads such a text once, when it reads the query: it is gone from the
+    printed one, and would be another day each time that the view is planned.
+    """
+    kept = [_relative(node) for node in walk(printed)]
+    for node in walk(source):
+        word = _relative(node)
+        if word is None:
+            continue
+        if word in kept:
+            kept.remove(word)
+            continue
+        raise QueryRefusal(
+            f"'{word}' is read once, when the view is planned, and stays that time",
+            hint="leave it out, or write the time that is meant",
+            at=places.location(node),
+        )
+
+
+def _relative(node: ast.Node) -> str | None:
+    if not isinstance(node, ast.A_Const) or not isinstance(node.val, ast.String):
+        return None
+    word = str(node.val.sval).strip().lower()
+    return word if word in _RELATIVE_TIMES else None
 
 
 def output_shape(

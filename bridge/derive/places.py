@@ -16,11 +16,11 @@ def of_function(source: str, name: str) -> int | None:
     for node in _nodes(source):
         if isinstance(node, ast.FuncCall) and node.funcname:
             if node.funcname[-1].sval == name:
-                return _location(node)
+                return location(node)
         elif isinstance(node, ast.SQLValueFunction):
             text = source[node.location or 0 :].lower()
             if text.startswith(name):
-                return _location(node)
+                return location(node)
     at = source.lower().find(name.lower())
     return at if at >= 0 else None
 
@@ -31,10 +31,10 @@ def of_table(source: str, alias: str, table: str) -> int | None:
     for node in named:
         called = node.relname if node.alias is None else node.alias.aliasname
         if called == alias and node.relname == table:
-            return _location(node)
+            return location(node)
     for node in named:
         if node.relname == table:
-            return _location(node)
+            return location(node)
     return None
 
 
@@ -50,7 +50,7 @@ def of_output(source: str, name: str) -> int | None:
         last = names[-1]
         own = last.sval if isinstance(last, ast.String) else None
         if name in (target.name, own):
-            return _location(target)
+            return location(target)
     return None
 
 
@@ -58,7 +58,7 @@ def of_kind(source: str, *kinds: type[ast.Node]) -> int | None:
     """Where a node of one of these kinds first stands."""
     for node in _nodes(source):
         if isinstance(node, kinds):
-            return _location(node)
+            return location(node)
     return None
 
 
@@ -66,6 +66,7 @@ def _nodes(source: str) -> list[ast.Node]:
     return [node for raw in parse_sql(source) for node in walk(raw.stmt)]
 
 
-def _location(node: ast.Node) -> int | None:
+def location(node: ast.Node) -> int | None:
+    """Where a node stands, if it says so itself."""
     at = getattr(node, "location", None)
     return at if isinstance(at, int) and at >= 0 else None

@@ -34,7 +34,7 @@ from bridge.derive.levels import (
 )
 from bridge.derive.levels.model import Arm
 from bridge.derive.orders import check_orders
-from bridge.derive.output import check_output, output_shape
+from bridge.derive.output import check_constants, check_output, output_shape
 from bridge.derive.parse import parse_printed, parse_source
 from bridge.derive.statements import (
     KeyColumn,
@@ -86,7 +86,9 @@ def _plan(
     definition: Definition, analysis: Analysis, catalog: Catalog, rules: Rules
 ) -> Planned:
     if definition.query is not None:
-        check_output(parse_source(definition.query), analysis, catalog)
+        source = parse_source(definition.query)
+        check_output(source, analysis, catalog)
+        check_constants(source, parse_printed(analysis.query))
     check_functions(all_uses(analysis.uses, catalog), catalog, definition.functions)
     statement = parse_printed(analysis.query)
     query = read(statement, catalog, rules)
