@@ -2,6 +2,7 @@
 
     read_catalog(connection, definitions, search_path) -> Catalog     asks Postgres
     read_types(connection, oids) -> {oid: Type}                       some types alone
+    read_traces(connection, depends_on) -> Traces                     what has changed
     describe(connection, queries) -> {query: (type, modifier)}        of their columns
 
 The one thing to know: reading is here and takes a connection; everything that it
@@ -27,11 +28,13 @@ from bridge.catalog.model import (
     Uses,
 )
 from bridge.catalog.read import Definition, read_catalog, read_types
+from bridge.catalog.traces import Aspect, Trace, Traces, compare, read_traces
 
 __all__ = [
     "Aggregate",
     "Analysis",
     "AnalysisFailure",
+    "Aspect",
     "Catalog",
     "DatabaseView",
     "Definition",
@@ -43,9 +46,13 @@ __all__ = [
     "RelationKind",
     "Table",
     "TableColumn",
+    "Trace",
+    "Traces",
     "Type",
     "Uses",
+    "compare",
     "describe",
     "read_catalog",
+    "read_traces",
     "read_types",
 ]

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 
 from bridge.catalog import Analysis, Catalog, Table, Uses
+from bridge.derive.view import DependsOn
 
 _FIRST_NORMAL_OID = 16384
 """Below it are the objects of Postgres itself."""
@@ -25,9 +26,7 @@ def fingerprint(
     key: Sequence[str],
 ) -> str:
     """The digest, in hexadecimal. `used` has of each table the columns it reads."""
-    types = set(uses.types) | {column.type_oid for column in analysis.columns}
-    for oid, names in used.items():
-        types |= {c.type_oid for c in catalog.tables[oid].columns if c.name in names}
+    types = _types(analysis, uses, catalog, used)
     material = [
         analysis.query,
         [[c.name, c.type_oid, c.modifier] for c in analysis.columns],
@@ -42,6 +41,34 @@ def fingerprint(
     ]
     text = json.dumps(material, separators=(",", ":"))
     return sha256(text.encode()).hexdigest()
+
+
+def depends_on(
+    analysis: Analysis, uses: Uses, catalog: Catalog, used: Mapping[int, frozenset[str]]
+) -> DependsOn:
+    """The objects behind the fingerprint that are not Postgres' own."""
+    types = set(_types(analysis, uses, catalog, used))
+    below = list(types)
+    while below:
+        found = catalog.types.get(below.pop())
+        if found is not None:
+            inner = {found.base, found.element, *(oid for _, oid, _ in found.members)}
+            below += inner - types - {0}
+            types |= inner
+    return DependsOn(
+        uses.relations,
+        frozenset(o for o in _called(uses, catalog) if o >= _FIRST_NORMAL_OID),
+        frozenset(o for o in types if o >= _FIRST_NORMAL_OID),
+    )
+
+
+def _types(
+    analysis: Analysis, uses: Uses, catalog: Catalog, used: Mapping[int, frozenset[str]]
+) -> set[int]:
+    types = set(uses.types) | {column.type_oid for column in analysis.columns}
+    for oid, names in used.items():
+        types |= {c.type_oid for c in catalog.tables[oid].columns if c.name in names}
+    return types
 
 
 def _called(uses: Uses, catalog: Catalog) -> Iterable[int]:

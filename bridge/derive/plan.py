@@ -16,7 +16,7 @@ from psycopg.sql import SQL, Identifier
 
 from bridge.catalog import Analysis, AnalysisFailure, Catalog, Definition, Uses
 from bridge.derive import places
-from bridge.derive.fingerprint import fingerprint
+from bridge.derive.fingerprint import depends_on, fingerprint
 from bridge.derive.functions import FunctionRefusal, check_functions
 from bridge.derive.key import Key, find_key
 from bridge.derive.keyqueries import Way, table_name, way
@@ -223,6 +223,7 @@ def _assemble(
         needed[oid] = needed.get(oid, frozenset()) | frozenset(one.query.columns)
     used = used_columns(query.occurrences, needed)
     tables = {o.table.oid: o.table for o in query.occurrences}
+    uses = all_uses(analysis.uses, catalog)
     columns = _key_columns(analysis, catalog, key)
     shape = output_shape(analysis, catalog, query)
     text = uninlined_expressions(analysis.query)
@@ -254,12 +255,9 @@ def _assemble(
         estimate_sql=estimate_sql([leaf.oid for leaf in root.leaves]),
         matching_sql=matching_sql(text, columns),
         fingerprint=fingerprint(
-            analysis,
-            all_uses(analysis.uses, catalog),
-            catalog,
-            used,
-            [c.name for c in columns],
+            analysis, uses, catalog, used, [c.name for c in columns]
         ),
+        depends_on=depends_on(analysis, uses, catalog, used),
     )
 
 

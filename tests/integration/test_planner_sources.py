@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from psycopg import AsyncConnection
 
+from bridge.catalog import compare, read_traces
 from bridge.derive.definition import ViewDefinition, read_definitions
 from bridge.derive.plan import plan_view
 from bridge.errors import Halt, QueryRefusal
@@ -348,6 +349,51 @@ async def test_a_plan_is_the_same_each_time_until_something_changes(
             plan = (await db.plan(query)).plan
             assert (plan.fingerprint != first.fingerprint) is changes, statement
             first = plan
+
+
+async def test_what_has_changed_is_seen_by_its_aspect(any_database: str) -> None:
+    schema = """
+    create type mood as enum ('sad');
+    create table r (id int primary key, x int, m mood);
+    create table p (id int primary key, x int) partition by range (id);
+    create table p1 partition of p for values from (1) to (9);
+    create function f(int) returns int language sql immutable as 'select $1';
+    create view w as select id, f(x) as x from r;
+    """
+    async with rows(any_database, schema) as db:
+        query = "select r.id, w.x, r.m, p.x y from r join w on w.id = r.id "
+        query += "join p on p.id = r.x"
+        plan = (await db.plan(query, functions=("public.f",))).plan
+        before = await read_traces(db.connection, plan.depends_on)
+        for statement, aspects in (
+            ("create index on r (x)", set()),
+            ("grant select on r to public", set()),
+            ("analyze r", set()),
+            ("alter table r add z int", {"columns"}),
+            ("truncate r", {"storage"}),
+            ("alter table p1 replica identity full", {"identity"}),
+            (
+                "create table p2 partition of p for values from (9) to (12)",
+                {"leaves", "storage", "identity"},
+            ),
+            ("alter type mood add value 'glad'", {"definition"}),
+            (
+                (
+                    "create or replace function f(int) returns int language sql "
+                    "immutable as 'select $1 + 1'"
+                ),
+                {"body"},
+            ),
+            (
+                "create or replace view w as select id, f(x) * 2 as x from r",
+                {"definition"},
+            ),
+            ("alter table r rename to s", {"name"}),
+        ):
+            await db.run(statement)
+            now = await read_traces(db.connection, plan.depends_on)
+            assert {t.aspect for t in compare(before, now)} == aspects, statement
+            before = now
 
 
 async def test_what_is_in_json_is_told_by_its_parts(any_database: str) -> None:

@@ -212,7 +212,7 @@ class Query:
             yield from level.conditions
 
 
-def common(one: Node, other: Node) -> Node:
+def lowest_above(one: Node, other: Node) -> Node:
     """The lowest node that both are beneath."""
     above = {id(node) for node in other.up()}
     return next(node for node in one.up() if id(node) in above)
@@ -242,7 +242,7 @@ def roof(place: Place) -> Node:
 
 def null_extended(node: Node, place: Node) -> list[Node]:
     """The outer joins that may have nulled the rows of `node`, as seen from `place`."""
-    limit = common(node, place)
+    limit = lowest_above(node, place)
     found = []
     for step in node.up():
         if step is limit or step.parent is limit:
