@@ -55,6 +55,20 @@ class TableUse:
 
 
 @dataclass(frozen=True, slots=True)
+class DependsOn:
+    """The objects of the database that a view stands on, by oid.
+
+    Those of Postgres itself are left out. `bridge.catalog.read_traces` tells whether
+    any of them has changed.
+    """
+
+    relations: frozenset[int] = frozenset()
+    """Tables, and views of the database."""
+    functions: frozenset[int] = frozenset()
+    types: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class DirectColumn:
     """A column whose value is taken from the row as it is."""
 
@@ -114,3 +128,4 @@ class ViewPlan:
     fingerprint: str
     """Digest of what documents depend on: query, columns, types, bodies of views and
     functions. Another fingerprint means: derive everything again."""
+    depends_on: DependsOn = DependsOn()
