@@ -49,7 +49,7 @@ from bridge.derive.statements import (
     scan_sql,
     uninlined_expressions,
 )
-from bridge.derive.tables import check_table, mark_used, used_columns
+from bridge.derive.tables import check_seen, check_table, mark_used, used_columns
 from bridge.derive.view import Direct, DirectColumn, KeyQuery, TableUse, ViewPlan
 from bridge.errors import QueryRefusal
 from bridge.shape import Shape
@@ -89,11 +89,13 @@ def _plan(
         source = parse_source(definition.query)
         check_output(source, analysis, catalog)
         check_constants(source, parse_printed(analysis.query))
-    check_functions(all_uses(analysis.uses, catalog), catalog, definition.functions)
+    uses = all_uses(analysis.uses, catalog)
+    check_functions(uses, catalog, definition.functions)
     statement = parse_printed(analysis.query)
     query = read(statement, catalog, rules)
     for occurrence in query.occurrences:
         _check_table(occurrence, analysis)
+    check_seen(query, uses, catalog)
     check_orders(query)
     key = find_key(query, definition.key, catalog, rules)
     _check_key(key, catalog)

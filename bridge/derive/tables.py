@@ -10,13 +10,14 @@ from collections.abc import Iterable, Mapping
 
 from pglast import ast
 
-from bridge.catalog import RelationKind, Table
+from bridge.catalog import Catalog, RelationKind, Table, Uses
 from bridge.changes import Identity
 from bridge.derive.levels import Level, Occurrence, Query
 from bridge.derive.levels.model import Derived
 from bridge.derive.levels.resolve import lookup
 from bridge.errors import QueryRefusal
 
+_OF_VERSIONS = ("ctid", "xmin", "xmax", "cmin", "cmax")
 _SYSTEM = ("pg_catalog", "information_schema", "pg_toast")
 
 
@@ -91,6 +92,17 @@ def _reason(table: Table, *, only: bool) -> tuple[str, str]:
     return "", ""
 
 
+def check_seen(query: Query, uses: Uses, catalog: Catalog) -> None:
+    """Refuse a query that reads a table in a place that was not looked at."""
+    seen = {occurrence.table.oid for occurrence in query.occurrences}
+    for oid in sorted(uses.relations & catalog.tables.keys()):
+        if oid not in seen:
+            raise QueryRefusal(
+                f"{catalog.tables[oid]} is read in a place that is not followed",
+                hint="leave out a `with` that nothing refers to",
+            )
+
+
 def mark_used(query: Query) -> None:
     """Note on each occurrence the columns that the query mentions anywhere."""
     for level in query.levels:
@@ -119,7 +131,20 @@ def _mark(value: object, level: Level) -> None:
 
 def _mark_name(ref: ast.ColumnRef, level: Level) -> None:
     found = lookup(ref, level)
-    if found is None:
+    last = (ref.fields or (None,))[-1]
+    name = str(last.sval) if isinstance(last, ast.String) else None
+    own = found is not None and found[1] in (found[0].columns or ())
+    if name in _OF_VERSIONS and not own:
+        raise QueryRefusal(
+            f"{name} tells the versions of a row apart, and changes when nothing else "
+            "does",
+            hint="let the application count in a column of its own",
+        )
+    if found is None:  # of something here, and rather too much than too little
+        for around in level.scope():
+            for other in around.items.values():
+                if isinstance(other, Occurrence):
+                    other.used |= set(other.table.names)
         return
     item, column = found
     if isinstance(item, Occurrence):

@@ -264,3 +264,23 @@ async def test_the_rows_of_others_are_left_alone(db: Rows) -> None:
     await db.run("insert into r select g from generate_series(1, 50) g")
     found, _ = await db.change(view, "insert into u values (1, 7)")
     assert found == {("7",)}
+
+
+@pytest.mark.parametrize(
+    ("query", "why"),
+    [
+        ("with idle as (select * from u) select r.id from r", "not followed"),
+        ("select r.id, r.xmin::text as version from r", "versions of a row"),
+        (
+            "select r.id, s.n from r cross join (values ((select max(v) from t))) s(n)",
+            r"a change of public\.t ",
+        ),
+        ("select j.a from (r join u on u.rid = r.id) as j(a)", "name of its own"),
+        ("select id, x from r group by rollup (id, x)", "without a key"),
+        ("select ctid, id from r", "versions of a row"),
+        ("select r.id, r.id as id2, x as id from r", "more than once"),
+    ],
+)
+async def test_what_is_not_read_is_refused(db: Rows, query: str, why: str) -> None:
+    with pytest.raises(QueryRefusal, match=why):
+        await db.plan(query)

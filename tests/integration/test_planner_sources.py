@@ -298,6 +298,71 @@ async def test_reading_leaves_nothing_behind(database: str) -> None:
         assert await db.run("show search_path") == [('"$user", public',)]
 
 
+FOLLOWED = (
+    "'no ' || id",
+    "id || tags[1]",
+    "at::date",
+    "at + interval '1 day'",
+    "date_trunc('day', at)",
+    "extract(epoch from at)",
+    "at at time zone 'Europe/Berlin'",
+    "to_char(at, 'YYYY')",
+    "at > d",
+    "format('%s-%s', id, d)",
+    "to_tsvector('english', body)",
+    "regexp_replace(body, 'a', 'b')",
+    "array_to_string(tags, ',')",
+    "jsonb_path_query_first(j, '$.a')",
+    "greatest(id, 1)",
+    "age(at, at)",
+    "row_to_json(r)",
+    "(select string_agg(x, ',' order by x) from unnest(tags) x)",
+    "md5(body)",
+    "coalesce(j ->> 'a', 'b')",
+    "case when at is null then 1 end",
+    "width_bucket(id, 1, 9, 3)",
+    "body collate \"C\" < 'x'",
+)
+NOT_FOLLOWED = (
+    "now()",
+    "localtimestamp",
+    "age(at)",
+    "clock_timestamp()",
+    "gen_random_uuid()",
+    "to_tsvector(body)",
+    "pg_typeof(id)",
+    "txid_current()",
+    "current_setting('timezone')",
+    "version()",
+    "pg_relation_size('r')",
+    "has_table_privilege('r', 'select')",
+    "query_to_xml('select 1', true, true, '')",
+    "nextval('s')",
+    "reads()",
+    "inet_client_addr()",
+    "session_user",
+    "id::regclass",
+    "(select lastval())",
+)
+
+
+async def test_functions_are_judged_by_what_they_depend_on(any_database: str) -> None:
+    schema = """
+    create sequence s;
+    create table r (id int primary key, at timestamptz, d date, tags text[],
+                    body text, j jsonb);
+    create function reads() returns bigint language sql stable
+        as 'select count(*) from r';
+    """
+    async with rows(any_database, schema) as db:
+        for expression in FOLLOWED:
+            await db.plan(f"select id, {expression} as value from r")
+        for expression in NOT_FOLLOWED:
+            with pytest.raises(QueryRefusal):
+                await db.plan(f"select id, {expression} as value from r")
+        await db.plan("select id, reads() n from r", functions=("public.reads",))
+
+
 async def test_the_search_path_is_the_configured_one(database: str) -> None:
     schema = """
     create schema one; create schema two;

@@ -110,6 +110,7 @@ class _Builder:
         self._conditions(statement.whereClause, level, where, scope)
         rest = (
             statement.targetList,
+            statement.valuesLists,
             statement.groupClause,
             statement.havingClause,
             statement.windowClause,
