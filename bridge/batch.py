@@ -17,6 +17,8 @@ from bridge.ledger import Ledger
 from bridge.operations import Operation
 from bridge.sink import Generation
 
+_LOOK_S = 0.2
+
 
 class Outlet(NamedTuple):
     """One generation and the lane that writes it."""
@@ -31,24 +33,30 @@ class FanOut:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._outlets: dict[str, list[Outlet]] = {}
+        self._plans: dict[Generation, str] = {}
         self._watches: dict[str, list[set[str]]] = {}
 
-    def add(self, lane: Lane, generation: Generation) -> None:
-        """From now on this generation is fed by its view."""
-        outlets = self._outlets.setdefault(generation.target.view, [])
+    def add(self, lane: Lane, generation: Generation, plan: str = "") -> None:
+        """From now on this generation is fed by the plan of that name (its view's)."""
+        name = self._plans.setdefault(generation, plan or generation.target.view)
+        outlets = self._outlets.setdefault(name, [])
         if all(outlet.generation != generation for outlet in outlets):
             lane.add(generation)
             outlets.append(Outlet(lane, generation))
 
     def remove(self, generation: Generation) -> None:
         """The generation is fed no more."""
-        outlets = self._outlets.get(generation.target.view, [])
+        outlets = self._outlets.get(self._plans.pop(generation, ""), [])
         for outlet in [o for o in outlets if o.generation == generation]:
             outlets.remove(outlet)
             outlet.lane.remove(generation)
 
+    def plan(self, generation: Generation) -> str | None:
+        """The name of the plan that feeds a generation; None: nothing does."""
+        return self._plans.get(generation)
+
     def of(self, view: str) -> Sequence[Outlet]:
-        """The generations that the view feeds."""
+        """The generations that the plan of a view feeds."""
         return self._outlets.get(view, ())
 
     def outlets(self) -> Iterator[Outlet]:
@@ -58,7 +66,7 @@ class FanOut:
 
     def outlet(self, generation: Generation) -> Outlet | None:
         """The outlet of a generation that is fed."""
-        for outlet in self.of(generation.target.view):
+        for outlet in self.of(self._plans.get(generation, "")):
             if outlet.generation == generation:
                 return outlet
         return None
@@ -108,6 +116,18 @@ class FanOut:
             watches[:] = [watch for watch in watches if watch is not keys]
 
     async def room(self) -> None:
-        """Wait until every lane takes documents, or is too slow to be waited for."""
-        for lane in {id(o.lane): o.lane for o in self.outlets()}.values():
-            await lane.room()
+        """Wait until every lane takes documents.
+
+        One that is too slow is not waited for while another could go on: from then on
+        it owes keys in place of documents. With all of them full there is nobody to
+        hold up, and waiting is cheaper than deriving everything again.
+        """
+        while True:
+            lanes = {id(o.lane): o.lane for o in self.outlets()}.values()
+            full = [lane for lane in lanes if lane.full and not lane.owing]
+            if not full:
+                return
+            if any(not lane.full for lane in lanes):
+                for lane in full:
+                    lane.owing = lane.slow
+            await full[0].room(_LOOK_S)

@@ -1,8 +1,8 @@
 """The lane to one sink: several writes under way, never two of one key.
 
-A lane is bounded by bytes. One that is full, and has been for a while, keeps only
-which keys are owed, since their documents can be derived again; so a slow or dead sink
-harms only itself.
+A lane is bounded by bytes. While all lanes are full, everybody waits. One that is full
+and too slow while others are not keeps only which keys are owed, since their documents
+can be derived again; so a slow or dead sink harms only itself.
 
 The one thing to know: a call that failed is made again with the same operations until
 its outcome is known. Only then may the next write of one of its keys go out.
@@ -15,6 +15,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -49,7 +50,9 @@ class LaneLimits:
     batch_count_max: int = 5000
     batch_bytes_max: int = 8 << 20
     patience_s: float = 2.0
-    """A lane that is full for so long keeps owed keys instead of documents."""
+    """A lane that is full for so long may be too slow for others to wait for."""
+    drain_s: float = 10.0
+    """It is, when what waits would take longer than this at its present speed."""
     linger_s: float = 0.01
     """How long a small write waits while another is under way."""
     retry_first_s: float = 0.05
@@ -97,7 +100,10 @@ class Lane:
         self._flights = 0
         self._holds = 0
         self._era = 0
+        self.owing = False
+        """Whether documents are not taken any more: keys are owed in their place."""
         self._full_since: float | None = None
+        self._drained = 0
         self._first_waiting_s = 0.0
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
@@ -129,9 +135,12 @@ class Lane:
         feed = self.feeds[generation]
         if not self._wake.is_set():
             self._first_waiting_s = asyncio.get_running_loop().time()
-        feed.put(operations, claim, full=self.slow)
+        # The second bound is for memory: everybody waits for room before it.
+        full = self.owing or self.bytes >= 4 * self._limits.bytes_max
+        feed.put(operations, claim, full=full)
         if self._full_since is None and self.bytes >= self._limits.bytes_max:
             self._full_since = asyncio.get_running_loop().time()
+            self._drained = 0
             self._room.clear()
         self._wake.set()
 
@@ -145,18 +154,11 @@ class Lane:
         """These keys are to be derived again for this generation."""
         self.feeds[generation].owe(keys, version, claim)
 
-    async def room(self) -> None:
-        """Wait until the lane takes documents, or is too slow to be waited for."""
-        while not self._room.is_set() and not self.slow:
-            try:
-                async with asyncio.timeout(self._limits.patience_s / 4):
-                    await self._room.wait()
-            except TimeoutError:
-                continue
-
-    async def room_for_job(self) -> None:
-        """Wait until the lane takes documents: a backfill has all the time."""
-        await self._room.wait()
+    async def room(self, at_most_s: float | None = None) -> None:
+        """Wait until the lane takes documents, or for so long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(at_most_s):
+                await self._room.wait()
 
     @property
     def bytes(self) -> int:
@@ -164,14 +166,23 @@ class Lane:
         return sum(feed.bytes for feed in self.feeds.values())
 
     @property
+    def full(self) -> bool:
+        """Whether more than the lane's share of memory waits for the sink."""
+        return self._full_since is not None
+
+    @property
     def slow(self) -> bool:
-        """Whether documents are not taken any more: keys are owed in their place."""
+        """Whether others should not wait for this lane: it is full, and stopped, away,
+        or so slow that what waits will not be gone soon."""
         if self._full_since is None:
             return False
-        if self.state in _STOPPED or self.bytes >= 2 * self._limits.bytes_max:
+        if self.state in _STOPPED:
             return True
         waited = asyncio.get_running_loop().time() - self._full_since
-        return waited >= self._limits.patience_s
+        if waited < self._limits.patience_s:
+            return False
+        speed = self._drained / waited
+        return self.state is LaneState.DOWN or speed * self._limits.drain_s < self.bytes
 
     @property
     def waiting(self) -> int:
@@ -248,10 +259,12 @@ class Lane:
                 await self._doze()
                 continue
             limits, sink = self._limits, self.sink
+            before = feed.bytes
             operations, claims = feed.take(
                 min(limits.batch_count_max, sink.batch_count_max),
                 min(limits.batch_bytes_max, sink.batch_bytes_max),
             )
+            self._drained += before - feed.bytes
             self._made_room()
             if operations:
                 await self._send(feed, operations, claims)
@@ -371,6 +384,7 @@ class Lane:
     def _made_room(self) -> None:
         if self.bytes < self._limits.bytes_max // 2:
             self._full_since = None
+            self.owing = False
             self._room.set()
 
 

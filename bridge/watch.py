@@ -32,7 +32,7 @@ _CLAIM_S = 1.0
 _LOOK_S = 2.0
 _COUNT_S = 2.0
 _TELL_S = 0.5
-_OWED_KEYS = 1000
+_OWED_KEYS = 20_000
 
 
 class Watch:
@@ -172,11 +172,11 @@ class Watch:
         """Derive what is owed as soon as the sink takes documents again."""
         while True:
             await asyncio.sleep(0.2)
-            if lane.slow or lane.state is not LaneState.OK:
+            if lane.full or lane.state is not LaneState.OK:
                 continue
             for generation, feed in list(lane.feeds.items()):
                 owed = [debt.parts for debt in islice(feed.owed.values(), _OWED_KEYS)]
-                plan = self._assembly.plans.get(generation.target.view)
+                plan = self._assembly.plan(generation)
                 if owed and plan is not None:
                     await self._life.jobs.keys(generation, plan, owed)
 

@@ -79,7 +79,7 @@ class Jobs:
         Everything is kept when it returns. Halt when it cannot be done.
         """
         generation = self._assembly.generation(row.key)
-        plan = self._assembly.plans.get(row.view)
+        plan = None if generation is None else self._assembly.plan(generation)
         if generation is None or plan is None:
             raise Halt(f"target {row.key} is no longer in the file")
         log = StoredLog(self._assembly.store, row.id)

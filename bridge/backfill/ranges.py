@@ -26,7 +26,7 @@ from typing import NamedTuple, Protocol, cast
 from bridge import probes
 from bridge.backfill.pace import Pace
 from bridge.backfill.patience import patiently
-from bridge.backfill.receipt import Receipt
+from bridge.backfill.receipt import Receipt, durable
 from bridge.backfill.rederive import RejectFor
 from bridge.derive.documents import NOT_UNIQUE, derive
 from bridge.derive.view import ViewPlan
@@ -198,7 +198,7 @@ class RangeBackfill:
             async with pipeline.gate.open(take, lsn) as reader:
                 # What may still be lost in a crash would stay behind in the sinks:
                 # unlike a change of the stream, nobody would bring the key again.
-                await pipeline.ledger.sent(reader.insert_lsn, pipeline.ledger.era)
+                await durable(pipeline, reader.insert_lsn, pipeline.ledger.era)
                 yield version, reader, overtaken, receipt.ticket
         await receipt.kept()
 
@@ -209,7 +209,7 @@ class RangeBackfill:
         await self._pace.spend(len(operations))
         for generation in self._generations:
             if (outlet := fan_out.outlet(generation)) is not None:
-                await outlet.lane.room_for_job()
+                await outlet.lane.room()
         # No waiting from here: nothing can overtake between the test and the lane.
         if overtaken:
             operations = [o for o in operations if o.key not in overtaken]

@@ -1,4 +1,4 @@
-"""Whether what a job has put into the lanes was kept.
+"""Whether what a job has read is durable, and what it has put into the lanes kept.
 
 The one thing to know: a stream that starts again drops what waits in the lanes. The
 job learns it as `Transient`, and does that part again at a new position.
@@ -10,6 +10,7 @@ import asyncio
 
 from bridge.errors import Transient
 from bridge.ledger import Ticket
+from bridge.pipeline import Pipeline
 
 
 class Receipt:
@@ -34,3 +35,15 @@ class Receipt:
     def _dropped(self) -> None:
         if not self._outcome.done():
             self._outcome.set_result(False)
+
+
+async def durable(pipeline: Pipeline, seen: int, era: int) -> None:
+    """Wait until the log that a read of this era of the ledger has seen is durable.
+
+    A marker makes it so, where nothing else has. Transient when the stream has begun
+    again since: the server may have lost what was read.
+    """
+    if not pipeline.ledger.sent(seen):
+        await pipeline.markers.next()
+    if era != pipeline.ledger.era:
+        raise Transient("the stream began again, and what was read may be lost")

@@ -15,7 +15,7 @@ import orjson
 
 from bridge.backfill.pace import Pace
 from bridge.backfill.patience import patiently
-from bridge.backfill.receipt import Receipt
+from bridge.backfill.receipt import Receipt, durable
 from bridge.derive.documents import derive
 from bridge.derive.view import ViewPlan
 from bridge.keys import DIGEST_PREFIX, Parts, parse_key
@@ -87,10 +87,10 @@ async def _once(
             era = ledger.era
             derived = await derive(reader, plan, keys, version, careful=careful)
         # Written before it is durable, it would stay in the sinks after a crash.
-        await ledger.sent(reader.insert_lsn, era)
+        await durable(pipeline, reader.insert_lsn, era)
         for generation in generations:
             if (outlet := pipeline.fan_out.outlet(generation)) is not None:
-                await outlet.lane.room_for_job()
+                await outlet.lane.room()
         if derived.rejections:
             await reject(generations, derived.rejections, version)
         operations = [o for o in derived.operations if o.key not in overtaken]

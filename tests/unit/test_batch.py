@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from bridge.batch import FanOut
+from bridge.deliver import LaneLimits
 from bridge.ledger import Ticket
 from bridge.operations import Operation
 from bridge.sink import Generation
@@ -68,3 +71,21 @@ async def test_owed_keys_are_owed_to_every_generation() -> None:
     fan_out.add(bench.lane, OTHER)
     fan_out.owe("view", [("1", ("1",))], 10, bench.ledger.enter(10, 0.0))
     assert bench.lane.owed == 2
+
+
+async def test_a_slow_lane_is_waited_for_only_while_nobody_else_could_go_on() -> None:
+    limits = LaneLimits(bytes_max=1000, patience_s=0.01)
+    slow, quick = LaneBench(limits), LaneBench(limits)
+    fan_out = FanOut(slow.ledger)
+    fan_out.add(slow.lane, GENERATION)
+    slow.lane.hold()
+    entry = slow.ledger.enter(10, 0.0)
+    fan_out.put("view", [operation("1", 10, b"x" * 1000)], entry, 10)
+    alone = asyncio.create_task(fan_out.room())
+    await slow.lane.room(0.05)
+    assert not alone.done(), "there is nobody whom it holds up"
+    assert not slow.lane.owing
+    fan_out.add(quick.lane, OTHER)
+    await alone
+    assert slow.lane.owing
+    assert not quick.lane.owing

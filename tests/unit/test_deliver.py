@@ -269,34 +269,35 @@ async def test_a_generation_taken_out_is_not_sent_for_ever() -> None:
         assert sum(g == GENERATION for g, _ in sent) == calls
 
 
-async def test_a_full_lane_makes_the_stream_wait_and_then_owes() -> None:
+async def test_a_full_lane_is_slow_after_a_while_and_owes_when_told() -> None:
     limits = LaneLimits(bytes_max=1000, patience_s=0.02, linger_s=0.001)
     async with LaneBench(limits) as bench:
         bench.lane.hold()
         entry = bench.ledger.enter(10, 0.0)
         bench.lane.put(GENERATION, [operation("1", 10, b"x" * 1000)], entry)
+        assert bench.lane.full
         assert not bench.lane.slow
-        await bench.lane.room()
-        assert bench.lane.slow, "the stream has waited, and waits no more"
+        await bench.lane.room(0.03)
+        assert bench.lane.slow
+        bench.lane.owing = True
         bench.lane.put(GENERATION, [operation("2", 10)], entry)
         assert (bench.lane.owed, bench.lane.waiting) == (1, 1)
-        job = asyncio.create_task(bench.lane.room_for_job())
+        job = asyncio.create_task(bench.lane.room())
         await asyncio.sleep(0.005)
         assert not job.done(), "a job waits as long as it takes"
         bench.lane.unhold()
         await job
-        assert not bench.lane.slow
+        assert not bench.lane.full
+        assert not bench.lane.owing, "there is room: documents are taken again"
 
 
-async def test_a_full_lane_that_is_stopped_owes_at_once() -> None:
+async def test_a_full_lane_that_is_stopped_is_slow_at_once() -> None:
     limits = LaneLimits(bytes_max=1000, patience_s=1000)
     async with LaneBench(limits) as bench:
         bench.lane.set_state(LaneState.HALTED)
         entry = bench.ledger.enter(10, 0.0)
         bench.lane.put(GENERATION, [operation("1", 10, b"x" * 1000)], entry)
-        await bench.lane.room()
-        bench.lane.put(GENERATION, [operation("2", 10)], entry)
-        assert bench.lane.owed == 1
+        assert bench.lane.slow
 
 
 async def test_a_write_stays_within_what_the_sink_takes() -> None:
