@@ -5,21 +5,23 @@ The one thing to know: it needs nothing but this package, and leaves nothing beh
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 
-def demo() -> None:
-    """Watch documents and cached keys change as rows change, for half a minute."""
-    import asyncio
-    import inspect
+def demo(
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=1, help="How long the shop stays open.")
+    ] = 30,
+) -> None:
+    """Watch documents and cached keys change as rows change, for half a minute.
 
+    Starts a Postgres, an Elasticsearch and a Valkey of its own, and in the end compares
+    every document and key with SQL. Exit 1 when one differs.
+
+    Example: pgbridge demo
+    """
     from bridge.dev import demo as show
 
-    outcome = show.run()
-    if inspect.isawaitable(outcome):
-
-        async def wait() -> int:
-            return int(await outcome)
-
-        outcome = asyncio.run(wait())
-    raise typer.Exit(int(outcome or 0))
+    raise typer.Exit(show.run(seconds))

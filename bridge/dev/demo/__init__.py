@@ -1,0 +1,196 @@
+"""`pgbridge demo`: a small shop with live traffic, the real daemon, real servers.
+
+    servers ─▶ shop ─▶ apply, run ─▶ traffic and scenes, shown ─▶ compared with SQL
+
+`witness.py` asks what is there, `traffic.py` writes, `scenes.py` tells what one change
+does, `screen.py` shows it, `daemon.py` runs the bridge.
+
+The one thing to know: everything that it starts ends with it, and the exit code is that
+of the comparison at the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import psycopg
+
+from bridge.config import load
+from bridge.dev.demo.daemon import Daemon, Latency, mean_s, own_place, shop_sql
+from bridge.dev.demo.scenes import scenes
+from bridge.dev.demo.screen import Picture, Screen
+from bridge.dev.demo.traffic import Traffic
+from bridge.dev.demo.witness import Witness
+from bridge.dev.place import open_place
+from bridge.dev.postgres import create_database
+from bridge.dev.servers import Servers, running
+from bridge.errors import Exit, Halt, errors_in
+from bridge.verify.verify import differences
+
+SECONDS = 30.0
+_TRANSACTIONS_PER_S = 40.0
+_LOOK_S = 0.5
+_SCENE_PAUSE_S = 3.0
+_BUILD_DEADLINE_S = 120.0
+_TARGETS = 5
+
+
+def run(seconds: float = SECONDS) -> int:
+    """Show it for `seconds`; gives the exit code. Halt when a part cannot be run.
+
+    Blocks. KeyboardInterrupt at SIGINT, SIGTERM and SIGHUP, with everything removed.
+    """
+    screen = Screen()
+    start = time.monotonic()
+    with _signals():
+        place = open_place()
+        try:
+            screen.say(
+                "Starting Postgres 18, Elasticsearch and Valkey. What is missing is "
+                "downloaded, the first time."
+            )
+            with running(place) as servers:
+                screen.say(f"They run after {time.monotonic() - start:.0f} s.")
+                return _with(servers, screen, seconds)
+        finally:
+            place.close()
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """A closed terminal and a kill end it like Ctrl-C, in order."""
+    before = {
+        number: signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
+        for number in (signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _with(servers: Servers, screen: Screen, seconds: float) -> int:
+    database = create_database(servers.postgres.dsn, "shop")
+    with psycopg.connect(database) as connection:
+        connection.execute(shop_sql().encode())
+    place = own_place(open_place())
+    daemon = Daemon(place, servers, database)
+    try:
+        daemon.apply()
+        daemon.start()
+        screen.say(f"`pgbridge run -c {daemon.config}` keeps 3 views in 5 targets.")
+        return asyncio.run(_show(servers, daemon, database, screen, seconds))
+    finally:
+        daemon.close()
+        place.close()
+
+
+async def _show(
+    servers: Servers, daemon: Daemon, database: str, screen: Screen, seconds: float
+) -> int:
+    witness = Witness(database, servers.elasticsearch.url, servers.valkey.url)
+    traffic = Traffic(database, random.Random(1))  # noqa: S311
+    try:
+        documents = await _built(daemon)
+        screen.say(f"{documents:,} documents and keys are built. Now the shop opens.")
+        screen.say("")
+        picture = Picture(seconds=seconds)
+        with screen, suppress(TimeoutError):
+            await _open(daemon, witness, traffic, screen, picture)
+    finally:
+        await witness.close()
+    screen.say("")
+    screen.say(
+        f"The shop is closed after {traffic.transactions:,} transactions with "
+        f"{traffic.rows:,} changed rows. Every document and key against SQL:"
+    )
+    return await _compare(daemon, screen)
+
+
+async def _built(daemon: Daemon) -> int:
+    """Wait until every target is live; how many documents and keys they hold."""
+    try:
+        async with asyncio.timeout(_BUILD_DEADLINE_S):
+            while True:
+                targets = (await daemon.status()).get("targets") or []
+                states = {target["state"] for target in targets}
+                if len(targets) == _TARGETS and states == {"live"}:
+                    return sum(target["documents"] for target in targets)
+                await asyncio.sleep(_LOOK_S)
+    except TimeoutError:
+        raise Halt(
+            f"the targets are not live after {_BUILD_DEADLINE_S:g} s: {daemon.tail()}"
+        ) from None
+
+
+async def _open(
+    daemon: Daemon, witness: Witness, traffic: Traffic, screen: Screen, picture: Picture
+) -> None:
+    """Let the shop work until the time is over. TimeoutError then."""
+    try:
+        async with asyncio.timeout(picture.seconds), asyncio.TaskGroup() as group:
+            group.create_task(traffic.run(_TRANSACTIONS_PER_S))
+            group.create_task(_scenes(witness, picture))
+            group.create_task(_look(daemon, witness, traffic, picture))
+            group.create_task(_draw(screen, picture))
+    except BaseExceptionGroup as errors:
+        if (problems := errors_in(errors)) is None:
+            raise
+        raise problems[0] from errors
+
+
+async def _scenes(witness: Witness, picture: Picture) -> None:
+    async for told in scenes(witness):
+        picture.told.append(told)
+        await asyncio.sleep(_SCENE_PAUSE_S)
+
+
+async def _look(
+    daemon: Daemon, witness: Witness, traffic: Traffic, picture: Picture
+) -> None:
+    before: dict[str, Latency] = {}
+    start = time.monotonic()
+    while True:
+        now = await daemon.latencies()
+        status = await daemon.status()
+        targets = status.get("targets") or []
+        picture.counts = await witness.counts()
+        picture.latencies_s = {
+            target: mean_s(before.get(target, Latency()), latency)
+            for target, latency in now.items()
+        }
+        picture.behind_s = max((t["lag_seconds"] for t in targets), default=0.0)
+        picture.behind_bytes = max((t["lag_bytes"] for t in targets), default=0)
+        picture.transactions, picture.rows = traffic.transactions, traffic.rows
+        picture.elapsed_s = time.monotonic() - start
+        before = now
+        await asyncio.sleep(_LOOK_S)
+
+
+async def _draw(screen: Screen, picture: Picture) -> None:
+    while True:
+        screen.show(picture)
+        await asyncio.sleep(_LOOK_S / 2)
+
+
+async def _compare(daemon: Daemon, screen: Screen) -> int:
+    found = await differences(load(daemon.config))
+    for target, comparison in found.items():
+        wrong = len(comparison.wrong) + len(comparison.unsettled)
+        screen.say(f"  {target:<16}{comparison.checked:>7,} compared, {wrong} differ")
+    wrong = sum(len(c.wrong) + len(c.unsettled) for c in found.values())
+    compared = sum(comparison.checked for comparison in found.values())
+    if len(found) != _TARGETS or not all(c.checked for c in found.values()):
+        raise Halt("not every target was compared: this is a defect of pgbridge")
+    noun = "difference" if wrong == 1 else "differences"
+    screen.say(
+        f"{wrong} {noun} in {compared:,} documents and keys",
+        "red" if wrong else "green",
+    )
+    return Exit.FAILED if wrong else Exit.DONE
