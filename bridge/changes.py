@@ -62,6 +62,8 @@ class Relation:
 
 
 class ChangeKind(StrEnum):
+    """What a statement did to a row, by the letter of its message."""
+
     INSERT = "I"
     UPDATE = "U"
     DELETE = "D"

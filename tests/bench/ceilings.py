@@ -60,7 +60,7 @@ def documents(dsn: str, table: str) -> Rows:
 
 
 def bulk(url: str, index: str, rows: Rows) -> Callable[[], float]:
-    """A run of ready-made `_bulk` requests of 5,000, two in flight, into a new index."""
+    """A run of ready-made `_bulk` requests of 5,000, two in flight, in a new index."""
     client = httpx.Client(base_url=url, timeout=120)
     client.put(
         f"/{index}",
