@@ -17,11 +17,9 @@ and nothing here can move a position backwards.
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Callable, Hashable
 
-from bridge.errors import Transient
 from bridge.position import page_start
 
 Holder = Hashable
@@ -101,7 +99,6 @@ class Ledger:
         self._wal_end = 0
         self._closed = 0
         self._acknowledged = 0
-        self._awaited: list[tuple[int, asyncio.Future[None]]] = []
         self.era = 0
         """How often the stream has begun."""
 
@@ -113,21 +110,18 @@ class Ledger:
         self._content.clear()
         self._wal_end = self._closed = self._acknowledged = lsn
         self.era += 1
-        for _, future in self._awaited:
-            future.cancel()
-        self._awaited.clear()
 
     def enter(self, lsn: int, commit_time_s: float) -> Entry:
         """A batch ending at `lsn` was taken from the stream."""
         assert self.end <= lsn, (self.end, lsn)
         entry = Entry(self.end, lsn, commit_time_s)
         self._entries.append(entry)
-        self._sent(lsn)
+        self._wal_end = max(self._wal_end, lsn)
         return entry
 
     def keepalive(self, wal_end: int) -> None:
         """The server has sent everything up to `wal_end`."""
-        self._sent(wal_end)
+        self._wal_end = max(self._wal_end, wal_end)
         if not self._entries:
             self._close(wal_end)
             return
@@ -184,18 +178,9 @@ class Ledger:
         self._recorded.pop(holder, None)
         self._advance()
 
-    async def sent(self, seen: int, era: int) -> None:
-        """Wait until the log that a read of this era has seen is sent: it is durable.
-
-        Transient when the stream began again meanwhile: it may be lost.
-        """
-        lsn = page_start(seen)
-        if era == self.era and lsn > self._wal_end:
-            future = asyncio.get_running_loop().create_future()
-            self._awaited.append((lsn, future))
-            await asyncio.wait({future})
-        if era != self.era:
-            raise Transient("the stream began again, and what was read may be lost")
+    def sent(self, seen: int) -> bool:
+        """Whether the log that a read has seen has come back, and so is durable."""
+        return page_start(seen) <= self._wal_end
 
     @property
     def wal_end(self) -> int:
@@ -252,9 +237,8 @@ class Ledger:
         return all(entry.derived for entry in self._entries if entry.lsn <= lsn)
 
     def wants_wal_end(self) -> bool:
-        """Whether only the log's end is waited for: by closed entries, or jobs."""
-        held = bool(self._held) and self._held[0].seen > self._wal_end
-        return held or bool(self._awaited)
+        """Whether closed entries only wait for the log's end to come back."""
+        return bool(self._held) and self._held[0].seen > self._wal_end
 
     def acknowledge(self) -> int:
         """The position that the slot may be moved to now; never goes back."""
@@ -275,13 +259,6 @@ class Ledger:
         self._acknowledged = max(self._acknowledged, limit)
         assert self._acknowledged <= self._wal_end
         return self._acknowledged
-
-    def _sent(self, wal_end: int) -> None:
-        self._wal_end = max(self._wal_end, wal_end)
-        for lsn, future in self._awaited:
-            if lsn <= self._wal_end and not future.done():
-                future.set_result(None)
-        self._awaited = [(at, f) for at, f in self._awaited if not f.done()]
 
     def _advance(self) -> None:
         while self._entries:

@@ -13,9 +13,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from bridge import probes
 from bridge.batch import FanOut
@@ -210,8 +217,8 @@ class Pipeline:
             began = time.monotonic()
             try:
                 await self._one_life()
-            except* Transient as errors:
-                self._hooks.state("connecting", str(errors.exceptions[0]))
+            except Transient as error:
+                self._hooks.state("connecting", str(error))
             if time.monotonic() - began > self._limits.retry_max_s:
                 delay = self._limits.retry_first_s
             await asyncio.sleep(delay)
@@ -240,11 +247,8 @@ class Pipeline:
             self._ready.set()
             self._unhold()
             self._hooks.state("streaming", "")
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._watch(capture))
-                group.create_task(self._consume(capture))
-                if self.suspect:
-                    group.create_task(self._settle())
+            parts = [self._watch(capture), self._consume(capture)]
+            await _together(*parts, *([self._settle()] if self.suspect else []))
         finally:
             self._ready.clear()
             self._capture = None
@@ -450,3 +454,21 @@ class Pipeline:
                     continue
                 recorded[generation] = lsn
                 self.ledger.recorded(generation, lsn)
+
+
+async def _together(*parts: Coroutine[Any, Any, None]) -> None:
+    """Run until one fails, which is raised, or all have ended.
+
+    Not a task group: in 3.11 an error of its own hides that it was cancelled, and
+    whoever then tries again could not be stopped any more.
+    """
+    tasks = [asyncio.create_task(part) for part in parts]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        errors = [error for task in done if (error := task.exception())]
+        for error in sorted(errors, key=lambda e: isinstance(e, Transient)):
+            raise error  # a reason to stop before one to try again
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Sequence
+from typing import Self
 
 from bridge.deliver import Lane, LaneLimits, Outcomes
 from bridge.keys import key_text
@@ -116,7 +117,7 @@ class LaneBench:
     async def _letters(self, outcomes: Outcomes) -> None:
         self.letters.append(outcomes)
 
-    async def __aenter__(self) -> LaneBench:
+    async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self.lane.run())
         return self
 
