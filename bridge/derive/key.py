@@ -30,6 +30,7 @@ from bridge.derive.levels.model import (
 )
 from bridge.derive.levels.resolve import Reading, Ref, expand
 from bridge.derive.levels.rules import Rule, Rules
+from bridge.derive.places import NamedRefusal
 from bridge.derive.statements import one_text
 from bridge.errors import QueryRefusal
 
@@ -65,9 +66,10 @@ def find_key(
     """The key of the view: of these output columns, or the one that is found."""
     root = query.root
     if root.branches:
-        raise QueryRefusal(
+        raise NamedRefusal(
             "a union of several selects has several roots, and no one key",
             hint="make a view of each, or join the union to the table that has the key",
+            words=("union", "intersect", "except"),
         )
     found = _Finder(query, catalog, rules)
     outputs = [found.candidates(i) for i in range(len(root.outputs))]
@@ -75,8 +77,9 @@ def find_key(
         places = tuple(_place(root, name) for name in names)
         return found.given(places, [outputs[i] for i in places])
     if root.passing is not None and not root.passing:
-        raise QueryRefusal(
+        raise NamedRefusal(
             _no_key_outside(root),
+            words=("limit", "fetch", "offset") if root.limited else ("over",),
             hint="give the rows a key: group by columns of one table that are among "
             "the output",
         )
@@ -282,20 +285,22 @@ class _Finder:
 
     def _several(
         self, within: list[int], outputs: list[list[Candidate]]
-    ) -> QueryRefusal:
+    ) -> NamedRefusal:
         root = self._query.root
         missing = [root.outputs[i].name for i in within if not outputs[i]]
         if not within or missing:
             named = f"{', '.join(missing)} is" if missing else "the output is"
-            return QueryRefusal(
+            return NamedRefusal(
                 f"{named} not a plain column to group by",
+                output=missing[0] if missing else None,
                 hint="group by columns of one table and give them out as they are; "
                 "a generated column can hold an expression",
             )
         names = ", ".join(root.outputs[i].name for i in within)
         choice = next((root.outputs[i].name for i in within if outputs[i]), "")
-        return QueryRefusal(
+        return NamedRefusal(
             f"the key would be of several tables: {names}",
+            output=root.outputs[within[-1]].name,
             hint=f'if one of them tells the rows apart, say so: key = ["{choice}"]',
         )
 

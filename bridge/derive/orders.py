@@ -20,7 +20,7 @@ from bridge.derive.levels.barriers import calls, partition
 from bridge.derive.levels.model import Derived, Item, Level, Node, Occurrence, Query
 from bridge.derive.levels.resolve import lookup, same_as
 from bridge.derive.parse import walk
-from bridge.errors import QueryRefusal
+from bridge.derive.places import NamedRefusal
 
 _BY_ROW = frozenset(
     "row_number ntile lag lead first_value last_value nth_value array_agg json_agg "
@@ -40,24 +40,30 @@ def check_orders(query: Query) -> None:
         ties = statement.limitOption == LimitOption.LIMIT_OPTION_WITH_TIES
         sort = [_sorted(s, level) for s in statement.sortClause or ()]
         if level.limited and not level.asked and not ties:
-            _check(level, sort, "`limit`")
+            _check(level, sort, "limit", "`limit`")
         if statement.distinctClause and statement.distinctClause[0] is not None:
-            _check(level, sort, "`distinct on`")
+            _check(level, sort, "distinct", "`distinct on`")
         named = {str(w.name): w for w in statement.windowClause or () if w.name}
         for call in calls((statement.targetList, statement.sortClause)):
             if call.over is not None and _by_row(call, call.over, named):
                 window = [*partition(call.over, named), *_ordered(call.over, named)]
-                what = f"the window of {_name(call)}()"
-                _check(level, window, what, whole=False)
+                name = _name(call)
+                _check(level, window, name, f"the window of {name}()", whole=False)
 
 
 def _check(
-    level: Level, order: Sequence[ast.Node], what: str, *, whole: bool = True
+    level: Level,
+    order: Sequence[ast.Node],
+    word: str,
+    what: str,
+    *,
+    whole: bool = True,
 ) -> None:
     if not _total(level, order, whole=whole):
-        raise QueryRefusal(
+        raise NamedRefusal(
             f"{what} chooses rows by an order that leaves some of them equal",
             hint="end the order with the primary key of each table that is read there",
+            words=(word, "fetch", "offset"),
         )
 
 

@@ -6,9 +6,39 @@ places of the user's text; a name is looked for there again, the first one wins.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pglast import ast, parse_sql
+from pglast.parser import scan
 
 from bridge.derive.parse import walk
+from bridge.errors import QueryRefusal
+
+
+class NamedRefusal(QueryRefusal):
+    """A refusal whose place is found by what the user wrote there.
+
+    `output` is an output column; `words` are key words of which one stands there.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        words: Sequence[str] = (),
+        output: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.words = tuple(words)
+        self.output = output
+
+    def locate(self, source: str) -> None:
+        """Set the place, if it is found in the text."""
+        if self.output is not None:
+            self.at = of_output(source, self.output)
+        if self.at is None and self.words:
+            self.at = of_word(source, *self.words)
 
 
 def of_function(source: str, name: str) -> int | None:
@@ -35,6 +65,14 @@ def of_table(source: str, alias: str, table: str) -> int | None:
     for node in named:
         if node.relname == table:
             return location(node)
+    return None
+
+
+def of_word(source: str, *words: str) -> int | None:
+    """Where one of these key words first stands."""
+    for token in scan(source):
+        if source[token.start : token.end + 1].lower() in words:
+            return int(token.start)
     return None
 
 

@@ -80,6 +80,9 @@ def plan_ways(definition: Definition, catalog: Catalog, rules: Rules = ALL) -> P
         if refusal.at is None:
             refusal.at = places.of_function(analysis.source, refusal.name)
         raise
+    except places.NamedRefusal as refusal:
+        refusal.locate(analysis.source)
+        raise
 
 
 def _plan(
@@ -96,8 +99,8 @@ def _plan(
     for occurrence in query.occurrences:
         _check_table(occurrence, analysis)
     check_seen(query, uses, catalog)
-    check_orders(query)
     key = find_key(query, definition.key, catalog, rules)
+    check_orders(query)
     _check_key(key, catalog)
     found = _ways(query, key, catalog, analysis, rules)
     return Planned(
@@ -152,9 +155,10 @@ def _check_key(key: Key, catalog: Catalog) -> None:
             base, deterministic=column.deterministic, modifier=column.modifier
         )
         if isinstance(value, ast.ColumnRef) and not exact and barriers and not unique:
-            raise QueryRefusal(
+            raise places.NamedRefusal(
                 f"{name} is {base.name}, where one value has several texts, and keys "
                 "are compared by text",
+                output=name,
                 hint=f"group by {name}::text, and give that out",
             )
 

@@ -15,13 +15,14 @@ create view rating as select book, count(*) as n, max(rating) as best from revie
 insert into publisher select g, 'p' || g from generate_series(1, 2000) g;
 insert into book
     select g, 't' || g, g % 2000 + 1, g from generate_series(1, 20000) g;
-insert into review select g, g % 20000 + 1, g % 5, 'b' from generate_series(1, 40000) g;
+insert into review
+    select g, g % 20000 + 1, g % 5, 'b' from generate_series(1, 40000) g;
 analyze;
 """
 VIEWS = {
     "plain": "select id, title from book where price > 3",
-    "joins": "select b.id, p.name, (select json_agg(r.body order by r.id) from review r "
-    "where r.book = b.id) l from book b join publisher p on p.id = b.publisher",
+    "joins": "select b.id, p.name, (select json_agg(r.body order by r.id) from review "
+    "r where r.book = b.id) l from book b join publisher p on p.id = b.publisher",
     "group by": "select b.id, count(r.id) n from book b left join review r "
     "on r.book = b.id group by b.id",
     "grouped view": "select b.id, r.n, r.best from book b left join rating r "

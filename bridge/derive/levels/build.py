@@ -33,6 +33,7 @@ from bridge.derive.levels.model import (
 )
 from bridge.derive.levels.rules import Rule, Rules
 from bridge.derive.parse import parse_printed, walk
+from bridge.derive.places import NamedRefusal
 from bridge.errors import QueryRefusal
 
 _SEMI = (SubLinkType.EXISTS_SUBLINK, SubLinkType.ANY_SUBLINK)
@@ -165,9 +166,10 @@ class _Builder:
                 name = _function_name(item) if alias is None else str(alias.aliasname)
                 _add(level, name, Opaque(leaf, None))
             case ast.RangeTableSample():
-                raise QueryRefusal(
+                raise NamedRefusal(
                     "`tablesample` gives other rows at each call",
                     hint="leave it out",
+                    words=("tablesample",),
                 )
             case _:
                 raise QueryRefusal(f"{type(item).__name__} in `from` is not read")
@@ -189,9 +191,10 @@ class _Builder:
             case JoinType.JOIN_RIGHT:
                 arms = (Arm.NULLABLE, Arm.KEPT)
             case _:
-                raise QueryRefusal(
+                raise NamedRefusal(
                     "a full join has no side from which its rows could be found",
                     hint="join both sides to the table that has all keys",
+                    words=("full",),
                 )
         node.outer = Arm.NULLABLE in arms
         for side, of in zip((join.larg, join.rarg), arms, strict=True):
@@ -355,10 +358,11 @@ def _with(statement: ast.SelectStmt, level: Level, scope: Scope) -> Scope:
     expressions = dict(scope.expressions)
     for expression in clause.ctes or ():
         if clause.recursive and _names_itself(expression):
-            raise QueryRefusal(
+            raise NamedRefusal(
                 f"the recursive query {expression.ctename} cannot be followed from a "
                 "changed row",
                 hint="keep the path or the ancestors in a table of their own",
+                words=(str(expression.ctename), "recursive"),
             )
         around = Scope(dict(expressions), scope.depth)
         expressions[str(expression.ctename)] = Expression(
