@@ -25,7 +25,7 @@ from bridge.capture.thread import CaptureLimits, CaptureThread
 from bridge.config import Config, OnSlotLoss
 from bridge.control.apply import Applied, Permission, apply
 from bridge.control.commands import command_id
-from bridge.control.letters import Letters, generation_key
+from bridge.control.letters import Letters
 from bridge.control.operator import Operator
 from bridge.control.planning import sink_target
 from bridge.control.session import session
@@ -44,11 +44,10 @@ from bridge.observe.metrics import Metrics
 from bridge.observe.status import SourceStatus, Status
 from bridge.operations import Rejection
 from bridge.pipeline import Capture, Hooks, Pipeline, PipelineLimits
-from bridge.position import Position
 from bridge.sink import Generation, Sink
 from bridge.source.postgres import MESSAGE_PREFIX, PostgresSource, ServerIdentity
+from bridge.standing import Standing
 from bridge.store import Store
-from bridge.store.rows import ProgressRow
 from bridge.watch import Watch
 
 _log = logger("bridge.daemon")
@@ -81,6 +80,7 @@ class Lifetime:
         self._life: Life | None = None
         self._operator: Operator | None = None
         self._watch: Watch | None = None
+        self._standing: Standing
         self._capture: CaptureThread[Iterable[Batch]] | None = None
         self._gate_since_s: float | None = None
 
@@ -158,6 +158,7 @@ class Lifetime:
         epoch = applied.source.epoch
         gate = Gate(applied.source.barrier or 0, self._gate_waits)
         ledger = Ledger(gate.invisible_from)
+        self._standing = standing = Standing(store, self._sinks, epoch, ledger.content)
         plans = {
             name: plan
             for name, plan in looked.planned.plans.items()
@@ -175,7 +176,7 @@ class Lifetime:
             plans=plans,
             ledger=ledger,
             gate=gate,
-            hooks=self._hooks(store, epoch),
+            hooks=self._hooks(standing),
             limits=PipelineLimits(progress_s=limits.progress_interval_s),
         )
         letters = Letters(
@@ -231,7 +232,7 @@ class Lifetime:
         self._life = life = Life(assembly)
         self._watch = Watch(assembly, life, self._known)
         self._operator = Operator(assembly, life, configure=lambda: None)
-        await self._watch.start()
+        self._standing.start(await self._watch.start())
         await life.start()
         self.status = Status(assembly, life, self._known)
         for lane in assembly.lanes.values():
@@ -307,27 +308,13 @@ class Lifetime:
         if known is not None and row["started"] > known and self._assembly is not None:
             self._assembly.pipeline.suspect = True
 
-    def _hooks(self, store: Store, epoch: int) -> Hooks:
-        async def progress(positions: Mapping[Generation, int]) -> None:
-            assert self._assembly is not None
-            ledger = self._assembly.pipeline.ledger
-            await store.positions.save(
-                [
-                    ProgressRow(
-                        generation_key(generation),
-                        Position(epoch, lsn),
-                        ledger.content(generation),
-                    )
-                    for generation, lsn in positions.items()
-                ]
-            )
-
+    def _hooks(self, standing: Standing) -> Hooks:
         async def record(generation: Generation, lsn: int) -> None:
             assert self._life is not None
             sink = generation.target.sink
             if not self._life.claimed[sink].is_set():
                 raise Transient(f"sink {sink} is not reached yet")
-            await self._sinks[sink].record(generation, Position(epoch, lsn))
+            await standing.record(generation, lsn)
 
         async def reject(
             view: str, refused: Sequence[tuple[Parts, Rejection]], at: int
@@ -348,7 +335,7 @@ class Lifetime:
             rederive=rederive,
             truncated=self._truncated,
             message=self._message,
-            progress=progress,
+            progress=standing.save,
             record=record,
             batch=self._batch,
             state=self._state,

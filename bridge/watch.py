@@ -8,6 +8,7 @@ by the same derivation that makes every document.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 from itertools import islice
 
@@ -48,8 +49,11 @@ class Watch:
         self._sweeping: set[str] = set()
         self._warned = False
 
-    async def start(self) -> None:
-        """Before anything streams: nothing is sent to a sink that is not claimed."""
+    async def start(self) -> Mapping[Generation, ProgressRow]:
+        """Before anything streams: nothing is sent to a sink that is not claimed.
+
+        Gives what was written down in this epoch.
+        """
         assembly = self._assembly
         rows = await patiently(assembly.store.positions.load)
         for key, row in rows.items():
@@ -61,6 +65,7 @@ class Watch:
             lane.hold()
             if name in paused:
                 lane.set_state(LaneState.PAUSED)
+        return self._progress
 
     async def run(self) -> None:
         """Look after things until cancelled."""

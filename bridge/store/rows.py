@@ -196,7 +196,7 @@ class ProgressRow(NamedTuple):
     position: Position
     """Everything up to here is kept."""
     content_lsn: int
-    """End of the newest transaction that had anything for it, in the same epoch."""
+    """End of the newest change that its sink was seen to hold, in the same epoch."""
     behind_since: datetime | None = None
     """When the oldest commit not yet kept was made; None: there was none."""
 
