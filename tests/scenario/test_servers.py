@@ -218,3 +218,22 @@ async def test_the_source_comes_after_the_daemon(
 async def answers(bridge: Bridge, page: str, code: int) -> bool:
     answer = await bridge.daemon.page(page)
     return answer is not None and answer.status_code == code
+
+
+async def test_killed_just_after_a_change_nothing_is_built_again(
+    bridge: Bridge,
+) -> None:
+    """Its position is written down here, and the sinks were not told of it yet: that
+    they say less is no loss."""
+    await started(bridge)
+    for n in range(3):
+        before = int(bridge.one("select pg_current_wal_flush_lsn() - '0/0'"))
+        bridge.execute(f"update item set name = 'round {n}' where id = 2")
+        written = "select min(lsn) - '0/0' from bridge.progress"
+        await eventually(lambda at=before: int(bridge.one(written)) > at)
+        await bridge.daemon.kill()
+        bridge.daemon.start()
+        await bridge.ready()
+        await bridge.settled()
+    assert "sink lost documents" not in bridge.daemon.log.read_text()
+    await bridge.ends_exact()

@@ -65,11 +65,11 @@ def confirmed(bridge: Bridge) -> int:
 
 
 async def passed(bridge: Bridge, lsn: int) -> None:
-    """Wait until the daemon has written down `lsn`, and then told the server twice
-    where it stands: whatever it would acknowledge, it has acknowledged by then."""
+    """Wait until every sink is known to hold a change behind `lsn`, and the server was
+    then told twice where the daemon stands: what it would acknowledge, it has."""
 
     def written() -> bool:
-        query = "select min(lsn) - '0/0' from bridge.progress"
+        query = "select min(content_lsn) - '0/0' from bridge.progress"
         return int(bridge.one(query) or 0) >= lsn
 
     def replied() -> float:

@@ -151,8 +151,12 @@ class Bridge:
                 await own.execute(statement.encode())
             commit = asyncio.create_task(own.commit())
             await eventually(lambda: self._waits(own.info.backend_pid))
-            yield
-            await asyncio.wait_for(commit, 10.0)
+            try:
+                yield
+                await asyncio.wait_for(asyncio.shield(commit), 10.0)
+            finally:
+                await own.cancel_safe()  # for a test that failed: it waits no more
+                await commit
 
     def _waits(self, pid: int) -> bool:
         event = self.one("select wait_event from pg_stat_activity where pid = %s", pid)
