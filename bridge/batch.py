@@ -27,6 +27,18 @@ class Outlet(NamedTuple):
     generation: Generation
 
 
+class Overtaken(set[str]):
+    """Keys that the stream has put since a job began; after a TRUNCATE all of them."""
+
+    everything = False
+
+    def __contains__(self, key: object) -> bool:
+        return self.everything or super().__contains__(key)
+
+    def __bool__(self) -> bool:
+        return self.everything or len(self) > 0
+
+
 class FanOut:
     """The generations that each view feeds."""
 
@@ -34,7 +46,7 @@ class FanOut:
         self._ledger = ledger
         self._outlets: dict[str, list[Outlet]] = {}
         self._plans: dict[Generation, str] = {}
-        self._watches: dict[str, list[set[str]]] = {}
+        self._watches: dict[str, list[dict[str, int]]] = {}
 
     def add(self, lane: Lane, generation: Generation, plan: str = "") -> None:
         """From now on this generation is fed by the plan of that name (its view's)."""
@@ -64,6 +76,10 @@ class FanOut:
         for outlets in self._outlets.values():
             yield from outlets
 
+    def current(self) -> Iterator[Outlet]:
+        """Those that the slot waits for: not of a sink whose debts are recorded."""
+        return (outlet for outlet in self.outlets() if not outlet.lane.aside)
+
     def outlet(self, generation: Generation) -> Outlet | None:
         """The outlet of a generation that is fed."""
         for outlet in self.of(self._plans.get(generation, "")):
@@ -77,12 +93,20 @@ class FanOut:
         """What the stream derived, up to `lsn`, for every generation of the view."""
         watches = self._watches.get(view)
         if watches:
-            keys = [operation.key for operation in operations]
+            versions = {operation.key: operation.version for operation in operations}
             for watch in watches:
-                watch.update(keys)
+                watch.update(versions)
         for lane, generation in self._outlets.get(view, ()):
             lane.put(generation, operations, claim)
             self._ledger.note(generation, lsn)
+
+    def truncated(self, view: str) -> None:
+        """A table of the view was emptied: what jobs have read before is void.
+
+        The sweep that follows derives every key again.
+        """
+        for watch in self._watches.get(view, ()):
+            watch.everything = True
 
     def put_job(
         self,
@@ -104,9 +128,10 @@ class FanOut:
             lane.owe(generation, keys, version, claim)
 
     @contextmanager
-    def watch(self, view: str) -> Iterator[set[str]]:
-        """The keys that the stream puts into the lanes from now on, as they come."""
-        keys: set[str] = set()
+    def watch(self, view: str) -> Iterator[dict[str, int]]:
+        """The keys that the stream puts into the lanes from now on, as they come, and
+        the last version of each."""
+        keys: dict[str, int] = {}
         watches = self._watches.setdefault(view, [])
         watches.append(keys)
         try:

@@ -168,7 +168,7 @@ class Daemon:
                     if edited == self._config:
                         self._accept()
                         continue
-                    async with survey(edited):
+                    async with survey(edited, partial=True):
                         pass
                 except BridgeError as error:
                     self._known.refused = error.message

@@ -14,11 +14,19 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Sequence,
+)
 from contextlib import suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bridge import probes
 from bridge.errors import BridgeError, Halt, Transient
@@ -55,6 +63,8 @@ class LaneLimits:
     """It is, when what waits would take longer than this at its present speed."""
     linger_s: float = 0.01
     """How long a small write waits while another is under way."""
+    write_s: float = 5.0
+    """A write that takes longer is followed by one of half the operations."""
     retry_first_s: float = 0.05
     retry_max_s: float = 5.0
 
@@ -68,6 +78,18 @@ class Outcomes(NamedTuple):
     claims: Sequence[Claim]
     dead: set[str]
     """Keys of the generation that have a dead letter; the callee updates it."""
+
+
+@dataclass(slots=True, eq=False)
+class _Flight:
+    """Operations that were taken and have no outcome yet."""
+
+    feed: Feed
+    operations: list[Operation]
+    claims: list[Claim]
+    era: int
+    given_up: bool = False
+    """Their keys are owed again, and the call is not repeated."""
 
 
 class Lane:
@@ -99,9 +121,21 @@ class Lane:
         self._kept = kept
         self._flights = 0
         self._holds = 0
+        self._frozen: set[Generation] = set()
         self._era = 0
         self.owing = False
         """Whether documents are not taken any more: keys are owed in their place."""
+        self.parked = False
+        """Whether nothing is sent and nothing but debts is taken."""
+        self.aside = False
+        """Whether what is owed is recorded durably: the slot does not wait for it."""
+        self.in_debt = False
+        """From being parked until everything owed is paid."""
+        self.recorded_debts = 0
+        """Keys owed durably, or a little less: some may be recorded twice."""
+        self._out: set[_Flight] = set()
+        self._parked = asyncio.Event()
+        self._count = limits.batch_count_max
         self._full_since: float | None = None
         self._drained = 0
         self._first_waiting_s = 0.0
@@ -133,6 +167,9 @@ class Lane:
     ) -> None:
         """Take operations of distinct keys; never waits, may only owe the keys."""
         feed = self.feeds[generation]
+        if self.parked and isinstance(claim, Ticket):
+            claim.drop()  # a job has all the time to do it again
+            return
         if not self._wake.is_set():
             self._first_waiting_s = asyncio.get_running_loop().time()
         # The second bound is for memory: everybody waits for room before it.
@@ -192,7 +229,14 @@ class Lane:
     @property
     def owed(self) -> int:
         """Keys to be derived again when the sink takes documents."""
-        return sum(len(feed.owed) for feed in self.feeds.values())
+        return sum(len(f.owed) + len(f.recording) for f in self.feeds.values())
+
+    @property
+    def shown(self) -> LaneState:
+        """The state for people: parked until all debts are paid."""
+        if self.in_debt and self.state in (LaneState.OK, LaneState.DOWN):
+            return LaneState.PARKED
+        return self.state
 
     # — holding, pausing, starting again —
 
@@ -205,6 +249,19 @@ class Lane:
         self._holds -= 1
         assert self._holds >= 0
         self._wake.set()
+
+    @asynccontextmanager
+    async def frozen(self, generation: Generation) -> AsyncIterator[None]:
+        """For the block nothing is written to this generation, nor under way to it."""
+        self._frozen.add(generation)
+        try:
+            while (feed := self.feeds.get(generation)) is not None and feed.flying:
+                self._landed.clear()
+                await self._landed.wait()
+            yield
+        finally:
+            self._frozen.discard(generation)
+            self._wake.set()
 
     async def quiet(self) -> bool:
         """Wait until no call is under way; whether all outcomes are known then."""
@@ -238,6 +295,50 @@ class Lane:
             self._resumed.set()
         self._wake.set()
 
+    def park(self) -> None:
+        """Send nothing, and owe whatever waits, is under way, or comes.
+
+        A call under way is not called back and not repeated. Should it still arrive,
+        then below the version at which its keys will be derived again.
+        """
+        self.parked = self.in_debt = self.owing = True
+        self._parked.set()
+        self._room.clear()
+        for feed in self.feeds.values():
+            feed.retire()
+        for flight in self._out:
+            if flight.era == self._era and not flight.given_up:
+                flight.given_up = True
+                for operation, claim in zip(
+                    flight.operations, flight.claims, strict=True
+                ):
+                    flight.feed.owe_back(operation, claim)
+        self._cut.set()
+        self._wake.set()
+
+    def unpark(self) -> None:
+        """Take and send documents again; what is owed stays owed."""
+        self.parked = False
+        self._parked.clear()
+        self._cut.clear()
+        self._made_room()
+        self._wake.set()
+
+    async def unless_parked(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Do this; False when the lane is or was parked meanwhile: it was cancelled."""
+        task = asyncio.create_task(work)
+        parked = asyncio.create_task(self._parked.wait())
+        try:
+            await asyncio.wait({task, parked}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                return False
+            task.result()
+            return True
+        finally:
+            for each in (task, parked):
+                each.cancel()
+            await asyncio.gather(task, parked, return_exceptions=True)
+
     async def resumed(self) -> None:
         """Wait until a lane that has halted is to go on."""
         self._resumed.clear()
@@ -261,7 +362,7 @@ class Lane:
             limits, sink = self._limits, self.sink
             before = feed.bytes
             operations, claims = feed.take(
-                min(limits.batch_count_max, sink.batch_count_max),
+                min(limits.batch_count_max, sink.batch_count_max, self._count),
                 min(limits.batch_bytes_max, sink.batch_bytes_max),
             )
             self._drained += before - feed.bytes
@@ -273,11 +374,14 @@ class Lane:
                 await self._wake.wait()
 
     def _stopped(self) -> bool:
-        return self._holds > 0 or self.state in _STOPPED
+        return self._holds > 0 or self.parked or self.state in _STOPPED
 
     def _ready(self) -> Feed | None:
         """The feed with most waiting; a small write waits while another is out."""
-        feed = max(self.feeds.values(), key=lambda f: len(f.waiting), default=None)
+        feeds: Iterable[Feed] = self.feeds.values()
+        if self._frozen:
+            feeds = [f for f in feeds if f.generation not in self._frozen]
+        feed = max(feeds, key=lambda f: len(f.waiting), default=None)
         if feed is None or not feed.waiting:
             return None
         if self._flights and 4 * len(feed.waiting) < self._limits.batch_count_max:
@@ -298,24 +402,29 @@ class Lane:
     async def _send(
         self, feed: Feed, operations: list[Operation], claims: list[Claim]
     ) -> None:
-        era, delay = self._era, self._limits.retry_first_s
+        flight = _Flight(feed, operations, claims, self._era)
+        delay = self._limits.retry_first_s
+        self._out.add(flight)
         try:
-            while operations:
-                await self._may_send(era)
-                if era != self._era or self.feeds.get(feed.generation) is not feed:
-                    drop(claims)
+            while flight.operations:
+                await self._may_send(flight)
+                if flight.given_up:
                     return
-                report = await self._call(feed, operations)
+                fed = self.feeds.get(feed.generation) is feed
+                if flight.era != self._era or not fed:
+                    drop(flight.claims)
+                    return
+                # Fewer than before, where they took the sink too long.
+                part = flight.operations[: self._count]
+                report = await self._call(feed, part)
                 if report is not None:
-                    left = await self._answered(feed, report, operations, claims, era)
-                    # What has its outcome may be taken by another write from here on.
-                    feed.flying.difference_update([o.key for o in operations])
-                    operations, claims = left
-                    feed.flying.update([o.key for o in operations])
-                if operations and self.state not in _STOPPED:
+                    await self._answered(flight, report, part)
+                again = report is None or report.again
+                if again and self.state not in _STOPPED:
                     delay = await self._back_off(delay)
         finally:
-            feed.flying.difference_update([o.key for o in operations])
+            self._out.discard(flight)
+            feed.flying.difference_update([o.key for o in flight.operations])
             self._landed.set()
             self._wake.set()
 
@@ -323,9 +432,11 @@ class Lane:
         """One write; None when its outcome is not known, and it is to be repeated."""
         await probes.reach("deliver.send")
         self._flights += 1
+        began = asyncio.get_running_loop().time()
         try:
             report = await self.sink.write(feed.generation, operations)
         except Transient as error:
+            self._adapt(len(operations), began)
             if self.state is LaneState.OK:
                 self.set_state(LaneState.DOWN, sentence(error))
             return None
@@ -335,20 +446,25 @@ class Lane:
         finally:
             self._flights -= 1
             self._landed.set()
+        self._adapt(len(operations), began)
         if self.state is LaneState.DOWN:
             self.set_state(LaneState.OK)
         await probes.reach("deliver.kept")
         return report
 
+    def _adapt(self, count: int, began: float) -> None:
+        """How many operations of one write the sink takes in a reasonable time."""
+        took_s = asyncio.get_running_loop().time() - began
+        if took_s > self._limits.write_s:
+            self._count = max(1, count // 2)
+        elif 2 * took_s < self._limits.write_s and count >= self._count:
+            self._count = min(2 * self._count, self._limits.batch_count_max)
+
     async def _answered(
-        self,
-        feed: Feed,
-        report: Report,
-        operations: list[Operation],
-        claims: list[Claim],
-        era: int,
-    ) -> tuple[list[Operation], list[Claim]]:
-        """Book an answer; what is to be sent again is given back."""
+        self, flight: _Flight, report: Report, operations: list[Operation]
+    ) -> None:
+        """Book an answer to the first of a flight; what is to be sent again stays."""
+        feed, claims = flight.feed, flight.claims[: len(operations)]
         outcomes = Outcomes(feed.generation, report, operations, claims, feed.dead)
         if report.rejections or feed.dead:
             await self._letters(outcomes)
@@ -358,17 +474,21 @@ class Lane:
         if again:
             done = [c for i, c in enumerate(claims) if i not in again]
         # Entries of a stream that has ended count for nothing; jobs outlive it.
-        fed = era == self._era and self.feeds.get(feed.generation) is feed
+        fed = flight.era == self._era and self.feeds.get(feed.generation) is feed
         for claim, count in Counter(done).items():
-            if fed or isinstance(claim, Ticket):
+            # What was given up is owed: the debt has the claim.
+            if not flight.given_up and (fed or isinstance(claim, Ticket)):
                 feed.release(claim, count)
-        if not again:
-            return [], []
         order = sorted(again)
-        return [operations[i] for i in order], [claims[i] for i in order]
+        left = [operations[i] for i in order], [claims[i] for i in order]
+        # What has its outcome may be taken by another write from here on.
+        feed.flying.difference_update([o.key for o in operations])
+        feed.flying.update([o.key for o in left[0]])
+        flight.operations = left[0] + flight.operations[len(operations) :]
+        flight.claims = left[1] + flight.claims[len(claims) :]
 
-    async def _may_send(self, era: int) -> None:
-        while self._stopped() and era == self._era:
+    async def _may_send(self, flight: _Flight) -> None:
+        while self._stopped() and flight.era == self._era and not flight.given_up:
             self._wake.clear()
             await self._wake.wait()
 
@@ -382,7 +502,7 @@ class Lane:
         return min(delay * 2, self._limits.retry_max_s)
 
     def _made_room(self) -> None:
-        if self.bytes < self._limits.bytes_max // 2:
+        if not self.parked and self.bytes < self._limits.bytes_max // 2:
             self._full_since = None
             self.owing = False
             self._room.set()

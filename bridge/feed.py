@@ -11,6 +11,7 @@ the stream before a newer one, any entry before a job's ticket.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from itertools import islice
 from typing import NamedTuple
@@ -47,7 +48,10 @@ class Feed:
         self.generation = generation
         self.waiting: dict[str, tuple[Operation, Claim]] = {}
         self.flying: set[str] = set()
+        self._sent: dict[str, int] = {}
         self.owed: dict[str, Owed] = {}
+        self.recording: dict[str, Owed] = {}
+        """Debts being recorded elsewhere; released once that is durable."""
         self.dead: set[str] = set()
         """Keys with a dead letter: it is cleared when a later version is kept."""
         self.bytes = 0
@@ -124,8 +128,17 @@ class Feed:
             if size >= bytes_max:
                 break
         flying.update([operation.key for operation in operations])
+        self._sent = {key: v for key, v in self._sent.items() if key in flying}
+        self._sent.update([(o.key, o.version) for o in operations])
         self.bytes -= size
         return operations, claims
+
+    def has_older(self, version: int) -> bool:
+        """Whether anything older than that is still to arrive in the sink."""
+        sent = self._sent
+        return any(o.version < version for o, _ in self.waiting.values()) or any(
+            sent[key] < version for key in self.flying
+        )
 
     def release(self, claim: Claim, count: int) -> None:
         """`count` operations of the claim were kept."""
@@ -140,8 +153,55 @@ class Feed:
         dropped += [debt.claim for debt in self.owed.values()]
         self.waiting.clear()
         self.owed.clear()
+        self.recording.clear()
         self.bytes = 0
         drop(dropped)
+
+    def retire(self) -> None:
+        """Owe what waits in place of its documents. Jobs have to do theirs again."""
+        jobs = [k for k, debt in self.owed.items() if isinstance(debt.claim, Ticket)]
+        drop([self.owed.pop(key).claim for key in jobs])
+        waiting, self.waiting, self.bytes = self.waiting, {}, 0
+        for operation, claim in waiting.values():
+            self.owe_back(operation, claim)
+
+    def owe_back(self, operation: Operation, claim: Claim) -> None:
+        """Owe the key of an operation that was taken and is given up; the claim that
+        it had goes to the debt."""
+        if isinstance(claim, Ticket):
+            claim.drop()
+            return
+        debt = self.owed.get(operation.key)
+        version = operation.version
+        if debt is not None:
+            # Both are held: the older stays, since it is what brings the key back.
+            version = max(version, debt.version)
+            newer = debt.claim
+            if isinstance(newer, Entry) and newer.lsn <= claim.lsn:
+                claim, newer = newer, claim
+            self.release(newer, 1)
+        self.owed[operation.key] = Owed(operation.parts, version, claim)
+
+    def record(self, count_max: int) -> dict[str, Owed]:
+        """Debts to be recorded elsewhere: those that could not be before, or others.
+
+        What is owed from now on is a debt of its own. Jobs are told to do theirs again.
+        """
+        for key in list(islice(self.owed, count_max - len(self.recording))):
+            debt = self.owed.pop(key)
+            if isinstance(debt.claim, Ticket):
+                debt.claim.drop()
+            elif key in self.recording:
+                self.owed[key] = debt  # next time
+            else:
+                self.recording[key] = debt
+        return self.recording
+
+    def recorded(self) -> None:
+        """What was given by `record` is durable elsewhere."""
+        recording, self.recording = self.recording, {}
+        for claim, count in Counter(d.claim for d in recording.values()).items():
+            self.release(claim, count)
 
     def _replace(
         self, there: tuple[Operation, Claim], operation: Operation, claim: Claim

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable
+from typing import NamedTuple
 
 from bridge.position import page_start
 
@@ -84,6 +85,15 @@ class Ticket:
         self._on_dropped()
 
 
+class Aside(NamedTuple):
+    """A generation whose debts are recorded durably: the slot does not wait for it."""
+
+    applied: int
+    """Everything up to here shows in it."""
+    since_s: float
+    """When it began to fall behind."""
+
+
 class Ledger:
     """The entries of one stream, in its order."""
 
@@ -96,6 +106,7 @@ class Ledger:
         self._reads: deque[Entry] = deque()
         self._content: dict[Holder, int] = {}
         self._recorded: dict[Holder, int] = {}
+        self._aside: dict[Holder, Aside] = {}
         self._wal_end = 0
         self._closed = 0
         self._acknowledged = 0
@@ -176,7 +187,34 @@ class Ledger:
             entry.holds.pop(holder, None)
         self._content.pop(holder, None)
         self._recorded.pop(holder, None)
+        self._aside.pop(holder, None)
         self._advance()
+
+    def set_aside(self, holder: Holder, applied: int, since_s: float) -> None:
+        """What the holder is owed is recorded elsewhere before it is released here: it
+        stands at `applied` until `take_back`, and the slot does not wait for the sink
+        to record a position of its own. Outlives the stream."""
+        self._aside[holder] = Aside(applied, since_s)
+
+    def take_back(self, holder: Holder) -> None:
+        """Nothing is owed to the holder any more but by entries."""
+        self._aside.pop(holder, None)
+
+    def aside(self, holder: Holder) -> Aside | None:
+        """Where a holder stands that is set aside."""
+        return self._aside.get(holder)
+
+    def held_at(self, holder: Holder) -> int | None:
+        """Where the holder keeps the slot from moving on; None: it does not."""
+        if holder in self._aside:
+            return None
+        recorded = self._recorded.get(holder, 0)
+        if recorded < min(self._content.get(holder, 0), self.applied(holder)):
+            return max(recorded, self._acknowledged)
+        for entry in self._entries:
+            if holder in entry.holds:
+                return entry.start
+        return None
 
     def sent(self, seen: int) -> bool:
         """Whether the log that a read has seen has come back, and so is durable."""
@@ -206,6 +244,8 @@ class Ledger:
 
     def kept(self, holder: Holder) -> int:
         """Everything up to here is kept by `holder`."""
+        if holder in self._aside:
+            return self._aside[holder].applied
         kept = self._closed
         for entry in self._entries:
             if not entry.derived or holder in entry.holds:
@@ -221,6 +261,8 @@ class Ledger:
         could have seen is kept too.
         """
         kept = self.kept(holder)
+        if holder in self._aside:
+            return kept
         for entry in self._reads:
             if entry.start >= kept:
                 break
@@ -248,7 +290,7 @@ class Ledger:
         limit = self._closed
         for holder, content in self._content.items():
             recorded = self._recorded.get(holder, 0)
-            if recorded < content:
+            if recorded < content and holder not in self._aside:
                 limit = min(limit, max(recorded, self._acknowledged))
         if invisible is not None:
             limit = min(limit, invisible)

@@ -27,11 +27,11 @@ from bridge.control.apply import Applied, Permission, apply
 from bridge.control.commands import command_id
 from bridge.control.letters import Letters
 from bridge.control.operator import Operator
-from bridge.control.planning import sink_target
+from bridge.control.planning import sink_target, unplanned
 from bridge.control.session import session
 from bridge.control.survey import Survey, survey
 from bridge.decode.transactions import DecodeLimits, TransactionAssembler
-from bridge.deliver import Lane, LaneLimits, LaneState, Outcomes
+from bridge.deliver import Lane, LaneLimits, LaneState, Outcomes, sentence
 from bridge.derive.digest import Batch
 from bridge.derive.shapes import digest_types
 from bridge.errors import Exit, Transient
@@ -129,9 +129,10 @@ class Lifetime:
         """Look, and carry out what is to be done before anything streams."""
         rebuild = self._config.daemon.on_slot_loss is OnSlotLoss.REBUILD
         permission = Permission(rebuild_lost=rebuild, partial=True)
-        async with survey(self._config, sinks=self._sinks) as looked:
+        async with survey(self._config, sinks=self._sinks, partial=True) as looked:
             applied = await apply(looked, permission, _log.info)
-        for view, error in applied.left_out.items():
+        halted = {**looked.planned.refused, **applied.left_out}
+        for view, error in halted.items():
             _log.error("view halted", view=view, reason=error.message, hint=error.hint)
         return looked, applied
 
@@ -141,7 +142,7 @@ class Lifetime:
         try:
             async with asyncio.TaskGroup() as group:
                 assembly = self._assemble(looked, applied, store, source, group)
-                await self._start(assembly, applied)
+                await self._start(assembly)
                 group.create_task(self._ends(assembly))
         except* _Ended:
             pass
@@ -164,9 +165,9 @@ class Lifetime:
             for name, plan in looked.planned.plans.items()
             if name not in applied.left_out
         }
-        digest = LiveDigest(
-            plans.values(), digest_types(looked.planned.catalog.types), epoch
-        )
+        plans |= looked.former.plans
+        types = {**looked.former.types, **looked.planned.catalog.types}
+        digest = LiveDigest(plans.values(), digest_types(types), epoch)
         lanes: dict[str, Lane] = {}
         pipeline = Pipeline(
             epoch=epoch,
@@ -206,8 +207,15 @@ class Lifetime:
             group=group,
             targets={
                 (target.sink, target.name): sink_target(target, plans[target.view])
-                for target in config.targets()
                 if target.view in plans
+                else unplanned(target)
+                for target in config.targets()
+            },
+            former=looked.former,
+            halted={
+                (target.sink, target.name): why
+                for target in config.targets()
+                if (why := _cannot_be_kept(target.view, looked, applied))
             },
         )
         return self._assembly
@@ -228,7 +236,7 @@ class Lifetime:
             kept=self._kept,
         )
 
-    async def _start(self, assembly: Assembly, applied: Applied) -> None:
+    async def _start(self, assembly: Assembly) -> None:
         self._life = life = Life(assembly)
         self._watch = Watch(assembly, life, self._known)
         self._operator = Operator(assembly, life, configure=lambda: None)
@@ -240,9 +248,6 @@ class Lifetime:
         assembly.spawn(assembly.pipeline.run(), "pipeline")
         assembly.spawn(self._operator.run(), "operator")
         assembly.spawn(self._watch.run(), "watch")
-        for view, error in applied.left_out.items():
-            for target in self._config.views[view].targets:
-                assembly.halted[target.sink, target.name] = error.message
 
     async def _ends(self, assembly: Assembly) -> None:
         """With `--once`: end when all that was committed before is everywhere."""
@@ -393,3 +398,9 @@ class Lifetime:
         self._assembly.halted[target.sink, target.name] = (
             f"{count:,} dead letters; see `pgbridge dead-letters list {target.view}`"
         )
+
+
+def _cannot_be_kept(view: str, looked: Survey, applied: Applied) -> str:
+    """Why a view of the file cannot be kept for the moment; empty: it can."""
+    error = applied.left_out.get(view) or looked.planned.refused.get(view)
+    return "" if error is None else sentence(error)

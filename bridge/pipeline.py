@@ -174,6 +174,11 @@ class Pipeline:
         """Wait until the stream is open."""
         await self._ready.wait()
 
+    @property
+    def acknowledged(self) -> int:
+        """What the slot may have moved to."""
+        return self._told
+
     def want(self, lsn: int) -> None:
         """Somebody waits for this position: it is to be written down when applied."""
         self._wanted = max(self._wanted, lsn)
@@ -322,6 +327,7 @@ class Pipeline:
         if not batch.empty:
             self._wanted = max(self._wanted, batch.end_lsn)
         for view in self._truncated(batch):
+            self.fan_out.truncated(view)
             self._hooks.truncated(view, batch.version_lsn, entry)
         if batch.reread or batch.images or batch.null_keys:
             keys = {view: tuple(keys) for view, keys in batch.reread.items()}
@@ -389,20 +395,29 @@ class Pipeline:
     def _may_acknowledge(self) -> int:
         """What the ledger allows, as far as it is written down for every target."""
         lsn = self.ledger.acknowledge()
-        saved = [self._saved.get(o.generation, 0) for o in self.fan_out.outlets()]
+        saved = [self.saved(o.generation) for o in self.fan_out.current()]
         return min(lsn, *saved) if saved else lsn
+
+    async def save(self, positions: Mapping[Generation, int]) -> None:
+        """Write down how far these generations are. Transient, Halt."""
+        await self._hooks.progress(positions)
+        self._saved |= positions
+
+    def saved(self, generation: Generation) -> int:
+        """How far the generation is, as it is written down."""
+        return self._saved.get(generation, 0)
 
     def _positions(self) -> dict[Generation, int]:
         return {
             outlet.generation: self.ledger.applied(outlet.generation)
-            for outlet in self.fan_out.outlets()
+            for outlet in self.fan_out.current()
         }
 
     def _unsaved(self) -> bool:
         """Whether a position that somebody may wait for is not written down yet."""
         return any(
             self._saved.get(outlet.generation, 0) < self._wanted
-            for outlet in self.fan_out.outlets()
+            for outlet in self.fan_out.current()
         )
 
     def _idle_log(self) -> bool:
@@ -411,7 +426,7 @@ class Pipeline:
         Small moves are left alone: the bridge's own records move the log too, and a
         bridge that writes for each of them would feed itself.
         """
-        saved = [self._saved.get(o.generation, 0) for o in self.fan_out.outlets()]
+        saved = [self.saved(o.generation) for o in self.fan_out.current()]
         if not saved:
             return False
         moved = self.ledger.acknowledge() - min(saved)
@@ -432,10 +447,9 @@ class Pipeline:
                 continue
             await probes.reach("store.progress")
             try:
-                await self._hooks.progress(moved)
+                await self.save(moved)
             except Transient:
                 continue
-            self._saved |= moved
             self._saved_s = time.monotonic()
 
     async def _record(self) -> None:

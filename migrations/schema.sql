@@ -101,6 +101,8 @@ create table bridge.generation (
     created_at timestamptz not null default clock_timestamp(),
     prepared_at timestamptz,
     published_at timestamptz,
+    -- What it was built from: query, key, functions, and the target's options.
+    definition jsonb not null default '{}',
     primary key (sink, name, number),
     foreign key (sink, name) references bridge.target on delete cascade,
     -- One of each; deferrable, so that one statement can let them change places.

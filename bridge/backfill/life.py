@@ -15,14 +15,21 @@ both can be made again. A crash between them is repeated and changes nothing.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection, Iterable
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 from bridge import probes
 from bridge.assembly import Assembly
 from bridge.backfill.jobs import Jobs, StoredLog
 from bridge.backfill.patience import patiently
+from bridge.control.former import built_from, displaced
 from bridge.control.letters import generation_key
+from bridge.control.survey import MISSED
 from bridge.deliver import sentence
+from bridge.derive.view import ViewPlan
 from bridge.errors import BridgeError, Halt, Transient, first_of
 from bridge.observe.logs import logger
 from bridge.sink import Generation, Loss, Target
@@ -35,9 +42,7 @@ from bridge.store.rows import (
 )
 
 _log = logger("bridge.backfill")
-_FED = frozenset(
-    {GenerationState.BUILDING, GenerationState.LIVE, GenerationState.PREVIOUS}
-)
+_READABLE = frozenset({GenerationState.LIVE, GenerationState.PREVIOUS})
 
 
 class Life:
@@ -53,6 +58,9 @@ class Life:
         }
         """Set when a sink was told whose it is."""
         self.building: set[Generation] = set()
+        self.stale: set[Generation] = set()
+        """Fed, but not every document is what its query gives: swept before a
+        rollback."""
         self.estimates: dict[Generation, int] = {}
         """About how many documents a build will have."""
         self._tasks: dict[int, asyncio.Task[int]] = {}
@@ -61,8 +69,12 @@ class Life:
 
     async def start(self) -> None:
         """Feed what is there and go on with all that was begun."""
-        for row in await patiently(self._assembly.store.generations.all):
-            self._take_up(row)
+        rows = await patiently(self._assembly.store.generations.all)
+        known = [self._assembly.generation(row.key) for row in rows if _there(row)]
+        out_of_place = displaced([g for g in known if g], self._assembly.sinks)
+        for row in rows:
+            await self._take_up(row, out_of_place)
+        self._retire_in_time(rows)
         await self._assembly.letters.load()
         for backfill in await patiently(self._assembly.store.backfills.open):
             if backfill.kind is not BackfillKind.BUILD:
@@ -103,27 +115,59 @@ class Life:
         }
         return not self.building and live >= self._assembly.targets.keys()
 
-    def _take_up(self, row: GenerationRow) -> None:
+    async def _take_up(
+        self, row: GenerationRow, out_of_place: Collection[Generation]
+    ) -> None:
         generation = self._assembly.generation(row.key)
-        if row.state is GenerationState.DROPPED:
-            if generation is not None:
-                self._assembly.spawn(self._drop(generation), f"drop {generation}")
-            return
         if generation is None:
             return
+        if row.state is GenerationState.DROPPED:
+            self._assembly.spawn(self._drop(generation), f"drop {generation}")
+            return
+        self.states[generation] = row.state
+        former = self._assembly.former
+        name = former.names.get(row.key, row.view)
+        plan = self._assembly.plans.get(name)
+        if plan is None or generation in out_of_place or row.key in former.refused:
+            await self._leave(generation, row, former.refused.get(row.key))
+            return
         if row.halted:
-            self._assembly.halted[generation.target.sink, generation.target.name] = (
-                row.halted
+            await patiently(
+                partial(self._assembly.store.generations.halt, row.key, None)
             )
-        self._feed(generation, row.state)
+        if row.view_fingerprint != plan.fingerprint:
+            self.stale.add(generation)
+        self._feed(generation, row.state, name)
         if row.state is GenerationState.BUILDING:
             self.building.add(generation)
             self._assembly.spawn(self._build(generation), f"build {generation}")
 
-    def _feed(self, generation: Generation, state: GenerationState) -> None:
+    async def _leave(
+        self, generation: Generation, row: GenerationRow, why: str | None
+    ) -> None:
+        """Feed it no more. From here on it misses changes, and will be built anew."""
+        store, target = self._assembly.store.generations, generation.target
+        if row.view_fingerprint != MISSED and row.state in _READABLE:
+            await patiently(partial(store.set_view_fingerprint, row.key, MISSED))
+        if why is None:
+            return
+        reason = f"g{row.key.number} is not fed any more: {why}"
+        _log.error("generation is stale", target=str(target), reason=reason)
+        await patiently(partial(store.halt, row.key, reason))
+        if row.state is GenerationState.LIVE:
+            self._assembly.stale[target.sink, target.name] = reason
+
+    def _feed(
+        self, generation: Generation, state: GenerationState, plan: str = ""
+    ) -> None:
         self.states[generation] = state
         lane = self._assembly.lanes[generation.target.sink]
-        self._assembly.pipeline.fan_out.add(lane, generation)
+        self._assembly.pipeline.fan_out.add(lane, generation, plan)
+
+    def _feed_no_more(self, generation: Generation) -> None:
+        self.states.pop(generation, None)
+        self.stale.discard(generation)
+        self._assembly.pipeline.fan_out.remove(generation)
 
     # — building —
 
@@ -157,7 +201,7 @@ class Life:
             documents = await self.jobs.run(backfill)
         else:
             # Keys of an older generation may stand in its place.
-            plan = assembly.plans[generation.target.view]
+            plan = self._plan(generation)
             log = StoredLog(assembly.store, backfill.id)
             documents = await self.jobs.sweep(generation, plan, log)
         await patiently(
@@ -168,11 +212,11 @@ class Life:
     async def _build_of(self, generation: Generation) -> BackfillRow:
         """The build that was begun for a generation, or a new one."""
         store, key = self._assembly.store.backfills, generation_key(generation)
-        plan = self._assembly.plans[generation.target.view]
+        target, plan = generation.target, self._plan(generation)
         async with self._assembly.pipeline.source.read(scanning=True) as reader:
             estimate = await reader.estimate(plan)
         self.estimates[generation] = estimate
-        backfill = await store.create(key, view=plan.name, kind=BackfillKind.BUILD)
+        backfill = await store.create(key, view=target.view, kind=BackfillKind.BUILD)
         await store.start(backfill, estimate=estimate)
         row = await store.read(backfill)
         assert row is not None
@@ -182,10 +226,17 @@ class Life:
 
     async def promote(self, generation: Generation, *, force: bool = False) -> None:
         """Let readers see a generation that is complete, once it is level."""
-        assembly, pipeline = self._assembly, self._assembly.pipeline
-        lane = assembly.lanes[generation.target.sink]
+        lane = self._assembly.lanes[generation.target.sink]
         live = self.live(generation.target.sink, generation.target.name)
-        feed = lane.feeds[generation]
+        feed = lane.feeds.get(generation)
+        if feed is None:
+            raise Halt(
+                f"{generation} is not kept up to date, so readers must not see it",
+                hint=f"`pgbridge backfill {generation.target.view} --rebuild` builds "
+                "another one",
+            )
+        if generation in self.stale and self.states[generation] in _READABLE:
+            await self._freshen(generation)
         known = lane.feeds[live].dead if live in lane.feeds else set()
         if live is not None and not force and (fresh := feed.dead - known):
             raise Halt(
@@ -193,21 +244,26 @@ class Life:
                 hint=f"see `pgbridge dead-letters list {generation.target.view}`; "
                 f"`pgbridge promote {generation.target.view} --force` does it anyway",
             )
+        await self._level(generation)
+        async with self._promoting, AsyncExitStack() as stack:
+            if live is not None:
+                # What readers have seen of it by now, the other must have too.
+                await stack.enter_async_context(lane.frozen(live))
+                await self._level(generation)
+            await self._switch(generation)
+
+    async def _level(self, generation: Generation) -> None:
+        """Wait until everything committed by now is in the generation."""
+        pipeline = self._assembly.pipeline
         while True:
             marker = await patiently(pipeline.markers.next)
+            era = pipeline.ledger.era
             await pipeline.level(generation, marker)
-            async with self._promoting:
-                lane.hold()
-                try:
-                    if await lane.quiet():
-                        await self._switch(generation)
-                        return
-                finally:
-                    lane.unhold()
-            await asyncio.sleep(0.05)
+            if era == pipeline.ledger.era:
+                return
 
     async def _switch(self, generation: Generation) -> None:
-        """With the lane at rest: refresh, switch, record."""
+        """With the live one at rest: refresh, switch, record."""
         assembly, key = self._assembly, generation_key(generation)
         sink = assembly.sinks[generation.target.sink]
         await patiently(partial(sink.refresh, generation))
@@ -218,16 +274,95 @@ class Life:
         generations = assembly.store.generations
         record = generations.roll_back if rolls_back else generations.promote
         changed = await patiently(partial(record, key))
+        known = {g.number: g for g in self.states if g.target == generation.target}
         for number, state in changed.items():
-            other = Generation(generation.target, number)
+            other = known.get(number, Generation(generation.target, number))
             if state is GenerationState.DROPPED:
-                self.states.pop(other, None)
-                assembly.pipeline.fan_out.remove(other)
+                self._feed_no_more(other)
                 assembly.spawn(self._drop(other), f"drop {other}")
             elif other in self.states:
                 self.states[other] = state
-        assembly.halted.pop((generation.target.sink, generation.target.name), None)
+                if state is GenerationState.PREVIOUS and not self._is_fed(other):
+                    await self._retire(other)
+        identity = (generation.target.sink, generation.target.name)
+        assembly.halted.pop(identity, None)
+        assembly.stale.pop(identity, None)
+        if (keep_s := assembly.config.daemon.keep_previous_s) is not None and (
+            previous := self.previous(*identity)
+        ) is not None:
+            assembly.spawn(self._retire_after(previous, keep_s), f"retire {previous}")
         _log.info("live", target=str(generation.target), generation=generation.number)
+
+    def _is_fed(self, generation: Generation) -> bool:
+        return self._assembly.pipeline.fan_out.plan(generation) is not None
+
+    def _plan(self, generation: Generation) -> ViewPlan:
+        plan = self._assembly.plan(generation)
+        assert plan is not None, generation
+        return plan
+
+    async def _freshen(self, generation: Generation) -> None:
+        """Make every document what the generation's own query gives now."""
+        plan = self._plan(generation)
+        await self.jobs.sweep(generation, plan)
+        key = generation_key(generation)
+        store = self._assembly.store.generations
+        await patiently(partial(store.set_view_fingerprint, key, plan.fingerprint))
+        self.stale.discard(generation)
+
+    # — retention —
+
+    def _retire_in_time(self, rows: Iterable[GenerationRow]) -> None:
+        """Previous generations are kept for a while after the next was published."""
+        keep_s = self._assembly.config.daemon.keep_previous_s
+        if keep_s is None:
+            return
+        for row in rows:
+            live = self._assembly.generation(row.key)
+            if live is None or row.state is not GenerationState.LIVE:
+                continue
+            previous = self.previous(live.target.sink, live.target.name)
+            if previous is None or row.published_at is None:
+                continue
+            age_s = (datetime.now(UTC) - row.published_at).total_seconds()
+            left_s = max(0.0, keep_s - age_s)
+            self._assembly.spawn(
+                self._retire_after(previous, left_s), f"retire {previous}"
+            )
+
+    async def _retire_after(self, generation: Generation, delay_s: float) -> None:
+        await asyncio.sleep(delay_s)
+        async with self._promoting:
+            if self.states.get(generation) is GenerationState.PREVIOUS:
+                await self._retire(generation)
+
+    async def _retire(self, generation: Generation) -> None:
+        """Keep it no longer for a rollback."""
+        self._feed_no_more(generation)
+        key = generation_key(generation)
+        await patiently(partial(self._assembly.store.generations.drop, key))
+        self._assembly.spawn(self._drop(generation), f"drop {generation}")
+
+    async def resume(self, sink: str) -> None:
+        """Try again what has halted for targets of this sink."""
+        halted = self._assembly.halted
+        for identity in [each for each in halted if each[0] == sink]:
+            if not any(self._is_fed(g) for g in self._of(*identity)):
+                continue  # its view cannot be kept: another life may
+            del halted[identity]
+            for generation in self._of(*identity):
+                key = generation_key(generation)
+                store = self._assembly.store.generations
+                await patiently(partial(store.halt, key, None))
+                building = self.states[generation] is GenerationState.BUILDING
+                if building and generation not in self.building:
+                    self.building.add(generation)
+                    self._assembly.spawn(self._build(generation), f"build {generation}")
+
+    def _of(self, sink: str, name: str) -> list[Generation]:
+        return [
+            g for g in self.states if (g.target.sink, g.target.name) == (sink, name)
+        ]
 
     async def halt(self, generation: Generation, error: BridgeError) -> None:
         """Stop what is done for a generation, and say why."""
@@ -308,7 +443,10 @@ class Life:
         """
         store = self._assembly.store.generations
         live = self.live(target.sink, target.name)
-        plan = self._assembly.plans[target.view]
+        plan = self._assembly.plans.get(target.view)
+        if plan is None:
+            why = self._assembly.halted.get((target.sink, target.name), "")
+            raise Halt(f"{target} cannot be built: {why}")
         sink = self._assembly.sinks[target.sink]
         if live is not None and not sink.side_by_side(target):
             await self.jobs.sweep(live, plan)
@@ -320,6 +458,7 @@ class Life:
                 target.name,
                 fingerprint=sink.fingerprint(target),
                 view_fingerprint=plan.fingerprint,
+                definition=self._built_from(target, plan),
             )
         )
         generation = Generation(target, key.number)
@@ -330,11 +469,18 @@ class Life:
             raise Halt(f"the rebuild of {target} halted: {reason}")
         return key.number
 
+    def _built_from(self, target: Target, plan: ViewPlan) -> dict[str, Any]:
+        return built_from(
+            plan, self._assembly.config.views[target.view], target.options
+        )
+
     async def mend(self, loss: Loss) -> None:
         """The sink no longer holds what it had kept: derive it again."""
         assembly, generation = self._assembly, loss.generation
         sink = assembly.sinks[generation.target.sink]
-        plan = assembly.plans[generation.target.view]
+        plan = assembly.plan(generation)
+        if plan is None:
+            return  # fed no more
         _log.warning("sink lost documents", generation=str(generation), why=loss.reason)
         try:
             if loss.keys is not None:
@@ -357,18 +503,26 @@ class Life:
     async def _replace(self, lost: Generation) -> None:
         """A generation whose place is gone: another one is built in its stead."""
         assembly, store = self._assembly, self._assembly.store.generations
-        rows = {row.key: row for row in await store.all()}
-        row = rows[generation_key(lost)]
-        self.states.pop(lost, None)
-        assembly.pipeline.fan_out.remove(lost)
-        await store.drop(row.key)
-        key = await store.create(
-            row.key.sink,
-            row.key.name,
-            fingerprint=row.fingerprint,
-            view_fingerprint=row.view_fingerprint,
-        )
-        generation = Generation(lost.target, key.number)
+        sink, name = lost.target.sink, lost.target.name
+        was_live = self.states.get(lost) is GenerationState.LIVE
+        self._feed_no_more(lost)
+        await store.drop(generation_key(lost))
         assembly.spawn(self._drop(lost), f"drop {lost}")
+        if not was_live or any(g.target == lost.target for g in self.building):
+            return  # nobody reads it, or the next one is being built already
+        target = assembly.targets[sink, name]
+        plan = assembly.plans[target.view]
+        key = await store.create(
+            sink,
+            name,
+            fingerprint=assembly.sinks[sink].fingerprint(target),
+            view_fingerprint=plan.fingerprint,
+            definition=self._built_from(target, plan),
+        )
+        generation = Generation(target, key.number)
         if generation not in self.building:
             assembly.spawn(self.build_beside(generation), f"build {generation}")
+
+
+def _there(row: GenerationRow) -> bool:
+    return row.state is not GenerationState.DROPPED

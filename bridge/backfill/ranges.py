@@ -30,6 +30,7 @@ from bridge.backfill.receipt import Receipt, durable
 from bridge.backfill.rederive import RejectFor
 from bridge.derive.documents import NOT_UNIQUE, derive
 from bridge.derive.view import ViewPlan
+from bridge.errors import Transient
 from bridge.keys import Parts, key_text
 from bridge.ledger import Ticket
 from bridge.operations import Operation, Rejection
@@ -186,10 +187,13 @@ class RangeBackfill:
     @asynccontextmanager
     async def _derivation(
         self,
-    ) -> AsyncIterator[tuple[int, SnapshotReader, set[str], Ticket]]:
+    ) -> AsyncIterator[tuple[int, SnapshotReader, Collection[str], Ticket]]:
         """Watch, take a position, open a gated snapshot; at the end wait for kept."""
         await self._pace.wait()
         pipeline = self._pipeline
+        for generation in self._generations:
+            if (outlet := pipeline.fan_out.outlet(generation)) is not None:
+                await outlet.lane.room()
         receipt = Receipt()
         with pipeline.fan_out.watch(self._plan.name) as overtaken:
             lsn = await pipeline.markers.next()
@@ -203,13 +207,15 @@ class RangeBackfill:
         await receipt.kept()
 
     async def _put(
-        self, operations: list[Operation], overtaken: set[str], ticket: Ticket
+        self, operations: list[Operation], overtaken: Collection[str], ticket: Ticket
     ) -> None:
         fan_out = self._pipeline.fan_out
         await self._pace.spend(len(operations))
         for generation in self._generations:
             if (outlet := fan_out.outlet(generation)) is not None:
-                await outlet.lane.room()
+                # With a snapshot open, nobody waits for a sink that is parked.
+                if not await outlet.lane.unless_parked(outlet.lane.room()):
+                    raise Transient(f"sink {outlet.lane.name} is parked")
         # No waiting from here: nothing can overtake between the test and the lane.
         if overtaken:
             operations = [o for o in operations if o.key not in overtaken]

@@ -6,10 +6,17 @@ may be a ghost is derived like any other, and a key without a row is a delete.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+)
 from functools import partial
 from itertools import islice
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import orjson
 
@@ -24,6 +31,7 @@ from bridge.pipeline import Pipeline
 from bridge.position import Position
 from bridge.sink import Generation, Sink
 from bridge.source import QueryFailed
+from bridge.store.rows import OwedKey
 
 RejectFor: TypeAlias = Callable[
     [Collection[Generation], list[tuple[Parts, Rejection]], int], Awaitable[None]
@@ -56,17 +64,52 @@ async def rederive(
     return count
 
 
+async def pay(
+    pipeline: Pipeline,
+    plan: ViewPlan,
+    generation: Generation,
+    owed: Collection[OwedKey],
+    *,
+    reject: RejectFor,
+) -> list[tuple[str, Position]]:
+    """Derive what is recorded as owed; which debts are paid, up to which position.
+
+    A key that the stream has overtaken is not written here. Its debt is paid all the
+    same when the stream asks for more than was owed: that change is held open, or
+    recorded as a debt of a higher position, which stays.
+    """
+    keys = [one.parts for one in owed]
+    done = await patiently(
+        partial(_some, pipeline, plan, [generation], keys, reject),
+    )
+    paid = []
+    for one in owed:
+        version = done.overtaken.get(one.key)
+        if version is None:
+            paid.append((one.key, Position(pipeline.epoch, done.lsn)))
+        elif version > one.position.version:
+            paid.append((one.key, one.position))
+    return paid
+
+
+class _Done(NamedTuple):
+    """A derivation that was kept: its position, and what was left to the stream."""
+
+    lsn: int
+    overtaken: Mapping[str, int]
+
+
 async def _some(
     pipeline: Pipeline,
     plan: ViewPlan,
     generations: Collection[Generation],
     keys: list[Parts],
     reject: RejectFor,
-) -> None:
+) -> _Done:
     try:
-        await _once(pipeline, plan, generations, keys, reject, careful=False)
+        return await _once(pipeline, plan, generations, keys, reject, careful=False)
     except QueryFailed:
-        await _once(pipeline, plan, generations, keys, reject, careful=True)
+        return await _once(pipeline, plan, generations, keys, reject, careful=True)
 
 
 async def _once(
@@ -77,7 +120,7 @@ async def _once(
     reject: RejectFor,
     *,
     careful: bool,
-) -> None:
+) -> _Done:
     receipt, ledger = Receipt(), pipeline.ledger
     with pipeline.fan_out.watch(plan.name) as overtaken:
         lsn = await pipeline.markers.next()
@@ -94,8 +137,10 @@ async def _once(
         if derived.rejections:
             await reject(generations, derived.rejections, version)
         operations = [o for o in derived.operations if o.key not in overtaken]
+        left = dict(overtaken)
         pipeline.fan_out.put_job(generations, operations, receipt.ticket)
     await receipt.kept()
+    return _Done(lsn, left)
 
 
 async def ghosts(

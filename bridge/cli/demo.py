@@ -17,10 +17,7 @@ def demo(
 ) -> None:
     """Watch documents and cached keys change as rows change, for half a minute.
 
-    Starts a Postgres, an Elasticsearch and a Valkey of its own, and in the end compares
-    every document and key with SQL. Exit 1 when one differs.
-
-    Example: pgbridge demo
+    It runs on servers of its own, and ends by comparing everything with SQL.
     """
     from bridge.dev import demo as show
 

@@ -10,16 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from psycopg.sql import SQL, Identifier
 
 from bridge import probes
 from bridge.capture.publication import change_publication
 from bridge.capture.slot import Blocker, create_slot, drop_slot, take_barrier
-from bridge.config import ViewConfig
 from bridge.control.check_tables import create_statement
-from bridge.control.planning import sink_target
+from bridge.control.former import built_from
+from bridge.control.planning import sink_target, view_definition
 from bridge.control.reconcile import Action, PartKind, Step
 from bridge.control.remove import drop_generation, prune
 from bridge.control.session import session, wrapped
@@ -286,7 +285,7 @@ async def _targets(
     for name, plan in looked.planned.plans.items():
         if name not in left_out:
             await store.generations.save_view(
-                name, definition(config.views[name]), plan.fingerprint
+                name, view_definition(config.views[name]), plan.fingerprint
             )
     steps = {step.name: step for step in looked.steps if step.kind is PartKind.TARGET}
     for target in looked.wanted.targets:
@@ -350,7 +349,11 @@ async def _begin(
         else:
             await drop_generation(store, sink, row, target)
     key = await store.generations.create(
-        sink_name, name, fingerprint=wanted[0], view_fingerprint=wanted[1]
+        sink_name,
+        name,
+        fingerprint=wanted[0],
+        view_fingerprint=wanted[1],
+        definition=built_from(plan, looked.config.views[view], target.options),
     )
     if not reachable:
         return
@@ -399,15 +402,3 @@ def _target(looked: Survey, view: str, sink: str, name: str) -> Target:
         if (target.sink, target.name) == (sink, name)
     )
     return sink_target(found, looked.planned.plans[view])
-
-
-def definition(view: ViewConfig) -> dict[str, Any]:
-    """A view as the store keeps it, for people to read."""
-    given = {
-        "query": view.query,
-        "table": view.table,
-        "columns": view.columns and list(view.columns),
-        "key": view.key and list(view.key),
-        "functions": list(view.functions),
-    }
-    return {name: value for name, value in given.items() if value}

@@ -137,9 +137,7 @@ class Operator:
         await self._assembly.store.set_sink_paused(sink, paused=paused)
         lane.set_state(LaneState.PAUSED if paused else LaneState.OK)
         if not paused:
-            for target in list(self._assembly.halted):
-                if target[0] == sink:
-                    del self._assembly.halted[target]
+            await self._life.resume(sink)
         return f"sink {sink} is {'paused' if paused else 'written to again'}"
 
     async def _backfill(self, command: Backfill) -> str:
@@ -217,12 +215,13 @@ class Operator:
 
     async def _retry(self, command: Retry) -> str:
         letters = await self._assembly.store.letters.list(command.view, command.keys)
-        plan = self._assembly.plans.get(command.view)
-        if plan is None:
+        if command.view not in self._assembly.config.views:
             raise Refusal(f"there is no view {command.view} in the file")
         by_generation: dict[GenerationKey, list[tuple[str | None, ...]]] = {}
         for letter in letters:
             by_generation.setdefault(letter.generation, []).append(letter.parts)
         for key, parts in by_generation.items():
-            await self._life.jobs.keys(self._fed(key), plan, parts)
+            generation = self._fed(key)
+            if (plan := self._assembly.plan(generation)) is not None:
+                await self._life.jobs.keys(generation, plan, parts)
         return f"{len(letters)} dead letters were tried again"

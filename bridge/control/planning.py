@@ -6,18 +6,19 @@ that the place of the mistake can be shown.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from bridge.catalog import AnalysisFailure, Catalog
-from bridge.config import Config, TargetConfig, load_plugin
+from bridge.config import Config, TargetConfig, ViewConfig, load_plugin
 from bridge.control.session import Session, wrapped
 from bridge.derive.definition import read_definitions
 from bridge.derive.plan import plan_view
 from bridge.derive.view import ViewPlan
 from bridge.errors import QueryRefusal
-from bridge.sink import Sink, Target
+from bridge.sink import Shape, Sink, Target
 
 
 class ViewRefusal(QueryRefusal):
@@ -37,6 +38,8 @@ class Planned:
 
     catalog: Catalog
     plans: Mapping[str, ViewPlan]
+    refused: Mapping[str, ViewRefusal] = field(default_factory=dict)
+    """Views that could be kept when they were applied and cannot any more."""
 
 
 async def read_views(session: Session, config: Config) -> Catalog:
@@ -58,10 +61,37 @@ def plan_views(config: Config, catalog: Catalog) -> dict[str, ViewPlan]:
     return plans
 
 
-async def plan(session: Session, config: Config) -> Planned:
-    """Read the catalog and plan every view. ViewRefusal, Transient or Halt."""
+async def plan(
+    session: Session, config: Config, *, applied: Collection[str] = ()
+) -> Planned:
+    """Read the catalog and plan every view. ViewRefusal, Transient or Halt.
+
+    A view that is among the `applied`, and is refused now, stands in `refused`.
+    """
     catalog = await read_views(session, config)
-    return Planned(catalog, plan_views(config, catalog))
+    plans: dict[str, ViewPlan] = {}
+    refused: dict[str, ViewRefusal] = {}
+    for name in config.views:
+        only = replace(config, views={name: config.views[name]})
+        try:
+            plans |= plan_views(only, catalog)
+        except ViewRefusal as refusal:
+            if name not in applied:
+                raise
+            refused[name] = refusal
+    return Planned(catalog, plans, refused)
+
+
+def view_definition(view: ViewConfig) -> dict[str, Any]:
+    """A view as the store keeps it, for people to read."""
+    given = {
+        "query": view.query,
+        "table": view.table,
+        "columns": view.columns and list(view.columns),
+        "key": view.key and list(view.key),
+        "functions": list(view.functions),
+    }
+    return {name: value for name, value in given.items() if value}
 
 
 def is_refused(catalog: Catalog, view: str) -> bool:
@@ -78,6 +108,11 @@ def sink_target(target: TargetConfig, plan: ViewPlan) -> Target:
         shape=plan.shape,
         options=target.options,
     )
+
+
+def unplanned(target: TargetConfig) -> Target:
+    """The same of a view that cannot be planned: nothing but its name."""
+    return Target(target.view, target.sink, target.name, Shape((), ()), target.options)
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ the steps, `apply` and the daemon carry out the very same ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -75,6 +75,8 @@ class Wanted:
     """Every table that a view reads, as `schema.name` with quotes where needed."""
     slot: str
     targets: tuple[WantedTarget, ...]
+    waiting: frozenset[tuple[str, str]] = frozenset()
+    """Sink and name of targets whose view cannot be kept for the moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,7 @@ def reconcile(wanted: Wanted, actual: Actual) -> list[Step]:
             _target(target, actual.targets.get((target.sink, target.name)), actual.slot)
             for target in wanted.targets
         ),
-        *_leftovers(wanted.targets, actual.targets),
+        *_leftovers(wanted, actual.targets),
     ]
 
 
@@ -238,10 +240,10 @@ def _how(target: WantedTarget, found: ActualTarget, reason: str) -> str:
 
 
 def _leftovers(
-    wanted: Sequence[WantedTarget], found: Mapping[tuple[str, str], ActualTarget]
+    wanted: Wanted, found: Mapping[tuple[str, str], ActualTarget]
 ) -> list[Step]:
     """Targets that the file no longer has: fed no more at first, dropped when asked."""
-    kept = {(target.sink, target.name) for target in wanted}
+    kept = {(target.sink, target.name) for target in wanted.targets} | wanted.waiting
     steps = []
     for identity, target in found.items():
         if identity in kept:

@@ -34,6 +34,7 @@ async def prune(
     stays: nobody knows its address any more.
     """
     wanted = {(target.sink, target.name) for target in looked.wanted.targets}
+    wanted |= looked.wanted.waiting
     for row in await store.generations.targets():
         identity = (row.sink, row.name)
         if identity in wanted or (stopped and row.wanted):

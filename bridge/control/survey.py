@@ -21,11 +21,13 @@ from bridge.capture.slot import SlotState, describe_slot
 from bridge.config import Config
 from bridge.control import check_tables
 from bridge.control.check import one, owner, rows
+from bridge.control.former import Former, plan_former
 from bridge.control.planning import (
     Planned,
     open_sinks,
     plan,
     sink_target,
+    view_definition,
 )
 from bridge.control.quoting import quoted
 from bridge.control.reconcile import (
@@ -50,6 +52,7 @@ from bridge.store.rows import (
     GenerationState,
     SourceRow,
     TargetRow,
+    ViewRow,
 )
 
 MISSED = ""
@@ -63,6 +66,7 @@ class Remembered:
     schema_version: int | None = None
     source: SourceRow | None = None
     daemon: DaemonRow | None = None
+    views: Mapping[str, ViewRow] = field(default_factory=dict)
     targets: Mapping[tuple[str, str], TargetRow] = field(default_factory=dict)
     generations: Mapping[GenerationKey, GenerationRow] = field(default_factory=dict)
 
@@ -95,6 +99,7 @@ class Survey:
     lacking: Mapping[str, Halt] = field(default_factory=dict)
     """Views that cannot be kept as their tables are: a right or a replica identity
     is missing, and which statement mends it."""
+    former: Former = field(default_factory=Former)
 
     @property
     def new_history(self) -> bool:
@@ -107,18 +112,30 @@ class Survey:
 
 @asynccontextmanager
 async def survey(
-    config: Config, *, sinks: Mapping[str, Sink] | None = None, count: bool = False
+    config: Config,
+    *,
+    sinks: Mapping[str, Sink] | None = None,
+    count: bool = False,
+    partial: bool = False,
 ) -> AsyncIterator[Survey]:
     """Look at source, store and sinks; the connection stays open for the block.
 
     `sinks` are those already open, else they are opened and closed here. `count` asks
-    Postgres about how many documents each target will have. Refusal, Transient, Halt.
+    Postgres about how many documents each target will have. With `partial`, a view that
+    was applied as it is and cannot be kept any more is no error, but stands in
+    `planned.refused`. Refusal, Transient, Halt.
     """
     async with AsyncExitStack() as stack:
         if sinks is None:
             sinks = await stack.enter_async_context(open_sinks(config))
         connection = await stack.enter_async_context(session(config.source.dsn))
-        planned = await plan(connection, config)
+        remembered = await remember(config)
+        applied = _applied(config, remembered) if partial else ()
+        planned = await plan(connection, config, applied=applied)
+        former = await plan_former(
+            connection, config, planned.plans, remembered.generations.values()
+        )
+        former = former.without(await _lacking(connection, former.plans))
         whose = await owner(connection, config)
         timeline = await one(connection, "timeline")
         if timeline["in_recovery"]:
@@ -126,13 +143,13 @@ async def survey(
                 "the source is a standby: it can show a past that the stream has left",
                 hint="let source.dsn name the primary",
             )
-        remembered = await remember(config)
         publication = await describe_publication(connection, config.source.publication)
         slot = await describe_slot(connection, config.source.slot)
         if slot is not None and not slot.lost:
             slot.require_usable()
         lacking = await _lacking(connection, planned.plans)
         tables = _publishable(planned.plans, lacking, publication)
+        tables |= published(former.plans)
         changes = tuple(statements(config.source.publication, tables, publication))
         wanted = await _wanted(config, connection, planned, sinks, tables, count=count)
         actual = _actual(
@@ -158,6 +175,7 @@ async def survey(
             actual=actual,
             steps=tuple(reconcile(wanted, actual)),
             lacking=lacking,
+            former=former,
         )
 
 
@@ -186,11 +204,22 @@ async def remember(config: Config) -> Remembered:
             schema_version=version,
             source=await store.read_source(),
             daemon=await store.read_daemon(),
+            views={row.name: row for row in await store.generations.views()},
             targets={
                 (row.sink, row.name): row for row in await store.generations.targets()
             },
             generations={row.key: row for row in await store.generations.all()},
         )
+
+
+def _applied(config: Config, remembered: Remembered) -> set[str]:
+    """Views of the file that were applied just as they stand there."""
+    return {
+        name
+        for name, view in config.views.items()
+        if name in remembered.views
+        and remembered.views[name].definition == view_definition(view)
+    }
 
 
 def published(plans: Mapping[str, ViewPlan]) -> set[QualifiedName]:
@@ -241,6 +270,8 @@ async def _wanted(
 ) -> Wanted:
     targets = []
     for target in config.targets():
+        if target.view in planned.refused:
+            continue
         view = planned.plans[target.view]
         sink = sinks[target.sink]
         asked = sink_target(target, view)
@@ -261,6 +292,11 @@ async def _wanted(
         tables=frozenset(map(shown, tables)),
         slot=config.source.slot,
         targets=tuple(targets),
+        waiting=frozenset(
+            (target.sink, target.name)
+            for target in config.targets()
+            if target.view in planned.refused
+        ),
     )
 
 

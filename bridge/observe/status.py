@@ -131,6 +131,7 @@ class Status:
         )
         shown = live or building
         halted = self._assembly.halted.get((sink, name), "")
+        halted = halted or self._assembly.stale.get((sink, name), "")
         lane = self._assembly.lanes[sink]
         if not halted and lane.state is LaneState.HALTED:
             halted = lane.reason

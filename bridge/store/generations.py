@@ -100,10 +100,16 @@ class Generations:
     # — generations —
 
     async def create(
-        self, sink: str, name: str, *, fingerprint: str, view_fingerprint: str
+        self,
+        sink: str,
+        name: str,
+        *,
+        fingerprint: str,
+        view_fingerprint: str,
+        definition: Mapping[str, Any] | None = None,
     ) -> GenerationKey:
         """Begin a build under the next number, or give the one begun with the same
-        fingerprints.
+        fingerprints. `definition` is kept with it: what it is built from.
 
         Halt when there is no such target, or one with other fingerprints is building:
         it is to be dropped first.
@@ -114,6 +120,7 @@ class Generations:
             name=name,
             fingerprint=fingerprint,
             view_fingerprint=view_fingerprint,
+            definition=Jsonb(dict(definition or {})),
         )
         if not rows:
             raise Halt(

@@ -68,9 +68,11 @@ numbered as (
 ),
 created as (
     insert into bridge.generation (
-        sink, name, number, state, fingerprint, view_fingerprint
+        sink, name, number, state, fingerprint, view_fingerprint, definition
     )
-    select sink, name, number, 'building', %(fingerprint)s, %(view_fingerprint)s
+    select
+        sink, name, number, 'building', %(fingerprint)s, %(view_fingerprint)s,
+        %(definition)s
     from numbered
     returning number
 )
@@ -81,7 +83,9 @@ select number from created union all select number from begun;
 select
     g.sink, g.name, g.number, t.view, g.state, g.fingerprint, g.view_fingerprint,
     g.documents, g.progress, g.halted, g.sweep, g.created_at, g.prepared_at,
-    g.published_at
+    g.published_at,
+    -- A database that is yet to be migrated has no such column.
+    coalesce(to_jsonb(g) -> 'definition', '{}') as definition
 from bridge.generation g
 join bridge.target t using (sink, name)
 order by g.sink, g.name, g.number;

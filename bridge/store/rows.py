@@ -7,7 +7,7 @@ hashable and needs none of what a sink wants to know of a target.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -187,6 +187,8 @@ class GenerationRow:
     prepared_at: datetime | None
     """When its place in the sink was made; None: perhaps never."""
     published_at: datetime | None
+    definition: Mapping[str, Any] = field(default_factory=dict)
+    """What it was built from; empty where that was not kept."""
 
 
 class ProgressRow(NamedTuple):

@@ -1,0 +1,121 @@
+"""Readers that look every few milliseconds while something is being switched.
+
+The one thing to know: a writer raises one row's `n` all the time; whoever has seen a
+value of it must never be shown a smaller one, nothing, or a half-filled index.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import orjson
+import psycopg
+import redis.asyncio
+
+from tests.scenario.world import Bridge
+
+KEY = 0
+"""Other traffic leaves it alone."""
+EVERY_S = 0.005
+
+
+class Readers:
+    """What was seen; empty `wrong` at the end is the promise."""
+
+    def __init__(self) -> None:
+        self.wrong: list[str] = []
+        self.looks = 0
+        self.shapes: set[tuple[str, ...]] = set()
+        """Column names of the documents that were seen."""
+        self._seen: dict[str, int] = {}
+
+    def saw(self, who: str, document: dict[str, Any] | None) -> None:
+        """A reader found this; None: nothing."""
+        self.looks += 1
+        if document is None:
+            self.wrong.append(f"{who}: no document")
+            return
+        self.shapes.add(tuple(document))
+        n, before = int(document["n"]), self._seen.get(who, 0)
+        if n < before:
+            self.wrong.append(f"{who}: {n} after {before}")
+        self._seen[who] = n
+
+
+@asynccontextmanager
+async def reading(
+    bridge: Bridge, view: str, count_min: int, *, template: str = ""
+) -> AsyncIterator[Readers]:
+    """Writers and readers run for the block; it fails if a reader saw a wrong thing.
+
+    `template` is the Redis key of the view's target, with `{generation}` in it or not.
+    """
+    readers = Readers()
+    stopping = asyncio.Event()
+    tasks = [
+        asyncio.create_task(_write(bridge.dsn, stopping)),
+        asyncio.create_task(_search(bridge, view, count_min, readers, stopping)),
+    ]
+    if template:
+        tasks.append(
+            asyncio.create_task(_cache(bridge, view, template, readers, stopping))
+        )
+    try:
+        yield readers
+    finally:
+        stopping.set()
+        await asyncio.gather(*tasks)
+    assert not readers.wrong, readers.wrong[:5]
+    assert readers.looks > 20
+
+
+async def _write(dsn: str, stopping: asyncio.Event) -> None:
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as own:
+        while not stopping.is_set():
+            await own.execute("update item set n = n + 2 where id = %s", [KEY])
+            await asyncio.sleep(EVERY_S)
+
+
+async def _repeat(
+    look: Callable[[], Awaitable[None]], stopping: asyncio.Event
+) -> None:
+    while not stopping.is_set():
+        await look()
+        await asyncio.sleep(EVERY_S)
+
+
+async def _search(
+    bridge: Bridge, view: str, count_min: int, readers: Readers, stopping: asyncio.Event
+) -> None:
+    alias = f"{bridge.prefix}{view}"
+    async with httpx.AsyncClient(base_url=bridge.es, trust_env=False) as client:
+
+        async def look() -> None:
+            found = await client.get(f"/{alias}/_doc/{KEY}")
+            source = found.json().get("_source")
+            readers.saw("search", source)
+            counted = (await client.get(f"/{alias}/_count")).json().get("count", -1)
+            if counted < count_min:
+                readers.wrong.append(f"search: {counted} documents")
+
+        await _repeat(look, stopping)
+
+
+async def _cache(
+    bridge: Bridge, view: str, template: str, readers: Readers, stopping: asyncio.Event
+) -> None:
+    async with contextlib.aclosing(redis.asyncio.from_url(bridge.redis)) as client:
+
+        async def look() -> None:
+            live = await client.get(f"pgbridge:{bridge.prefix}{view}:live")
+            number = "" if live is None else live.decode()
+            key = template.replace("{generation}", number).replace("{id}", str(KEY))
+            found = await client.get(key)
+            readers.saw("cache", None if found is None else orjson.loads(found))
+
+        await _repeat(look, stopping)

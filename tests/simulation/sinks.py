@@ -1,0 +1,191 @@
+"""Simulated sinks: writes that take effect late, twice, in part, or get lost.
+
+The one thing to know: the store outlives the processes that write to it, and checks
+every write that it keeps against what was true.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+
+from bridge.errors import Halt, Transient
+from bridge.keys import Parts
+from bridge.operations import Operation, Report
+from bridge.position import Position
+from bridge.sink import Generation, Loss, Stored
+
+Check = Callable[[Generation, Operation], None]
+LATE_S = 2.0
+"""The longest that a request lives; remembered deletes live longer."""
+
+
+@dataclass
+class Faults:
+    """What goes wrong now: chances from 0 to 1, seconds."""
+
+    away: float = 0.0
+    lost_answer: float = 0.0
+    late: float = 0.0
+    partial: float = 0.0
+    latency_s: float = 0.003
+    halted: bool = False
+
+
+@dataclass
+class Store:
+    """What the destination holds."""
+
+    name: str
+    dice: random.Random
+    check: Check
+    may_send: Callable[[], None]
+    tombstone_s: float = float("inf")
+    checks_versions: bool = True
+    faults: Faults = field(default_factory=Faults)
+    places: dict[Generation, dict[str, Stored]] = field(default_factory=dict)
+    deleted_s: dict[tuple[Generation, str], float] = field(default_factory=dict)
+    recorded: dict[Generation, int] = field(default_factory=dict)
+    undo: list[Callable[[], None]] = field(default_factory=list)
+    undo_keys: list[tuple[Generation, Parts] | None] = field(default_factory=list)
+    losses: dict[Generation, set[Parts]] = field(default_factory=dict)
+    failovers: int = 0
+
+    def apply(self, generation: Generation, operation: Operation) -> bool:
+        """One document arrives; whether it is kept."""
+        place = self.places.setdefault(generation, {})
+        now = asyncio.get_running_loop().time()
+        before = place.get(operation.key)
+        at = (generation, operation.key)
+        if before is not None and before.document is None:
+            if now - self.deleted_s[at] > self.tombstone_s:
+                before = None
+        if self.checks_versions and before and before.version >= operation.version:
+            return False
+        self.check(generation, operation)
+        self._remember(place, operation, generation)
+        place[operation.key] = Stored(
+            operation.key, operation.version, operation.document
+        )
+        if operation.document is None:
+            self.deleted_s[at] = now
+        return True
+
+    def record(self, generation: Generation, position: Position) -> None:
+        before = self.recorded.get(generation)
+
+        def undo() -> None:
+            if before is None:
+                self.recorded.pop(generation, None)
+            else:
+                self.recorded[generation] = before
+
+        self._log(undo, None)
+        self.recorded[generation] = position.version
+
+    def settle(self) -> None:
+        """What was written so far is on the replica too."""
+        self.undo.clear()
+        self.undo_keys.clear()
+
+    def fail_over(self) -> None:
+        """The replica takes over: the newest writes are lost."""
+        self.failovers += 1
+        for _ in range(self.dice.randint(0, len(self.undo))):
+            self.undo.pop()()
+            lost = self.undo_keys.pop()
+            if lost is not None:
+                self.losses.setdefault(lost[0], set()).add(lost[1])
+
+    def _remember(
+        self, place: dict[str, Stored], operation: Operation, generation: Generation
+    ) -> None:
+        key, before = operation.key, place.get(operation.key)
+
+        def undo() -> None:
+            if before is None:
+                place.pop(key, None)
+            else:
+                place[key] = before
+
+        self._log(undo, (generation, operation.parts))
+
+    def _log(
+        self, undo: Callable[[], None], what: tuple[Generation, Parts] | None
+    ) -> None:
+        self.undo.append(undo)
+        self.undo_keys.append(what)
+        if len(self.undo) > 40:
+            del self.undo[0], self.undo_keys[0]
+
+
+class SimulatedSink:
+    """One process's connection to a store."""
+
+    rebuilds_in_place = False
+    batch_bytes_max = 1 << 20
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.concurrency = store.dice.choice((1, 2, 3))
+        self.batch_count_max = store.dice.choice((1, 3, 20))
+
+    async def write(
+        self, generation: Generation, operations: Sequence[Operation]
+    ) -> Report:
+        store, faults, dice = self._store, self._store.faults, self._store.dice
+        store.may_send()
+        keys = [operation.key for operation in operations]
+        assert len(set(keys)) == len(keys), "one call has a key twice"
+        await asyncio.sleep(dice.expovariate(1 / faults.latency_s))
+        if faults.halted:
+            raise Halt("refused", hint="grant it")
+        if dice.random() < faults.away:
+            raise Transient("away")
+        if dice.random() < faults.late:
+            loop = asyncio.get_running_loop()
+            loop.call_later(dice.random() * LATE_S, self._late, generation, operations)
+            raise Transient("timed out")
+        report = Report()
+        for at, operation in enumerate(operations):
+            if dice.random() < faults.partial:
+                report.again.append(at)
+            elif store.apply(generation, operation):
+                report.kept += 1
+            else:
+                report.superseded += 1
+        if dice.random() < 0.5:
+            await asyncio.sleep(dice.expovariate(1 / faults.latency_s))
+        if dice.random() < faults.lost_answer:
+            raise Transient("the answer was lost")
+        return report
+
+    def _late(self, generation: Generation, operations: Sequence[Operation]) -> None:
+        for operation in operations:
+            self._store.apply(generation, operation)
+
+    async def record(self, generation: Generation, position: Position) -> None:
+        await asyncio.sleep(0.001)
+        if self._store.dice.random() < self._store.faults.away:
+            raise Transient("away")
+        self._store.record(generation, position)
+
+    async def audit(self, generations: Sequence[Generation]) -> list[Loss]:
+        return [
+            Loss(generation, tuple(sorted(keys)), str(self._store.failovers))
+            for generation, keys in self._store.losses.items()
+            if generation in generations and keys
+        ]
+
+    async def repaired(self, loss: Loss) -> None:
+        if loss.keys is None or loss.reason != str(self._store.failovers):
+            return  # lost once more meanwhile
+        self._store.losses[loss.generation].difference_update(loss.keys)
+
+    async def scan(
+        self, generation: Generation, *, documents: bool
+    ) -> AsyncIterator[list[Stored]]:
+        held = list(self._store.places.get(generation, {}).values())
+        yield [stored for stored in held if stored.document is not None]

@@ -1,0 +1,445 @@
+"""One seed, one history: writers, faults, the bridge, and what must hold at the end.
+
+The one thing to know: which faults a history has, and how slow everything is in it, is
+drawn from the seed first, so that some histories are full of one thing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from types import SimpleNamespace
+from unittest import mock
+
+import bridge.pipeline
+from bridge.deliver import LaneLimits, LaneState
+from bridge.errors import Halt, Transient, errors_in
+from bridge.operations import Operation
+from bridge.position import Position
+from bridge.sink import Generation, Target
+from tests.simulation import clock, views
+from tests.simulation.process import Process, Remembered
+from tests.simulation.sinks import Store
+from tests.simulation.source import Profile, Server, Txn
+
+FAULTS = (
+    "stream",
+    "kill",
+    "restart",
+    "crash",
+    "fail_over",
+    "sink_away",
+    "sink_partial",
+    "sink_slow",
+    "sink_halt",
+    "sink_fail_over",
+    "pause",
+    "stall",
+    "forward",
+    "checkpoint",
+    "repair",
+    "rebuild",
+    "truncate",
+    "idle",
+)
+REST_S = 400.0
+"""Time to come to rest once nothing goes wrong any more."""
+
+
+class Wrong(AssertionError):
+    """A promise was broken."""
+
+
+class World:
+    """Everything there is in one history."""
+
+    def __init__(self, seed: int, *, grows_epoch: bool = True) -> None:
+        self.seed = seed
+        self.dice = dice = random.Random(seed)
+        self.grows_epoch = grows_epoch
+        self.wrong: list[str] = []
+        self.trace: list[str] = []
+        self.server = Server(
+            dice,
+            Profile(
+                commit_s=dice.choice((0.0, 0.005, 0.05)),
+                visible_s=dice.choice((0.0, 0.005, 0.05, 0.3)),
+                flush_s=dice.choice((0.05, 0.2, 0.6)),
+                asynchronous=dice.choice((0.0, 0.0, 0.3, 1.0)),
+            ),
+        )
+        self.remembered = Remembered()
+        self.stores = {
+            name: Store(
+                name,
+                dice,
+                self._check,
+                self._may_send,
+                tombstone_s=dice.choice((float("inf"), 5.0)),
+            )
+            for name in ("search", "cache")[: dice.choice((1, 2))]
+        }
+        self.limits = LaneLimits(
+            bytes_max=dice.choice((1500, 6000, 1 << 20)),
+            patience_s=dice.choice((0.1, 1.0)),
+            linger_s=0.02,
+            retry_first_s=0.02,
+            retry_max_s=dice.choice((0.2, 6.0)),
+        )
+        self.pause_s = dice.choice((0.005, 0.02, 0.05))
+        chosen = dice.sample(FAULTS, dice.randint(1, 7))
+        self.faults = chosen
+        self.process: Process | None = None
+        self._next = 100
+        self._titles = 0
+
+    # — what must hold while it runs —
+
+    def _check(self, generation: Generation, operation: Operation) -> None:
+        position = Position.of_version(operation.version)
+        if position.epoch != self.remembered.epoch:
+            return
+        view = generation.target.view
+        why = self.server.history.allowed(
+            view, operation.parts, position.lsn, operation.document
+        )
+        if why is not None:
+            self._complain(f"{generation} {operation}: {why}")
+
+    def _may_send(self) -> None:
+        """Nothing is sent long after the stream is lost."""
+        capture = self.process.capture if self.process is not None else None
+        now = asyncio.get_running_loop().time()
+        if capture is not None and capture.lost_at is not None:
+            if now > capture.lost_at + 0.2:
+                self._complain("a write was sent without a stream")
+
+    def _complain(self, what: str) -> None:
+        now = asyncio.get_running_loop().time()
+        self.wrong.append(f"seed {self.seed} at {now:.3f} s: {what}")
+
+    # — the history —
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        time = SimpleNamespace(monotonic=loop.time, time=loop.time)
+        with mock.patch.object(bridge.pipeline, "time", time):
+            self._begin()
+            watch = asyncio.create_task(self._keep_alive())
+            writer = asyncio.create_task(self._write(self.dice.randint(20, 90)))
+            for _ in range(self.dice.randint(1, 8)):
+                await asyncio.sleep(self.dice.expovariate(1 / 0.7))
+                await self._fault(self.dice.choice(self.faults))
+            await writer
+            self._heal()
+            await self._rest()
+            if self.dice.random() < 0.5 and not self.wrong:
+                # What was acknowledged too early is lost now.
+                await self._process().kill()
+                await self._rest()
+            watch.cancel()
+            await self._process().kill()
+        if self.wrong:
+            raise Wrong("\n".join(self.wrong[:5]))
+
+    def _begin(self) -> None:
+        server, dice = self.server, self.dice
+        for name, columns in views.COLUMNS.items():
+            for id_ in range(1, dice.randint(2, 7)):
+                row = self._row(name, id_)
+                assert len(row) == len(columns)
+                server.base[name][id_] = row
+        server.tables = {name: dict(rows) for name, rows in server.base.items()}
+        server.history.start(server.tables)
+        for _ in range(dice.randint(0, 4)):
+            self._transaction()
+        self._new_slot()
+        chosen = dice.sample(sorted(views.PLANS), dice.randint(1, 3))
+        for view in chosen:
+            for sink in self.stores:
+                target = Target(view, sink, view, views.PLANS[view].shape)
+                self.remembered.generations.append(Generation(target, 1))
+        self._boot()
+
+    def _new_slot(self) -> None:
+        if self.grows_epoch or not self.remembered.epoch:
+            self.remembered.epoch += 1
+        self.remembered.barrier = self.server.make_slot()
+        self.remembered.positions.clear()
+
+    def _process(self) -> Process:
+        assert self.process is not None
+        return self.process
+
+    def _boot(self) -> None:
+        self.process = Process(
+            self.server, self.stores, self.remembered, self.dice, self.limits
+        )
+        self.process.start()
+
+    async def _keep_alive(self) -> None:
+        """A supervisor: what has ended is started again."""
+        while True:
+            await asyncio.sleep(0.05)
+            process = self._process()
+            if not process.stopped:
+                continue
+            error = process.problem
+            if error is not None and not isinstance(error, asyncio.CancelledError):
+                found = errors_in(error)
+                if found is None or not all(isinstance(e, Halt) for e in found):
+                    self._complain(f"the process ended: {_shown(error)}")
+            self._boot()
+
+    # — writers —
+
+    async def _write(self, count: int) -> None:
+        for _ in range(count):
+            await asyncio.sleep(self.dice.expovariate(1 / self.pause_s))
+            if not self.server.down:
+                self._transaction()
+
+    def _row(self, table: str, id_: int) -> views.Row:
+        dice = self.dice
+        self._titles += 1
+        match table:
+            case "item":
+                return (id_, dice.randint(1, 5), f"t{self._titles}")
+            case "category":
+                return (id_, dice.choice("abc"))
+            case _:
+                return (id_, dice.randint(1, 7), f"b{self._titles}")
+
+    def _transaction(self, *, truncate: str | None = None) -> None:
+        """A few changes of rows that nobody else has locked."""
+        dice, server = self.dice, self.server
+        locked = server.locked()
+        if any((t, -1) in locked for t in views.COLUMNS):
+            return  # a table is locked as a whole
+        tables = {name: dict(rows) for name, rows in server.tables.items()}
+        txn = Txn(0, [], set(), truncated=truncate)
+        if truncate is not None:
+            if locked:
+                return
+            txn.locks.add((truncate, -1))
+            tables[truncate] = {}
+        for _ in range(dice.choice((1, 1, 1, 2, 3))):
+            table = dice.choice(("item", "item", "category", "review"))
+            rows, id_ = tables[table], dice.randint(1, 7)
+            if (table, id_) in locked:
+                continue
+            old = rows.get(id_)
+            if table == "item" and old and dice.random() < 0.12:
+                other = dice.randint(1, 7)
+                if other == id_ or (table, other) in locked:
+                    continue
+                self._swap(txn, rows, id_, other)
+                continue
+            new = None if old and dice.random() < 0.3 else self._row(table, id_)
+            txn.changes.append((table, old, new))
+            txn.locks.add((table, id_))
+            if new is None:
+                rows.pop(id_, None)
+            else:
+                rows[id_] = new
+        if txn.changes or truncate:
+            server.begin(txn)
+
+    def _swap(self, txn: Txn, rows: dict[int, views.Row], one: int, two: int) -> None:
+        """`update … set id = …`: the ids of two rows change places, or one moves."""
+        first, second = rows.get(one), rows.get(two)
+        assert first is not None
+        rows[two] = (two, *first[1:])
+        txn.changes.append(("item", first, rows[two]))
+        if second is None:
+            del rows[one]
+        else:
+            rows[one] = (one, *second[1:])
+            txn.changes.append(("item", second, rows[one]))
+        txn.locks |= {("item", one), ("item", two)}
+
+    # — faults —
+
+    async def _fault(self, kind: str) -> None:
+        dice, server, process = self.dice, self.server, self._process()
+        store = self.stores[dice.choice(list(self.stores))]
+        self.trace.append(f"{asyncio.get_running_loop().time():.3f} {kind}")
+        match kind:
+            case "stream":
+                if process.capture is not None:
+                    process.capture.lose()
+            case "kill":
+                await process.kill()
+            case "restart":
+                await process.stop()
+            case "crash":
+                server.crash()
+                await self._away()
+            case "fail_over":
+                await self._fail_over()
+            case "sink_away":
+                store.faults.away = dice.choice((0.3, 0.8, 1.0))
+                store.faults.lost_answer = store.faults.late = dice.choice((0.0, 0.3))
+            case "sink_partial":
+                store.faults.partial = dice.choice((0.2, 0.7))
+            case "sink_slow":
+                store.faults.latency_s = dice.choice((0.05, 0.5))
+            case "sink_halt":
+                store.faults.halted = True
+            case "sink_fail_over":
+                store.fail_over()
+            case "pause":
+                process.lanes[store.name].set_state(LaneState.PAUSED)
+            case "stall":
+                server.stalled = True
+            case "forward":
+                await self._forward()
+            case "checkpoint":
+                if server.slot is not None:
+                    server.slot.on_disk = server.slot.confirmed
+            case "repair":
+                self._repair(process)
+            case "rebuild":
+                self._rebuild(process)
+            case "truncate":
+                self._transaction(truncate=dice.choice(sorted(views.COLUMNS)))
+            case "idle":
+                server.idle()
+        if dice.random() < 0.4:
+            asyncio.get_running_loop().call_later(
+                dice.choice((0.3, 3.0, 15.0)), self._heal_sinks
+            )
+
+    async def _away(self) -> None:
+        self.server.down = True
+        await asyncio.sleep(self.dice.random())
+        self.server.down = False
+
+    async def _fail_over(self) -> None:
+        """Another server takes over, without the newest; a new slot, a new epoch."""
+        await self._process().kill()
+        lsns = [txn.end_lsn for txn in self.server.log[-5:]]
+        self.server.crash(keep_lsn=self.dice.choice([*lsns, self.server.flush_lsn]))
+        self._new_slot()
+        self.remembered.sweeps.update(self.remembered.generations)
+        for build in self.remembered.builds.values():
+            build.ranges.clear()
+        if self._process().stopped:
+            self._boot()
+
+    async def _forward(self) -> None:
+        """Somebody moves the slot past what was not read, while nobody reads it."""
+        process, slot = self._process(), self.server.slot
+        assert slot is not None
+        if len(self.remembered.positions) < len(self.remembered.generations):
+            return  # nothing was written down yet that could tell
+        if process.capture is not None:
+            process.capture.lose()
+        await asyncio.sleep(0.05)
+        slot.confirmed = max(slot.confirmed, self.server.flush_lsn)
+
+    def _repair(self, process: Process) -> None:
+        generation = self.dice.choice(self.remembered.generations)
+        keys = [(str(id_),) for id_ in range(1, 8)]
+        if generation.target.view == "grouped":
+            keys = [("a",), ("b",), ("c",)]
+        if not process.stopped and generation in process.lanes[
+            generation.target.sink
+        ].feeds:
+            process._spawn(process.rederive([generation], keys))
+
+    def _rebuild(self, process: Process) -> None:
+        """Another generation beside the first."""
+        if process.stopped:
+            return
+        target = self.dice.choice(self.remembered.generations).target
+        generation = Generation(target, self._next)
+        self._next += 1
+        self.remembered.generations.append(generation)
+        process.remembered.builds.setdefault(generation, _build())
+        process._spawn(process.add(generation))
+
+    def _heal_sinks(self) -> None:
+        for store in self.stores.values():
+            halted = store.faults.halted
+            store.faults = type(store.faults)()
+            lane = self._process().lanes[store.name]
+            if halted or lane.state in (LaneState.HALTED, LaneState.PAUSED):
+                lane.set_state(LaneState.OK)
+
+    def _heal(self) -> None:
+        self._heal_sinks()
+        self.server.unstall()
+
+    # — at rest —
+
+    async def _rest(self) -> None:
+        """Everything comes to rest, and is what the source says."""
+        loop = asyncio.get_running_loop()
+        until, why = loop.time() + REST_S, "not started"
+        lsn = 0
+        while loop.time() < until:
+            await asyncio.sleep(0.5)
+            self._heal()
+            if self.wrong:
+                return
+            process, server = self._process(), self.server
+            if process.stopped or server.running:
+                why = "transactions or process"
+                continue
+            if lsn == 0:
+                try:
+                    async with asyncio.timeout(20):
+                        lsn = await process.pipeline.markers.next()
+                except (TimeoutError, Transient):
+                    why = "a marker does not come back"
+                continue
+            why = process.busy()
+            slot = server.slot
+            assert slot is not None
+            if not why and slot.confirmed < lsn:
+                why = f"the slot stays at {slot.confirmed}, before {lsn}"
+            if not why:
+                self._compare()
+                return
+        self._complain(f"not at rest after {REST_S} s: {why}")
+
+    def _compare(self) -> None:
+        for generation in self.remembered.generations:
+            view = generation.target.view
+            expected = views.ORACLE[view](self.server.tables)
+            store = self.stores[generation.target.sink]
+            held = {
+                (stored.key,): stored.document
+                for stored in store.places.get(generation, {}).values()
+                if stored.document is not None
+            }
+            for key in sorted(expected.keys() | held.keys()):
+                if expected.get(key) != held.get(key):
+                    self._complain(
+                        f"at rest {generation} {key} is {held.get(key)!r}, "
+                        f"not {expected.get(key)!r}"
+                    )
+
+
+def _build() -> object:
+    from tests.simulation.process import Build
+
+    return Build()
+
+
+def _shown(error: BaseException) -> str:
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(_shown(inner) for inner in error.exceptions)
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    where = f"{at.tb_frame.f_code.co_filename}:{at.tb_lineno}" if at else ""
+    return f"{type(error).__name__}: {error} ({where})"
+
+
+def simulate(seed: int, *, grows_epoch: bool = True) -> World:
+    """Run the history of a seed; AssertionError when a promise was broken."""
+    world = World(seed, grows_epoch=grows_epoch)
+    clock.run(world.run())
+    return world
