@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 import httpx
 import pytest
@@ -11,7 +10,7 @@ import redis
 
 from bridge.dev import ElasticsearchServer, ValkeyServer
 from tests.fixtures.private import MakePostgres
-from tests.fixtures.proxy import FaultProxy, MakeProxy
+from tests.fixtures.proxy import MakeProxy
 from tests.fixtures.waiting import eventually
 from tests.scenario.conftest import MakeBridge
 from tests.scenario.harness import SCHEMA, Traffic
@@ -163,10 +162,7 @@ async def test_an_index_is_deleted_while_running(bridge: Bridge, seed: int) -> N
     await bridge.ends_exact()
 
 
-Fault = Callable[[FaultProxy], Awaitable[None]]
-
-
-@pytest.mark.parametrize("fault", ["refuse", "stall", "cut", "deaf"])
+@pytest.mark.parametrize("fault", ["refuse", "stall", "cut"])
 async def test_both_sinks_fail_for_a_while(
     database: str,
     make_bridge: MakeBridge,
@@ -226,7 +222,7 @@ async def test_killed_just_after_a_change_nothing_is_built_again(
     """Its position is written down here, and the sinks were not told of it yet: that
     they say less is no loss."""
     await started(bridge)
-    for n in range(3):
+    for n in range(2):
         before = int(bridge.one("select pg_current_wal_flush_lsn() - '0/0'"))
         bridge.execute(f"update item set name = 'round {n}' where id = 2")
         written = "select min(lsn) - '0/0' from bridge.progress"
