@@ -27,16 +27,11 @@ class Outlet(NamedTuple):
     generation: Generation
 
 
-class Overtaken(set[str]):
-    """Keys that the stream has put since a job began; after a TRUNCATE all of them."""
+class Overtaken(dict[str, int]):
+    """Keys that the stream has put since a job began, and the last version of each."""
 
     everything = False
-
-    def __contains__(self, key: object) -> bool:
-        return self.everything or super().__contains__(key)
-
-    def __bool__(self) -> bool:
-        return self.everything or len(self) > 0
+    """A table was emptied: all that was read before is void."""
 
 
 class FanOut:
@@ -46,7 +41,7 @@ class FanOut:
         self._ledger = ledger
         self._outlets: dict[str, list[Outlet]] = {}
         self._plans: dict[Generation, str] = {}
-        self._watches: dict[str, list[dict[str, int]]] = {}
+        self._watches: dict[str, list[Overtaken]] = {}
 
     def add(self, lane: Lane, generation: Generation, plan: str = "") -> None:
         """From now on this generation is fed by the plan of that name (its view's)."""
@@ -128,10 +123,10 @@ class FanOut:
             lane.owe(generation, keys, version, claim)
 
     @contextmanager
-    def watch(self, view: str) -> Iterator[dict[str, int]]:
+    def watch(self, view: str) -> Iterator[Overtaken]:
         """The keys that the stream puts into the lanes from now on, as they come, and
         the last version of each."""
-        keys: dict[str, int] = {}
+        keys = Overtaken()
         watches = self._watches.setdefault(view, [])
         watches.append(keys)
         try:

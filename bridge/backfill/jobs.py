@@ -102,7 +102,7 @@ class Jobs:
         lsn = await patiently(pipeline.markers.next)
         before = Position(pipeline.epoch, lsn).version
         count = await self.ranges(generation, plan, log or ForgetfulLog())
-        async for keys in ghosts(sink, generation, before):
+        async for keys in ghosts(pipeline, sink, generation, before):
             count += await self.keys(generation, plan, keys)
         return count
 

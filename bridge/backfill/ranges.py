@@ -28,6 +28,7 @@ from bridge.backfill.pace import Pace
 from bridge.backfill.patience import patiently
 from bridge.backfill.receipt import Receipt, durable
 from bridge.backfill.rederive import RejectFor
+from bridge.batch import Overtaken
 from bridge.derive.documents import NOT_UNIQUE, derive
 from bridge.derive.view import ViewPlan
 from bridge.errors import Transient
@@ -187,7 +188,7 @@ class RangeBackfill:
     @asynccontextmanager
     async def _derivation(
         self,
-    ) -> AsyncIterator[tuple[int, SnapshotReader, Collection[str], Ticket]]:
+    ) -> AsyncIterator[tuple[int, SnapshotReader, Overtaken, Ticket]]:
         """Watch, take a position, open a gated snapshot; at the end wait for kept."""
         await self._pace.wait()
         pipeline = self._pipeline
@@ -207,16 +208,18 @@ class RangeBackfill:
         await receipt.kept()
 
     async def _put(
-        self, operations: list[Operation], overtaken: Collection[str], ticket: Ticket
+        self, operations: list[Operation], overtaken: Overtaken, ticket: Ticket
     ) -> None:
         fan_out = self._pipeline.fan_out
         await self._pace.spend(len(operations))
         for generation in self._generations:
-            if (outlet := fan_out.outlet(generation)) is not None:
-                # With a snapshot open, nobody waits for a sink that is parked.
-                if not await outlet.lane.unless_parked(outlet.lane.room()):
-                    raise Transient(f"sink {outlet.lane.name} is parked")
+            outlet = fan_out.outlet(generation)
+            # With a snapshot open, nobody waits for a sink that is parked.
+            if outlet and not await outlet.lane.unless_parked(outlet.lane.room()):
+                raise Transient(f"sink {outlet.lane.name} is parked")
         # No waiting from here: nothing can overtake between the test and the lane.
+        if overtaken.everything:
+            raise Transient("a table was emptied meanwhile: it is read again")
         if overtaken:
             operations = [o for o in operations if o.key not in overtaken]
         fan_out.put_job(self._generations, operations, ticket)

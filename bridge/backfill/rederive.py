@@ -6,6 +6,7 @@ may be a ghost is derived like any other, and a key without a row is a delete.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -25,6 +26,7 @@ from bridge.backfill.patience import patiently
 from bridge.backfill.receipt import Receipt, durable
 from bridge.derive.documents import derive
 from bridge.derive.view import ViewPlan
+from bridge.errors import Transient
 from bridge.keys import DIGEST_PREFIX, Parts, parse_key
 from bridge.operations import Rejection, fields
 from bridge.pipeline import Pipeline
@@ -38,6 +40,7 @@ RejectFor: TypeAlias = Callable[
 ]
 """Where keys of these generations go whose document cannot be made, at a version."""
 _KEYS_AT_ONCE = 1000
+_LOOK_S = 0.05
 
 
 async def rederive(
@@ -136,6 +139,8 @@ async def _once(
                 await outlet.lane.room()
         if derived.rejections:
             await reject(generations, derived.rejections, version)
+        if overtaken.everything:
+            raise Transient("a table was emptied meanwhile: it is read again")
         operations = [o for o in derived.operations if o.key not in overtaken]
         left = dict(overtaken)
         pipeline.fan_out.put_job(generations, operations, receipt.ticket)
@@ -144,13 +149,19 @@ async def _once(
 
 
 async def ghosts(
-    sink: Sink, generation: Generation, before: int
+    pipeline: Pipeline, sink: Sink, generation: Generation, before: int
 ) -> AsyncIterator[list[Parts]]:
     """Keys in the sink whose version is below `before`: nobody has written them since.
 
     After every key of the source was derived above `before`, these are the keys that
     the source does not have any more, and perhaps some that the stream has written.
     """
+    outlet = pipeline.fan_out.outlet(generation)
+    if outlet is not None:
+        # What still waits in the lane would come after the look.
+        feed = outlet.lane.feeds[generation]
+        while feed.has_older(before):  # noqa: ASYNC110 - the sink's answers end it
+            await asyncio.sleep(_LOOK_S)
     columns = len(generation.target.shape.key)
     digests: set[str] = set()
     async for page in sink.scan(generation, documents=False):

@@ -259,7 +259,7 @@ class Process:
         before = Position(self.remembered.epoch, lsn).version
         await self._ranges(generation, _BuildLog(Build()))
         sink = self.lanes[generation.target.sink].sink
-        async for keys in ghosts(sink, generation, before):
+        async for keys in ghosts(self.pipeline, sink, generation, before):
             await self.rederive([generation], keys)
 
     async def rederive(

@@ -59,9 +59,9 @@ async def test_a_watch_tells_what_the_stream_has_overtaken_since_it_began() -> N
         fan_out.put("view", [operation("2", 10)], entry, 10)
         fan_out.put("other", [operation("3", 10)], entry, 10)
         fan_out.put_job([GENERATION], [operation("4", 10)], Ticket(lambda: None))
-        assert one == two == {"2"}
+        assert one == two == {"2": 10}
     fan_out.put("view", [operation("5", 10)], entry, 10)
-    assert one == {"2"}
+    assert one == {"2": 10}
 
 
 async def test_owed_keys_are_owed_to_every_generation() -> None:
@@ -89,3 +89,14 @@ async def test_a_slow_lane_is_waited_for_only_while_nobody_else_could_go_on() ->
     await alone
     assert slow.lane.owing
     assert not quick.lane.owing
+
+
+async def test_a_truncated_table_makes_void_what_jobs_have_read() -> None:
+    bench = LaneBench()
+    fan_out = FanOut(bench.ledger)
+    with fan_out.watch("view") as overtaken, fan_out.watch("other") as other:
+        assert not overtaken.everything
+        fan_out.truncated("view")
+        assert overtaken.everything and not other.everything
+    with fan_out.watch("view") as later:
+        assert not later.everything

@@ -189,3 +189,15 @@ def test_what_an_entry_puts_has_to_be_recorded_by_the_sink() -> None:
     bench.keep_all()
     assert bench.ledger.content(GENERATION) == 10
     assert bench.ledger.acknowledge() == 0
+
+
+def test_what_is_still_to_arrive_is_known_by_its_version() -> None:
+    """A sweep looks at the sink only when nothing older can come after its look."""
+    bench = Bench()
+    entry = bench.ledger.enter(10, 0.0)
+    bench.feed.put([operation("1", 5), operation("2", 7)], entry, full=False)
+    assert bench.feed.has_older(6) and not bench.feed.has_older(5)
+    bench.feed.take(1, 1)
+    assert bench.feed.has_older(6), "under way is not there yet"
+    bench.feed.flying.clear()
+    assert not bench.feed.has_older(6)
