@@ -96,10 +96,10 @@ def check_seen(query: Query, uses: Uses, catalog: Catalog) -> None:
     """Refuse a query that reads a table in a place that was not looked at."""
     seen = {occurrence.table.oid for occurrence in query.occurrences}
     for oid in sorted(uses.relations & catalog.tables.keys()):
-        if oid not in seen:
+        if oid not in seen and oid not in query.idle:
             raise QueryRefusal(
                 f"{catalog.tables[oid]} is read in a place that is not followed",
-                hint="leave out a `with` that nothing refers to",
+                hint="write it as a join or a sub-select",
             )
 
 

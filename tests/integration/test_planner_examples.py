@@ -269,7 +269,6 @@ async def test_the_rows_of_others_are_left_alone(db: Rows) -> None:
 @pytest.mark.parametrize(
     ("query", "why"),
     [
-        ("with idle as (select * from u) select r.id from r", "not followed"),
         ("select r.id, r.xmin::text as version from r", "versions of a row"),
         (
             "select r.id, s.n from r cross join (values ((select max(v) from t))) s(n)",
@@ -284,3 +283,11 @@ async def test_the_rows_of_others_are_left_alone(db: Rows) -> None:
 async def test_what_is_not_read_is_refused(db: Rows, query: str, why: str) -> None:
     with pytest.raises(QueryRefusal, match=why):
         await db.plan(query)
+
+
+async def test_a_with_that_nothing_refers_to_does_not_count(db: Rows) -> None:
+    view = await db.plan(
+        "with idle as (select * from u), more as (select * from idle) "
+        "select r.id from r"
+    )
+    assert [use.table.name for use in view.plan.tables] == ["r"]

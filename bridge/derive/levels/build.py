@@ -6,8 +6,7 @@ that two references never share an occurrence of a table.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 
 from pglast import ast
 from pglast.enums import (
@@ -18,6 +17,7 @@ from pglast.enums import (
 )
 
 from bridge.catalog import Catalog, Table
+from bridge.derive.levels.expressions import Expression, Scope, opened, tables_of
 from bridge.derive.levels.model import (
     Arm,
     Condition,
@@ -41,30 +41,14 @@ DEPTH_MAX = 64
 """Levels inside levels; a query beyond that is not read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """Common table expressions by name, each with the scope it is defined in."""
-
-    expressions: Mapping[str, Expression] = field(default_factory=dict)
-    depth: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Expression:
-    """One common table expression, and what it can name itself."""
-
-    definition: ast.CommonTableExpr
-    around: Scope
-    parent: Level | None
-
-
 def build(statement: ast.SelectStmt, catalog: Catalog, rules: Rules) -> Query:
     """The levels of a query. QueryRefusal for what no algorithm here reads."""
     builder = _Builder(catalog, rules)
     root = builder.level(statement, None, Scope())
     root.top = Node(root, None, Arm.ITEM)
     builder.fill(root, Scope())
-    return Query(root, builder.levels, builder.occurrences)
+    idle = builder.idle()
+    return Query(root, builder.levels, builder.occurrences, idle)
 
 
 class _Builder:
@@ -72,9 +56,16 @@ class _Builder:
         self._catalog = catalog
         self._rules = rules
         self._shared: dict[int, Level] = {}
+        self._defined: list[Expression] = []
+        self._referred: set[int] = set()
         self.levels: list[Level] = []
         self.occurrences: list[Occurrence] = []
         self._aliases: set[str] = set()
+
+    def idle(self) -> frozenset[int]:
+        """Tables read only by expressions of a `with` that nothing refers to."""
+        unused = [e for e in self._defined if id(e.definition) not in self._referred]
+        return tables_of(unused, self._catalog)
 
     def level(
         self, statement: ast.SelectStmt, parent: Level | None, scope: Scope
@@ -100,7 +91,7 @@ class _Builder:
 
     def fill(self, level: Level, scope: Scope) -> None:
         statement = level.statement
-        scope = _with(statement, level, scope)
+        scope = opened(statement, level, scope, self._defined)
         if statement.op != SetOperation.SETOP_NONE:
             self._branches(level, scope)
             return
@@ -263,6 +254,7 @@ class _Builder:
     ) -> tuple[Level, tuple[str, ...]]:
         """A copy of a common table expression, and what its columns are called."""
         definition = expression.definition
+        self._referred.add(id(definition))
         inner = Scope(expression.around.expressions, scope.depth)
         assert isinstance(definition.ctequery, ast.SelectStmt)
         body = self._shared.get(id(definition))
@@ -349,35 +341,6 @@ def sublinks(value: object) -> Iterator[ast.SubLink]:
     elif isinstance(value, ast.Node):
         for name in value:
             yield from sublinks(getattr(value, name))
-
-
-def _with(statement: ast.SelectStmt, level: Level, scope: Scope) -> Scope:
-    clause = statement.withClause
-    if clause is None:
-        return scope
-    expressions = dict(scope.expressions)
-    for expression in clause.ctes or ():
-        if clause.recursive and _names_itself(expression):
-            raise NamedRefusal(
-                f"the recursive query {expression.ctename} cannot be followed from a "
-                "changed row",
-                hint="keep the path or the ancestors in a table of their own",
-                words=(str(expression.ctename), "recursive"),
-            )
-        around = Scope(dict(expressions), scope.depth)
-        expressions[str(expression.ctename)] = Expression(
-            expression, around, level.parent
-        )
-    return Scope(expressions, scope.depth)
-
-
-def _names_itself(expression: ast.CommonTableExpr) -> bool:
-    return any(
-        isinstance(node, ast.RangeVar)
-        and node.schemaname is None
-        and node.relname == expression.ctename
-        for node in walk(expression.ctequery)
-    )
 
 
 def _conjuncts(value: ast.Node | None) -> Iterator[ast.Node]:

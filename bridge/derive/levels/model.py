@@ -204,6 +204,8 @@ class Query:
     root: Level
     levels: list[Level]
     occurrences: list[Occurrence]
+    idle: frozenset[int]
+    """Tables named by a `with` that nothing refers to: their rows do not count."""
 
     @property
     def conditions(self) -> Iterator[Condition]:

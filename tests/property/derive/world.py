@@ -37,7 +37,7 @@ begin
 end $$;
 """
 TABLE = """
-create table {0} (id int primary key, a int, b int, c int);
+create table {0} (id {1} primary key, a {2}, b {3}, c {4});
 create trigger note after insert or update or delete on {0}
   for each row execute function note_change();
 """
@@ -53,6 +53,13 @@ create trigger note after insert or update or delete on part_high
 create view vu as select u.id, coalesce(v.a, u.a) as a from u left join v on v.id = u.b;
 create view vg as select a, count(*) as n from w group by a;
 """
+TYPES = {
+    "r": ("int", "int", "int", "int"),
+    "u": ("bigint", "int", "bigint", "int"),
+    "v": ("int", "smallint", "numeric", "int"),
+    "w": ("numeric", "int", "int", "float8"),
+}
+"""Links are between unlike types as well; of a numeric one value has several texts."""
 WRITTEN = (*TABLES, "part")
 IDS = 5
 VALUES = (None, 0, 1, 1, 2, 2, 3)
@@ -264,6 +271,8 @@ def _insert(dice: Random, table: str) -> str:
 
 def _value(dice: Random) -> str:
     value = dice.choice(VALUES)
+    if value == 1 and dice.random() < 0.2:
+        return "1.0"
     return "null" if value is None else str(value)
 
 
@@ -288,7 +297,7 @@ async def world(dsn: str) -> AsyncIterator[World]:
         made = World(connection)
         await connection.execute(SETUP)
         for table in TABLES:
-            await connection.execute(TABLE.format(table))
+            await connection.execute(TABLE.format(table, *TYPES[table]))
         await connection.execute(REST)
         yield made
 
