@@ -51,12 +51,21 @@ def running(place: Place | None = None, *, heap: str = "512m") -> Iterator[Serve
 
 
 def start_all(servers: Servers) -> None:
-    """Start the three at the same time; the first error is raised when all are done."""
+    """Start the three at the same time; the first error is raised when all are done.
+
+    Ctrl-C kills those that are still starting, rather than wait for them.
+    """
     starts = (
         servers.elasticsearch.start,
         servers.postgres.start,
         servers.valkey.start,
     )
     with ThreadPoolExecutor(len(starts)) as pool:
-        for future in [pool.submit(start) for start in starts]:
-            future.result()
+        futures = [pool.submit(start) for start in starts]
+        try:
+            for future in futures:
+                future.result()
+        except KeyboardInterrupt:
+            for server in (servers.elasticsearch, servers.postgres, servers.valkey):
+                server.kill()
+            raise

@@ -15,8 +15,10 @@ import asyncio
 import random
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import TypeAlias
 
 import psycopg
 
@@ -38,6 +40,7 @@ _LOOK_S = 0.5
 _SCENE_PAUSE_S = 3.0
 _BUILD_DEADLINE_S = 120.0
 _TARGETS = 5
+Handler: TypeAlias = Callable[[int, FrameType | None], object]
 
 
 def run(seconds: float = SECONDS) -> int:
@@ -51,11 +54,11 @@ def run(seconds: float = SECONDS) -> int:
         place = open_place()
         try:
             screen.say(
-                "Starting Postgres 18, Elasticsearch and Valkey. What is missing is "
-                "downloaded, the first time."
+                "Starting Postgres 18, Elasticsearch and Valkey "
+                "(the first time downloads what is missing)"
             )
             with running(place) as servers:
-                screen.say(f"They run after {time.monotonic() - start:.0f} s.")
+                screen.say(f"They run after {time.monotonic() - start:.0f} s")
                 return _with(servers, screen, seconds)
         finally:
             place.close()
@@ -64,15 +67,23 @@ def run(seconds: float = SECONDS) -> int:
 @contextmanager
 def _signals() -> Iterator[None]:
     """A closed terminal and a kill end it like Ctrl-C, in order."""
-    before = {
-        number: signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
-        for number in (signal.SIGTERM, signal.SIGHUP)
+    handlers: dict[signal.Signals, Handler] = {
+        # Ignored where a script has put us into the background.
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: _interrupt,
     }
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
+        handlers[signal.SIGHUP] = _interrupt
+    before = {number: signal.signal(number, how) for number, how in handlers.items()}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, how in before.items():
+            signal.signal(number, how)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    signal.raise_signal(signal.SIGINT)
 
 
 def _with(servers: Servers, screen: Screen, seconds: float) -> int:
@@ -84,7 +95,8 @@ def _with(servers: Servers, screen: Screen, seconds: float) -> int:
     try:
         daemon.apply()
         daemon.start()
-        screen.say(f"`pgbridge run -c {daemon.config}` keeps 3 views in 5 targets.")
+        screen.say("`pgbridge run` keeps 3 views in 5 targets, as configured in")
+        screen.say(f"  {daemon.config}")
         return asyncio.run(_show(servers, daemon, database, screen, seconds))
     finally:
         daemon.close()
@@ -97,8 +109,10 @@ async def _show(
     witness = Witness(database, servers.elasticsearch.url, servers.valkey.url)
     traffic = Traffic(database, random.Random(1))  # noqa: S311
     try:
-        documents = await _built(daemon)
-        screen.say(f"{documents:,} documents and keys are built. Now the shop opens.")
+        await _built(daemon)
+        built = sum(c.documents + (c.keys or 0) for c in await witness.counts())
+        screen.say(f"{built:,} documents and keys are built; the shop opens")
+        screen.say("(a view's rows / its indexed documents / its cached keys)")
         screen.say("")
         picture = Picture(seconds=seconds)
         with screen, suppress(TimeoutError):
@@ -107,21 +121,21 @@ async def _show(
         await witness.close()
     screen.say("")
     screen.say(
-        f"The shop is closed after {traffic.transactions:,} transactions with "
-        f"{traffic.rows:,} changed rows. Every document and key against SQL:"
+        f"The shop is closed after {traffic.transactions:,} transactions; "
+        "every document and key against SQL:"
     )
     return await _compare(daemon, screen)
 
 
-async def _built(daemon: Daemon) -> int:
-    """Wait until every target is live; how many documents and keys they hold."""
+async def _built(daemon: Daemon) -> None:
+    """Wait until every target is live."""
     try:
         async with asyncio.timeout(_BUILD_DEADLINE_S):
             while True:
                 targets = (await daemon.status()).get("targets") or []
                 states = {target["state"] for target in targets}
                 if len(targets) == _TARGETS and states == {"live"}:
-                    return sum(target["documents"] for target in targets)
+                    return
                 await asyncio.sleep(_LOOK_S)
     except TimeoutError:
         raise Halt(
@@ -166,7 +180,6 @@ async def _look(
             for target, latency in now.items()
         }
         picture.behind_s = max((t["lag_seconds"] for t in targets), default=0.0)
-        picture.behind_bytes = max((t["lag_bytes"] for t in targets), default=0)
         picture.transactions, picture.rows = traffic.transactions, traffic.rows
         picture.elapsed_s = time.monotonic() - start
         before = now

@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from bridge.cli.words import count, duration, size
+from bridge.cli.words import count, duration
 from bridge.dev.demo.scenes import Told
 from bridge.dev.demo.witness import VIEWS, Counts
 
@@ -35,7 +35,6 @@ class Picture:
     latencies_s: Mapping[str, float | None] = field(default_factory=dict)
     """From commit to kept, by SINK/NAME, over the last moments."""
     behind_s: float = 0.0
-    behind_bytes: int = 0
     transactions: int = 0
     rows: int = 0
     told: list[Told] = field(default_factory=list)
@@ -107,7 +106,7 @@ def _heading(picture: Picture) -> Text:
 
 def _table(picture: Picture) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 3, 0, 0))
-    for heading in ("VIEW", "ROWS", "DOCUMENTS", "AFTER", "KEYS", "AFTER"):
+    for heading in ("VIEW", "ROWS", "INDEXED", "AFTER", "CACHED", "AFTER"):
         left = heading == "VIEW"
         table.add_column(heading, justify="left" if left else "right", no_wrap=True)
     for shown, counts in zip(VIEWS, picture.counts, strict=False):
@@ -134,21 +133,21 @@ def _flow(picture: Picture) -> Text:
 
 
 def _behind(picture: Picture) -> str:
-    if not picture.behind_bytes and not picture.behind_s:
+    if not picture.behind_s:
         return "level with the log"
-    return f"{duration(picture.behind_s)} and {size(picture.behind_bytes)} behind"
+    return f"{duration(picture.behind_s)} behind the log"
 
 
 def _line(picture: Picture) -> str:
-    """`12 s  product 2,011 = 2,011 = 2,011  …`: rows, documents, keys."""
-    parts = [f"{picture.elapsed_s:3.0f} s"]
+    """`12 s   product 2,011 / 2,010 / 2,011 …`: rows, documents, keys."""
+    parts = [f"{picture.elapsed_s:2.0f} s"]
     for shown, counts in zip(VIEWS, picture.counts, strict=True):
         numbers = [counts.rows, counts.documents]
         numbers += [] if counts.keys is None else [counts.keys]
         parts.append(f"{shown.view} {' / '.join(count(number) for number in numbers)}")
     times = [time for time in picture.latencies_s.values() if time is not None]
     if times:
-        parts.append(f"kept after {_time(max(times))}")
+        parts.append(f"after {_time(max(times))}")
     parts.append(_behind(picture))
     return "   ".join(parts)
 
