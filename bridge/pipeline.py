@@ -318,7 +318,10 @@ class Pipeline:
     async def _take(self, batch: Batch) -> None:
         """One batch: documents into the lanes, keys to the deriver."""
         ledger = self.ledger
-        entry = ledger.enter(batch.end_lsn, batch.commit_time_s)
+        # A piece of a huge transaction ends where the one before it did, and the server
+        # may have told meanwhile that it has sent more.
+        end_lsn = max(batch.end_lsn, ledger.end) if batch.piece else batch.end_lsn
+        entry = ledger.enter(end_lsn, batch.commit_time_s)
         self.gate.streamed(batch.xids, entry.start, batch.version_lsn)
         self.last_commit_s = batch.commit_time_s
         self._hooks.batch(batch)

@@ -88,6 +88,11 @@ class Batch:
     """Prefix and content of logical messages, and the end of their transaction."""
 
     @property
+    def piece(self) -> bool:
+        """The transaction that it is of goes on in the next one."""
+        return self.end_lsn < self.version_lsn
+
+    @property
     def empty(self) -> bool:
         """Nothing in it concerns any view; messages may still be there."""
         return not (
