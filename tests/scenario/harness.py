@@ -76,7 +76,7 @@ class Daemon:
         command = [sys.executable, "-c", _ENTRY, kill_at, str(after), mutant]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*command, "run", "-c", str(self.config), *options],
+                [*command, "run", "--debug", "-c", str(self.config), *options],
                 stdout=log,
                 stderr=log,
                 cwd=_ROOT,

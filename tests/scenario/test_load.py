@@ -69,7 +69,12 @@ async def applied(bridge: Bridge) -> None:
     lsn = int(bridge.one("select pg_current_wal_flush_lsn() - '0/0'"))
     bridge.execute("select pg_logical_emit_message(true, 'test', 'over')")
     query = "select min(lsn) - '0/0' from bridge.progress"
-    await eventually(lambda: int(bridge.one(query)) > lsn, deadline_s=120.0)
+
+    def reached() -> bool:
+        bridge.daemon.must_run()
+        return int(bridge.one(query) or 0) > lsn
+
+    await eventually(reached, deadline_s=120.0)
 
 
 async def test_a_huge_transaction_stays_within_memory(bridge: Bridge) -> None:

@@ -222,10 +222,10 @@ async def test_killed_just_after_a_change_nothing_is_built_again(
     """Its position is written down here, and the sinks were not told of it yet: that
     they say less is no loss."""
     await started(bridge)
+    written = "select min(lsn) - '0/0' from bridge.progress"
     for n in range(2):
         before = int(bridge.one("select pg_current_wal_flush_lsn() - '0/0'"))
         bridge.execute(f"update item set name = 'round {n}' where id = 2")
-        written = "select min(lsn) - '0/0' from bridge.progress"
         await eventually(lambda at=before: int(bridge.one(written)) > at)
         await bridge.daemon.kill()
         bridge.daemon.start()
