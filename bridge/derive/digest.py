@@ -40,7 +40,7 @@ Images = dict[tuple[str, int], list[tuple[bytes | None, ...]]]
 """By view and index of the key query in `ViewPlan.key_queries`: the values of
 `KeyQuery.columns` of every row image that changed, old and new, each once."""
 
-PIECE_CHANGES_MAX = 50_000
+PIECE_CHANGES_MAX = 10_000
 """Events of a spilled transaction that go into one batch at most."""
 PIECE_BYTES_MAX = 16 << 20
 """What a piece of a spilled transaction holds before it is handed on, in bytes."""
