@@ -22,8 +22,7 @@ from collections.abc import (
     Iterable,
     Sequence,
 )
-from contextlib import suppress
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple

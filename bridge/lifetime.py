@@ -328,12 +328,8 @@ class Lifetime:
             await self._assembly.letters.of_view(view, refused, at)
 
         async def rederive(view: str, keys: list[Parts]) -> None:
-            assert self._assembly is not None
-            assert self._life is not None
-            for lane, generation in self._assembly.pipeline.fan_out.of(view):
-                await self._life.claimed[lane.name].wait()
-                plan = self._assembly.plans[view]
-                await self._life.jobs.keys(generation, plan, keys)
+            assert self._watch is not None
+            await self._watch.rederive(view, keys)
 
         return Hooks(
             reject=reject,
@@ -389,7 +385,7 @@ class Lifetime:
     def _stream_lag_s(self) -> float:
         if self.status is None or self._assembly is None:
             return 0.0
-        fed = self._assembly.pipeline.fan_out.outlets()
+        fed = self._assembly.pipeline.fan_out.current()
         return max((self.status.lag_s(o.generation) for o in fed), default=0.0)
 
     def _too_many_letters(self, generation: Generation, count: int) -> None:

@@ -64,7 +64,8 @@ class Parking:
         self._claimed = claimed
         self._wanted = asyncio.Event()
         self._reason = ""
-        self._recording = False
+        self.recording = False
+        """Whether what is owed goes into the tables, and is paid from there."""
         self._lock = asyncio.Lock()
         self._restored: dict[Generation, int] = {}
         self._sweeps: set[Generation] = set()
@@ -158,7 +159,7 @@ class Parking:
         for generation in lane.feeds.keys() & standing.keys():
             pipeline.ledger.set_aside(generation, *standing[generation])
         lane.aside = True
-        self._recording = True
+        self.recording = True
         _log.warning("sink parked", sink=lane.name, reason=reason)
 
     def _standing(self, generation: Generation) -> Aside:
@@ -193,7 +194,7 @@ class Parking:
     async def _keep_records(self) -> None:
         while True:
             await asyncio.sleep(_RECORD_S)
-            if not self._recording or not self._pipeline.streaming:
+            if not self.recording or not self._pipeline.streaming:
                 continue
             with suppress(Transient):
                 while await self._record():
@@ -202,7 +203,7 @@ class Parking:
     async def _record(self) -> bool:
         """Make what is owed in memory durable, and forget it; whether there is more."""
         async with self._lock:
-            if not self._recording:
+            if not self.recording:
                 return False
             feeds = [f for f in self._lane.feeds.values() if f.owed or f.recording]
             for generation in self._lane.feeds:
@@ -295,7 +296,7 @@ class Parking:
                 self._lane.recorded_debts = sum(counts.values())
                 settling = any(f.recording for f in self._lane.feeds.values())
                 if not (counts or settling or self._sweeps & self._lane.feeds.keys()):
-                    self._recording = False
+                    self.recording = False
                     break
             await asyncio.sleep(_LOOK_S)
         await self._flow()
@@ -333,6 +334,11 @@ class Parking:
             )
             self._sweeps.discard(generation)
 
+    async def _saved(self, generation: Generation, lsn: int) -> None:
+        fed, saved = self._lane.feeds, self._pipeline.saved
+        while generation in fed and saved(generation) < lsn:  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_S)
+
     async def _flow(self) -> None:
         """The generations take part again in what the slot waits for."""
         lane, pipeline = self._lane, self._pipeline
@@ -345,8 +351,7 @@ class Parking:
             await pipeline.level(generation, marker)
             # Written down first: a sink that is not parked must not be found behind
             # the slot after a crash.
-            while generation in lane.feeds and pipeline.saved(generation) < marker:
-                await asyncio.sleep(_LOOK_S)
+            await self._saved(generation, marker)
         await patiently(partial(self._store.set_sink_state, lane.name, SinkState.OK))
         lane.in_debt = False
         lane.recorded_debts = 0

@@ -15,14 +15,18 @@ from itertools import islice
 from bridge.assembly import Assembly
 from bridge.backfill.life import Life
 from bridge.backfill.patience import patiently
+from bridge.batch import Outlet
 from bridge.capture.slot import describe_slot
 from bridge.control.letters import generation_key
 from bridge.control.session import session
 from bridge.deliver import Lane, LaneState, sentence
+from bridge.derive.view import ViewPlan
 from bridge.errors import Halt, Transient
+from bridge.keys import Parts
 from bridge.ledger import Entry
 from bridge.observe.logs import logger
 from bridge.observe.status import SourceStatus
+from bridge.parking import Parking
 from bridge.position import parse_lsn
 from bridge.sink import Generation, Loss
 from bridge.store.generations import Counts
@@ -30,7 +34,7 @@ from bridge.store.rows import GenerationState, ProgressRow, SinkState
 
 _log = logger("bridge.watch")
 _CLAIM_S = 1.0
-_LOOK_S = 2.0
+_LOOK_S = 1.0
 _COUNT_S = 2.0
 _TELL_S = 0.5
 _OWED_KEYS = 20_000
@@ -47,7 +51,10 @@ class Watch:
         self._mending: set[Generation] = set()
         self._truncated: dict[str, list[Entry]] = {}
         self._sweeping: set[str] = set()
-        self._warned = False
+        self._parkings = {
+            name: Parking(assembly, life.jobs, lane, life.claimed[name])
+            for name, lane in assembly.lanes.items()
+        }
 
     async def start(self) -> Mapping[Generation, ProgressRow]:
         """Before anything streams: nothing is sent to a sink that is not claimed.
@@ -60,12 +67,31 @@ class Watch:
             generation = assembly.generation(key)
             if generation is not None and row.position.epoch == assembly.epoch:
                 self._progress[generation] = row
-        paused = {s.name for s in await patiently(assembly.store.sinks) if s.paused}
+        sinks = await patiently(assembly.store.sinks)
+        paused = {sink.name for sink in sinks if sink.paused}
         for name, lane in assembly.lanes.items():
             lane.hold()
             if name in paused:
                 lane.set_state(LaneState.PAUSED)
+        await self._restore({s.name for s in sinks if s.state is SinkState.PARKED})
         return self._progress
+
+    async def _restore(self, parked: set[str]) -> None:
+        """Sinks to which an earlier run has left debts."""
+        store = self._assembly.store
+        rows = await patiently(store.generations.all)
+        owed = await patiently(store.owed.count)
+        sweeps = [row.key for row in rows if row.sweep]
+        for name in parked | {key.sink for key in [*owed, *sweeps]}:
+            if name not in self._parkings:
+                continue  # no longer in the file
+            standing = {
+                generation: row.position.lsn
+                for generation, row in self._progress.items()
+                if generation.target.sink == name
+            }
+            whole = [self._assembly.generation(key) for key in sweeps]
+            self._parkings[name].restore(standing, [g for g in whole if g])
 
     async def run(self) -> None:
         """Look after things until cancelled."""
@@ -79,13 +105,14 @@ class Watch:
     # — sinks —
 
     async def _sink(self, lane: Lane) -> None:
-        await self._claim(lane)
-        lane.unhold()
-        self._life.claimed[lane.name].set()
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._remember(lane))
+            group.create_task(self._parkings[lane.name].run())
+            await self._claim(lane)
+            lane.unhold()
+            self._life.claimed[lane.name].set()
             group.create_task(self._audit(lane))
             group.create_task(self._catch_up(lane))
-            group.create_task(self._remember(lane))
 
     async def _claim(self, lane: Lane) -> None:
         """Say whose the sink is, and see that it holds what it held."""
@@ -120,7 +147,7 @@ class Watch:
         reason = ""
         if not await lane.sink.exists(generation):
             reason = "its place is gone"
-        elif saved is not None and confirmed > saved.position.lsn:
+        elif saved and confirmed > saved.position.lsn and not lane.in_debt:
             reason = "the slot was moved past what was kept"
         elif saved is not None and saved.content_lsn > 0:
             held = recorded.lsn if recorded and recorded.epoch == saved[1].epoch else 0
@@ -177,8 +204,9 @@ class Watch:
         """Derive what is owed as soon as the sink takes documents again."""
         while True:
             await asyncio.sleep(0.2)
-            if lane.full or lane.state is not LaneState.OK:
-                continue
+            recorded = self._parkings[lane.name].recording
+            if lane.full or recorded or lane.state is not LaneState.OK:
+                continue  # what is recorded is paid from the records
             for generation, feed in list(lane.feeds.items()):
                 owed = [debt.parts for debt in islice(feed.owed.values(), _OWED_KEYS)]
                 plan = self._assembly.plan(generation)
@@ -190,15 +218,17 @@ class Watch:
         told: tuple[LaneState, str] | None = None
         while True:
             await asyncio.sleep(_TELL_S)
-            now = (lane.state, lane.reason)
+            now = (lane.shown, lane.reason)
             if now == told:
                 continue
-            if told is not None or lane.state is not LaneState.OK:
-                log = _log.info if lane.state is LaneState.OK else _log.warning
-                log("sink", sink=lane.name, state=lane.state.value, reason=lane.reason)
+            if told is not None or lane.shown is not LaneState.OK:
+                log = _log.info if lane.shown is LaneState.OK else _log.warning
+                log("sink", sink=lane.name, state=lane.shown.value, reason=lane.reason)
+            # That it is paused is written apart.
+            state = LaneState.PARKED if lane.in_debt else lane.state
             try:
                 await self._assembly.store.set_sink_state(
-                    lane.name, SinkState(lane.state.value), lane.reason
+                    lane.name, SinkState(state.value), lane.reason
                 )
             except Transient:
                 continue
@@ -220,13 +250,46 @@ class Watch:
         try:
             while entries := self._truncated.pop(view, []):
                 plan = assembly.plans[view]
-                for outlet in list(assembly.pipeline.fan_out.of(view)):
-                    await self._life.claimed[outlet.lane.name].wait()
-                    await self._life.jobs.sweep(outlet.generation, plan)
+                outlets = list(assembly.pipeline.fan_out.of(view))
+                async with asyncio.TaskGroup() as group:
+                    for outlet in outlets:
+                        group.create_task(self._sweep_one(outlet, plan))
                 for entry in entries:
                     assembly.pipeline.ledger.release(entry, ("sweep", view), 1)
         finally:
             self._sweeping.discard(view)
+
+    async def _sweep_one(self, outlet: Outlet, plan: ViewPlan) -> None:
+        """Sweep a generation, or record durably that it is to be swept."""
+        lane, generation = outlet
+
+        async def sweep() -> None:
+            await self._life.claimed[lane.name].wait()
+            await self._life.jobs.sweep(generation, plan)
+
+        if not await lane.unless_parked(sweep()):
+            await self._parkings[lane.name].owe_all(generation)
+
+    async def rederive(self, view: str, keys: list[Parts]) -> None:
+        """Derive these keys again for every generation, or record that it is owed."""
+        assembly = self._assembly
+        async with asyncio.TaskGroup() as group:
+            for outlet in list(assembly.pipeline.fan_out.of(view)):
+                group.create_task(
+                    self._rederive_one(outlet, assembly.plans[view], keys)
+                )
+
+    async def _rederive_one(
+        self, outlet: Outlet, plan: ViewPlan, keys: list[Parts]
+    ) -> None:
+        lane, generation = outlet
+
+        async def derive() -> None:
+            await self._life.claimed[lane.name].wait()
+            await self._life.jobs.keys(generation, plan, keys)
+
+        if not await lane.unless_parked(derive()):
+            await self._parkings[lane.name].owe(generation, keys)
 
     # — what is shown —
 
@@ -247,21 +310,13 @@ class Watch:
                         self._known.retained_bytes = (
                             (slot.retained_bytes or 0) if slot is not None else 0
                         )
-                        self._budget()
+                        for parking in self._parkings.values():
+                            parking.consider(
+                                self._known.server_lsn, self._known.retained_bytes
+                            )
                         await asyncio.sleep(_LOOK_S)
             except Transient:
                 await asyncio.sleep(_LOOK_S)
-
-    def _budget(self) -> None:
-        budget = self._assembly.config.source.wal_budget_bytes
-        over = self._known.retained_bytes > budget
-        if over and not self._warned:
-            _log.warning(
-                "the slot holds back more log than wal_budget, which is not enforced",
-                retained_bytes=self._known.retained_bytes,
-                budget_bytes=budget,
-            )
-        self._warned = over
 
     async def _tell(self) -> None:
         """Write down what the daemon does, when it changes."""

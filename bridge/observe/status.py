@@ -108,7 +108,10 @@ class Status:
 
     def lag_s(self, generation: Generation) -> float:
         """Age of the oldest commit that the generation has not kept; 0 when level."""
-        oldest = self._assembly.pipeline.ledger.oldest(generation)
+        ledger = self._assembly.pipeline.ledger
+        if (aside := ledger.aside(generation)) is not None:
+            return max(0.0, time.time() - aside.since_s)
+        oldest = ledger.oldest(generation)
         if oldest is None or not oldest.commit_time_s:
             return 0.0
         return max(0.0, time.time() - oldest.commit_time_s)
@@ -118,9 +121,9 @@ class Status:
         return {
             "name": name,
             "type": self._assembly.config.sinks[name].type,
-            "state": lane.state.value,
+            "state": lane.shown.value,
             "reason": lane.reason,
-            "owed_keys": lane.owed,
+            "owed_keys": lane.owed + lane.recorded_debts,
         }
 
     def _target(self, sink: str, name: str) -> dict[str, Any]:

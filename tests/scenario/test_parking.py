@@ -1,0 +1,207 @@
+"""A slow or dead sink harms only itself: the log is let go, and nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import psycopg
+import pytest
+
+from tests.fixtures.proxy import FaultProxy, MakeProxy
+from tests.fixtures.waiting import eventually
+from tests.scenario.conftest import MakeBridge
+from tests.scenario.harness import SCHEMA, Traffic
+from tests.scenario.world import Bridge
+
+pytestmark = pytest.mark.scenario
+
+VIEWS = {
+    "item": 'table = "item"',
+    "small": 'query = "select id, name as label, n from item where n % 2 = 0"',
+}
+BUDGET = 4 << 20
+SLACK = 24 << 20
+"""A segment of the log is kept whole, and what is written until somebody looks."""
+
+
+async def started(bridge: Bridge, *, daemon: str = "") -> Bridge:
+    """With rows, and a budget that a few seconds of traffic exceed."""
+    bridge.execute(*SCHEMA.split(";"))
+    bridge.configure(VIEWS, source='wal_budget = "4MiB"', daemon=daemon)
+    bridge.daemon.start()
+    await bridge.ready()
+    return bridge
+
+
+def retained(bridge: Bridge) -> int:
+    """Bytes of log that the slot holds back."""
+    return int(
+        bridge.one(
+            "select pg_current_wal_lsn() - confirmed_flush_lsn"
+            " from pg_replication_slots where slot_name = %s",
+            bridge.slot,
+        )
+    )
+
+
+def shown(bridge: Bridge, name: str, *states: str) -> Callable[[], Awaitable[bool]]:
+    """Whether the sink is shown in one of these states."""
+
+    async def look() -> bool:
+        bridge.daemon.must_run()
+        status = await bridge.daemon.status()
+        return any(
+            s["name"] == name and s["state"] in states for s in status.get("sinks", ())
+        )
+
+    return look
+
+
+def durable(bridge: Bridge, name: str) -> str:
+    """The state of a sink as it is written down."""
+    return str(bridge.one("select state from bridge.sink where name = %s", name))
+
+
+def flood(bridge: Bridge, megabytes: int) -> None:
+    """Changes of the same few rows, over and over."""
+    for _ in range(megabytes):
+        write(bridge, "update item set n = n + 1, note = repeat('x', 2000) || n")
+
+
+def write(bridge: Bridge, statement: str) -> None:
+    """As often as it takes: the traffic locks rows in other orders."""
+    while True:
+        try:
+            bridge.execute(statement)
+        except psycopg.errors.DeadlockDetected:
+            continue
+        return
+
+
+async def current(bridge: Bridge, mark: int) -> None:
+    """Redis shows a row written now."""
+    write(
+        bridge,
+        f"insert into item (id, name, n) values (-{mark}, 'm', 2)"
+        " on conflict (id) do update set n = item.n + 2",
+    )
+    await eventually(lambda: bridge.value("item", f"-{mark}"))
+
+
+@asynccontextmanager
+async def parked(bridge: Bridge) -> AsyncIterator[None]:
+    """Write until `search` is parked, and see that the log is let go."""
+    async with asyncio.timeout(90):
+        while not await shown(bridge, "search", "parked")():
+            await asyncio.to_thread(flood, bridge, 2)
+            await current(bridge, 1)
+    await eventually(lambda: retained(bridge) < BUDGET + SLACK)
+    yield
+
+
+@pytest.fixture
+async def away(
+    database: str, make_bridge: MakeBridge, proxy: MakeProxy, es_url: str
+) -> tuple[Bridge, FaultProxy]:
+    """A bridge whose Elasticsearch is behind a proxy."""
+    between = await proxy(es_url)
+    return await started(make_bridge(database, es=between.url)), between
+
+
+async def test_the_log_is_let_go_while_a_sink_is_away(
+    away: tuple[Bridge, FaultProxy], seed: int
+) -> None:
+    """Redis stays current, and a daemon killed while parked has lost nothing."""
+    bridge, between = away
+    traffic = Traffic(bridge.dsn, seed)
+    await between.refuse()
+    async with parked(bridge):
+        for mark in range(2, 5):
+            await asyncio.to_thread(flood, bridge, 4)
+            await current(bridge, mark)
+            await eventually(lambda: retained(bridge) < BUDGET + SLACK)
+    assert durable(bridge, "search") == "parked"
+    await bridge.daemon.kill()
+    write(bridge, "delete from item where id % 7 = 0")
+    bridge.daemon.start()
+    await eventually(shown(bridge, "search", "parked"), deadline_s=60)
+    await asyncio.to_thread(flood, bridge, 4)
+    await current(bridge, 9)
+    write(bridge, "delete from item where id % 5 = 0")
+    await traffic.stop()
+    await eventually(lambda: retained(bridge) < BUDGET + SLACK)
+    await between.heal()
+    await eventually(shown(bridge, "search", "ok"), deadline_s=90)
+    assert bridge.one("select count(*) from bridge.owed_key") == 0
+    assert "lost documents" not in bridge.daemon.log.read_text()
+    await bridge.settled()
+    await bridge.ends_exact()
+
+
+async def test_a_kill_between_any_two_steps_of_parking(
+    away: tuple[Bridge, FaultProxy], seed: int
+) -> None:
+    """Parked, recorded, paid: each step is found done, or is done again."""
+    bridge, between = away
+    await bridge.daemon.stop()
+    for probe in ("parking.parked", "parking.recorded", "parking.paid"):
+        await between.refuse()
+        bridge.daemon.start(kill_at=probe)
+        traffic = Traffic(bridge.dsn, seed)
+        writing = asyncio.create_task(asyncio.to_thread(flood, bridge, 30))
+        if probe == "parking.paid":
+            await eventually(shown(bridge, "search", "parked"), deadline_s=60)
+            await between.heal()
+        assert await bridge.daemon.ended() == -9, probe
+        await writing
+        await traffic.stop()
+    await between.heal()
+    bridge.daemon.start()
+    await bridge.settled()
+    await eventually(shown(bridge, "search", "ok"), deadline_s=90)
+    assert "lost documents" not in bridge.daemon.log.read_text()
+    await bridge.ends_exact()
+
+
+async def test_a_paused_sink_is_parked_beyond_the_budget(
+    bridge: Bridge, seed: int
+) -> None:
+    """It is shown as paused, survives a restart so, and catches up on `resume`."""
+    await started(bridge)
+    traffic = Traffic(bridge.dsn, seed)
+    bridge.one("select bridge.pause('search')")
+    await eventually(shown(bridge, "search", "paused"))
+    await asyncio.to_thread(flood, bridge, 30)
+    await eventually(lambda: durable(bridge, "search") == "parked")
+    assert await shown(bridge, "search", "paused")()
+    await eventually(lambda: retained(bridge) < BUDGET + SLACK)
+    await bridge.daemon.kill()
+    bridge.daemon.start()
+    await eventually(shown(bridge, "search", "paused"))
+    bridge.execute("truncate item", "insert into item (id, n) values (1, 2)")
+    await eventually(lambda: bridge.value("item", "1"))
+    await traffic.stop()
+    bridge.one("select bridge.resume('search')")
+    await eventually(shown(bridge, "search", "ok"), deadline_s=90)
+    await bridge.settled()
+    await bridge.ends_exact()
+
+
+async def test_a_slow_sink_is_not_a_dead_one(
+    away: tuple[Bridge, FaultProxy], seed: int
+) -> None:
+    """It takes what it can, the log is let go, and in the end it holds everything."""
+    bridge, between = away
+    traffic = Traffic(bridge.dsn, seed)
+    await between.slow(30_000)
+    for mark in range(1, 6):
+        await asyncio.to_thread(flood, bridge, 4)
+        await current(bridge, mark)
+    await eventually(lambda: retained(bridge) < BUDGET + SLACK, deadline_s=90)
+    await traffic.stop()
+    await between.heal()
+    await bridge.settled(120)
+    await eventually(shown(bridge, "search", "ok"), deadline_s=90)
+    await bridge.ends_exact()
