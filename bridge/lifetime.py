@@ -147,6 +147,7 @@ class Lifetime:
         except* _Ended:
             pass
 
+    # long: every part of a life is made here, once, and handed to the next
     def _assemble(
         self,
         looked: Survey,

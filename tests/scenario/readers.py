@@ -81,9 +81,7 @@ async def _write(dsn: str, stopping: asyncio.Event) -> None:
             await asyncio.sleep(EVERY_S)
 
 
-async def _repeat(
-    look: Callable[[], Awaitable[None]], stopping: asyncio.Event
-) -> None:
+async def _repeat(look: Callable[[], Awaitable[None]], stopping: asyncio.Event) -> None:
     while not stopping.is_set():
         await look()
         await asyncio.sleep(EVERY_S)

@@ -20,7 +20,10 @@ OLD = 'query = "select id, name, n from item"'
 NEW = 'query = "select id, upper(name) as title, n, note from item"'
 STILL = 300
 """Rows that nobody deletes: an index with fewer is half an index."""
-QUIET = "insert into item (id, name, n) select -g, 'still', 0 from generate_series(0, 300) g"
+QUIET = (
+    "insert into item (id, name, n)"
+    " select -g, 'still', 0 from generate_series(0, 300) g"
+)
 
 
 async def started(bridge: Bridge, template: str = "item:{generation}:{id}") -> str:

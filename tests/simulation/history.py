@@ -34,9 +34,7 @@ class History:
     def start(self, tables: views.Tables) -> None:
         """These rows were there before."""
         self._note(tables)
-        self._rows = {
-            key: list(told) for key, told in self._documents["flat"].items()
-        }
+        self._rows = {key: list(told) for key, told in self._documents["flat"].items()}
 
     def committed(self, lsn: int, txn: Any) -> None:
         """A transaction has its place in the log."""

@@ -19,12 +19,11 @@ from bridge.backfill.patience import patiently
 from bridge.backfill.ranges import Range, RangeBackfill, RangeLimits, RangeLog
 from bridge.backfill.rederive import ghosts, rederive
 from bridge.deliver import Lane, LaneLimits, LaneState, Outcomes
-from bridge.errors import BridgeError, Halt, Transient
+from bridge.errors import Halt, Transient
 from bridge.gate import Gate
 from bridge.keys import Parts
 from bridge.ledger import Entry, Ledger
 from bridge.live_digest import LiveDigest
-from bridge.operations import Rejection
 from bridge.pipeline import Capture, Hooks, Pipeline, PipelineLimits
 from bridge.position import Position
 from bridge.sink import Generation, Loss

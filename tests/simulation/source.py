@@ -75,7 +75,9 @@ class Txn:
             )
         if self.message is not None:
             events.append(LogicalMessage(PREFIX, self.message))
-        return Transaction(self.xid & 0xFFFFFFFF, self.end_lsn, 0.0, events, len(events))
+        return Transaction(
+            self.xid & 0xFFFFFFFF, self.end_lsn, 0.0, events, len(events)
+        )
 
     def apply(self, tables: TableRows) -> None:
         if self.truncated:

@@ -32,9 +32,7 @@ COLUMNS = {
     "category": (("id", 23), ("name", 25)),
     "review": (("id", 23), ("item", 23), ("body", 25)),
 }
-NAMES = {
-    name: TableName(1000 + at, "public", name) for at, name in enumerate(COLUMNS)
-}
+NAMES = {name: TableName(1000 + at, "public", name) for at, name in enumerate(COLUMNS)}
 RELATIONS = {
     name: Relation(
         NAMES[name].oid,

@@ -110,7 +110,7 @@ class World:
         """Nothing is sent long after the stream is lost."""
         capture = self.process.capture if self.process is not None else None
         now = asyncio.get_running_loop().time()
-        if capture is not None and capture.lost_at is not None:
+        if capture is not None and capture.lost_at is not None:  # noqa: SIM102
             if now > capture.lost_at + 0.2:
                 self._complain("a write was sent without a stream")
 
@@ -343,9 +343,10 @@ class World:
         keys = [(str(id_),) for id_ in range(1, 8)]
         if generation.target.view == "grouped":
             keys = [("a",), ("b",), ("c",)]
-        if not process.stopped and generation in process.lanes[
-            generation.target.sink
-        ].feeds:
+        if (
+            not process.stopped
+            and generation in process.lanes[generation.target.sink].feeds
+        ):
             process._spawn(process.rederive([generation], keys))
 
     def _rebuild(self, process: Process) -> None:

@@ -16,7 +16,9 @@ from tests.tidy.sources import PACKAGES, ROOT, Source, sources
 BANNED = frozenset({"manager", "helper", "util", "common", "handler", "processor"})
 BANNED |= {f"{word}s" for word in BANNED} | {"data", "info"}
 # Names out of the replication protocol itself.
-FIELD_TERMS = frozenset({"XLogData", "parse_xlog_data"})
+FIELD_TERMS = frozenset(
+    {"XLogData", "parse_xlog_data", "get_copy_data", "put_copy_data"}
+)
 # Built from pieces so that this file does not hold what it looks for.
 UNDONE = re.compile(r"\b(" + "|".join(["TO" + "DO", "FIX" + "ME", "X" + "XX"]) + r")\b")
 MACHINE = re.compile(
