@@ -14,7 +14,7 @@ STAMP := $(VENV)/.installed
 SEEDS ?=
 seeds = $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),$(1)))
 
-.PHONY: help venv demo test lint format bench crash simulate mutants soak clean
+.PHONY: help venv demo test everything lint format bench crash simulate mutants soak clean
 
 help: ## This list
 	@printf 'pgbridge: what can be made\n\n'
@@ -29,7 +29,16 @@ $(STAMP): pyproject.toml .ci/venv
 demo: venv ## A small shop on real servers: watch documents follow rows
 	@$(BIN)/pgbridge demo
 
-test: venv lint ## What CI runs: lint, then all tests with one seed each (minutes)
+# What is proven on every change. `make everything` adds the slow and the unsteady.
+STEADY := tests/tidy tests/unit tests/property tests/conformance \
+	tests/integration/store tests/integration/test_type_matrix.py \
+	$(wildcard tests/integration/test_planner*.py)
+
+test: venv lint ## What CI runs: lint, the steady tests, a few crash points (minutes)
+	@$(PYTEST) $(STEADY) $(call seeds,1)
+	@$(PYTEST) tests/scenario/test_crash.py -k 'capture or kept or publish' --seeds 1
+
+everything: venv lint ## All tests but the benchmarks, one seed each
 	@$(PYTEST) -m 'not bench' $(call seeds,1)
 
 lint: venv ## Ruff, mypy, import contracts
