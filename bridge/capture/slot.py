@@ -193,7 +193,16 @@ async def describe_slot(connection: Connection, name: str) -> SlotState | None:
 
 
 async def drop_slot(connection: Connection, name: str) -> bool:
-    """Drop it; False when there is none. SlotActive while somebody streams."""
+    """Drop it; False when there is none. SlotActive while somebody streams.
+
+    Halt when the slot of that name is another database's: names are the server's.
+    """
+    found = await describe_slot(connection, name)
+    if found is not None and not found.ours:
+        raise Halt(
+            f"the replication slot {name} is not of this database",
+            hint="Choose another source.slot; it is left as it is.",
+        )
     try:
         with wrapped(f"cannot drop the replication slot {name}", missing=SlotMissing):
             await connection.execute(
