@@ -208,9 +208,6 @@ class Ledger:
         """Where the holder keeps the slot from moving on; None: it does not."""
         if holder in self._aside:
             return None
-        recorded = self._recorded.get(holder, 0)
-        if recorded < min(self._content.get(holder, 0), self.applied(holder)):
-            return max(recorded, self._acknowledged)
         for entry in self._entries:
             if holder in entry.holds:
                 return entry.start

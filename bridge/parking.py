@@ -46,6 +46,9 @@ _KEYS_AT_ONCE = 20_000
 _PAGE_KEYS = 1000
 _IN_MEMORY_MAX = 100_000
 """Owed keys in memory beyond which a sink is parked, whatever log it holds."""
+_LOOKS = 3
+"""A sink that takes what it is given may have a large transaction before it: so often
+in a row it has to be found behind."""
 _EVERYTHING = Position(EPOCH_MAX, LSN_MAX)
 
 
@@ -64,6 +67,7 @@ class Parking:
         self._claimed = claimed
         self._wanted = asyncio.Event()
         self._reason = ""
+        self._over = 0
         self.recording = False
         """Whether what is owed goes into the tables, and is paid from there."""
         self._lock = asyncio.Lock()
@@ -101,11 +105,17 @@ class Parking:
         if retained_bytes <= budget:
             return
         held = [at for g in lane.feeds if (at := ledger.held_at(g)) is not None]
+        end = ledger.end
         if lane.state is not LaneState.OK or not self._claimed.is_set():
             # Truncated tables and repairs wait for it too, in nobody's name.
             held.append(ledger.acknowledge())
+            end = server_lsn
+        elif lane.slow:
+            end = server_lsn  # what is not taken yet waits for room in this lane
         # Half of it: the log that is held besides is not of this sink's making.
-        if held and 2 * (server_lsn - min(held)) > budget:
+        over = bool(held) and 2 * (end - min(held)) > budget
+        self._over = self._over + 1 if over else 0
+        if over and (end == server_lsn or self._over >= _LOOKS):
             self.ask("it held back more log than wal_budget")
 
     # — the loops —

@@ -24,6 +24,9 @@ NAMES = frozenset(
         "store.progress",  # positions are about to be written
         "backfill.chunk",  # a chunk was read, not yet in a lane
         "backfill.kept",  # a chunk was kept, not yet recorded
+        "parking.parked",  # it is written down, the slot still waits for the sink
+        "parking.recorded",  # debts are durable, the ledger does not know yet
+        "parking.paid",  # debts were kept, their records are still there
         "generation.prepared",  # an index was created, not yet recorded
         "generation.publish",  # a generation is about to be promoted
         "generation.published",  # the sink was switched, not yet recorded

@@ -137,7 +137,7 @@ class Jobs:
         try:
             await backfill.run()
         finally:
-            del self.running[generation]
+            self.running.pop(generation, None)  # two may be under way
         return backfill.documents
 
     async def _where(

@@ -64,17 +64,17 @@ def durable(bridge: Bridge, name: str) -> str:
     return str(bridge.one("select state from bridge.sink where name = %s", name))
 
 
-def flood(bridge: Bridge, megabytes: int) -> None:
+async def flood(bridge: Bridge, megabytes: int) -> None:
     """Changes of the same few rows, over and over."""
     for _ in range(megabytes):
-        write(bridge, "update item set n = n + 1, note = repeat('x', 2000) || n")
+        await write(bridge, "update item set n = n + 1, note = repeat('x', 2000) || n")
 
 
-def write(bridge: Bridge, statement: str) -> None:
-    """As often as it takes: the traffic locks rows in other orders."""
+async def write(bridge: Bridge, statement: str) -> None:
+    """As often as it takes: the traffic, which goes on, locks rows in other orders."""
     while True:
         try:
-            bridge.execute(statement)
+            await asyncio.to_thread(bridge.execute, statement)
         except psycopg.errors.DeadlockDetected:
             continue
         return
@@ -82,7 +82,7 @@ def write(bridge: Bridge, statement: str) -> None:
 
 async def current(bridge: Bridge, mark: int) -> None:
     """Redis shows a row written now."""
-    write(
+    await write(
         bridge,
         f"insert into item (id, name, n) values (-{mark}, 'm', 2)"
         " on conflict (id) do update set n = item.n + 2",
@@ -95,7 +95,7 @@ async def parked(bridge: Bridge) -> AsyncIterator[None]:
     """Write until `search` is parked, and see that the log is let go."""
     async with asyncio.timeout(90):
         while not await shown(bridge, "search", "parked")():
-            await asyncio.to_thread(flood, bridge, 2)
+            await flood(bridge, 2)
             await current(bridge, 1)
     await eventually(lambda: retained(bridge) < BUDGET + SLACK)
     yield
@@ -119,17 +119,17 @@ async def test_the_log_is_let_go_while_a_sink_is_away(
     await between.refuse()
     async with parked(bridge):
         for mark in range(2, 5):
-            await asyncio.to_thread(flood, bridge, 4)
+            await flood(bridge, 4)
             await current(bridge, mark)
             await eventually(lambda: retained(bridge) < BUDGET + SLACK)
     assert durable(bridge, "search") == "parked"
     await bridge.daemon.kill()
-    write(bridge, "delete from item where id % 7 = 0")
+    await write(bridge, "delete from item where id % 7 = 0")
     bridge.daemon.start()
     await eventually(shown(bridge, "search", "parked"), deadline_s=60)
-    await asyncio.to_thread(flood, bridge, 4)
+    await flood(bridge, 4)
     await current(bridge, 9)
-    write(bridge, "delete from item where id % 5 = 0")
+    await write(bridge, "delete from item where id % 5 = 0")
     await traffic.stop()
     await eventually(lambda: retained(bridge) < BUDGET + SLACK)
     await between.heal()
@@ -150,7 +150,7 @@ async def test_a_kill_between_any_two_steps_of_parking(
         await between.refuse()
         bridge.daemon.start(kill_at=probe)
         traffic = Traffic(bridge.dsn, seed)
-        writing = asyncio.create_task(asyncio.to_thread(flood, bridge, 30))
+        writing = asyncio.create_task(flood(bridge, 30))
         if probe == "parking.paid":
             await eventually(shown(bridge, "search", "parked"), deadline_s=60)
             await between.heal()
@@ -173,15 +173,15 @@ async def test_a_paused_sink_is_parked_beyond_the_budget(
     traffic = Traffic(bridge.dsn, seed)
     bridge.one("select bridge.pause('search')")
     await eventually(shown(bridge, "search", "paused"))
-    await asyncio.to_thread(flood, bridge, 30)
+    await flood(bridge, 30)
     await eventually(lambda: durable(bridge, "search") == "parked")
     assert await shown(bridge, "search", "paused")()
     await eventually(lambda: retained(bridge) < BUDGET + SLACK)
     await bridge.daemon.kill()
     bridge.daemon.start()
     await eventually(shown(bridge, "search", "paused"))
-    bridge.execute("truncate item", "insert into item (id, n) values (1, 2)")
-    await eventually(lambda: bridge.value("item", "1"))
+    await write(bridge, "truncate item")
+    await current(bridge, 2)
     await traffic.stop()
     bridge.one("select bridge.resume('search')")
     await eventually(shown(bridge, "search", "ok"), deadline_s=90)
@@ -197,7 +197,7 @@ async def test_a_slow_sink_is_not_a_dead_one(
     traffic = Traffic(bridge.dsn, seed)
     await between.slow(30_000)
     for mark in range(1, 6):
-        await asyncio.to_thread(flood, bridge, 4)
+        await flood(bridge, 4)
         await current(bridge, mark)
     await eventually(lambda: retained(bridge) < BUDGET + SLACK, deadline_s=90)
     await traffic.stop()
