@@ -21,7 +21,7 @@ from pathlib import Path
 from watchfiles import awatch
 
 from bridge.capture.failures import HistoryChanged, SlotLost, SlotMissing
-from bridge.config import Config, OnSlotLoss, load
+from bridge.config import Config, load
 from bridge.control.lease import Lease
 from bridge.control.planning import open_sinks
 from bridge.control.survey import survey
@@ -91,7 +91,7 @@ class Daemon:
                     problem = _first_problem(error)
                     if problem is None:
                         raise
-                    if not (isinstance(problem, Transient) or self._rebuilds(problem)):
+                    if not (isinstance(problem, Transient) or _look_again(problem)):
                         raise problem from error
                     self._tell("connecting", problem)
                     await self._sleep(delay)
@@ -146,13 +146,6 @@ class Daemon:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _rebuilds(self, problem: BridgeError) -> bool:
-        """Whether the next life mends this by building everything anew."""
-        return (
-            isinstance(problem, SlotLost | SlotMissing | HistoryChanged)
-            and self._config.daemon.on_slot_loss is OnSlotLoss.REBUILD
-        )
 
     # — the configuration —
 
@@ -254,6 +247,12 @@ class Daemon:
         with suppress(TimeoutError):
             async with asyncio.timeout(delay):
                 await self._stop.wait()
+
+
+def _look_again(problem: BridgeError) -> bool:
+    """Whether the next life tells what is to be done: it looks at slot and history,
+    and builds everything anew or halts with the command, as `on_slot_loss` says."""
+    return isinstance(problem, SlotLost | SlotMissing | HistoryChanged)
 
 
 def _first_problem(error: BaseException) -> BridgeError | None:

@@ -21,6 +21,7 @@ from bridge.backfill.life import Life
 from bridge.backfill.pace import Pace
 from bridge.backfill.patience import patiently
 from bridge.capture.connection import StreamSettings
+from bridge.capture.identity import ServerIdentity as StreamIdentity
 from bridge.capture.thread import CaptureLimits, CaptureThread
 from bridge.config import Config, OnSlotLoss
 from bridge.control.apply import Applied, Permission, apply
@@ -81,6 +82,7 @@ class Lifetime:
         self._operator: Operator | None = None
         self._watch: Watch | None = None
         self._standing: Standing
+        self._history: StreamIdentity | None = None
         self._capture: CaptureThread[Iterable[Batch]] | None = None
         self._gate_since_s: float | None = None
 
@@ -89,6 +91,12 @@ class Lifetime:
         config = self._config
         async with AsyncExitStack() as stack:
             looked, applied = await self._arrange()
+            self._history = StreamIdentity(
+                system_identifier=int(applied.source.system_identifier),
+                timeline=applied.source.timeline,
+                in_recovery=False,
+                version=0,
+            )
             store = await stack.enter_async_context(await Store.open(config.source.dsn))
             if self._known.server_started is None:
                 before = await store.read_daemon()
@@ -282,6 +290,7 @@ class Lifetime:
                 slot=config.source.slot,
                 publication=config.source.publication,
                 connect_timeout_s=limits.connect_timeout_s,
+                expected=self._history,
             ),
             TransactionAssembler(
                 keep=digest.keep,

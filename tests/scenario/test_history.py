@@ -1,0 +1,199 @@
+"""The log was lost, or goes on from another place: said, and built anew on request."""
+
+from __future__ import annotations
+
+import asyncio
+
+import psycopg
+import pytest
+import redis
+
+from tests.fixtures.private import MakePostgres
+from tests.fixtures.proxy import MakeProxy
+from tests.fixtures.waiting import eventually
+from tests.scenario.conftest import MakeBridge
+from tests.scenario.harness import SCHEMA, Traffic
+from tests.scenario.world import Bridge
+
+pytestmark = pytest.mark.scenario
+
+VIEWS = {
+    "item": 'table = "item"',
+    "small": 'query = "select id, name as label, n from item where n % 2 = 0"',
+}
+REBUILD = 'on_slot_loss = "rebuild"'
+HALTED = 4
+
+
+async def started(bridge: Bridge, *, daemon: str = "") -> Bridge:
+    """With rows, streaming."""
+    bridge.execute(*SCHEMA.split(";"))
+    bridge.configure(VIEWS, daemon=daemon)
+    bridge.daemon.start()
+    await bridge.ready()
+    return bridge
+
+
+async def goes_on(bridge: Bridge) -> None:
+    """Everything is built again in another epoch, and then it streams."""
+    epoch = bridge.one("select epoch from bridge.source")
+    assert epoch > 1
+    await bridge.ready()
+    await bridge.settled()
+    bridge.execute("insert into item (id, name, n) values (-9, 'after', 2)")
+    await eventually(lambda: bridge.value("item", "-9"))
+    await bridge.settled()
+
+
+async def in_next_epoch(bridge: Bridge) -> None:
+    """Wait until another history has begun."""
+
+    def later() -> bool:
+        try:
+            return bool(bridge.one("select epoch > 1 from bridge.source"))
+        except psycopg.OperationalError:  # the server has not taken over yet
+            return False
+
+    await eventually(later, deadline_s=60)
+
+
+async def halts(bridge: Bridge, why: str) -> None:
+    """It ends with what was lost and the command that goes on."""
+    assert await bridge.daemon.ended() == HALTED
+    said = bridge.daemon.log.read_text()
+    assert why in said
+    assert "pgbridge apply" in said
+
+
+async def test_the_slot_is_dropped_while_nobody_runs(bridge: Bridge) -> None:
+    """Rows deleted meanwhile are in no stream: no document of them is left."""
+    await started(bridge)
+    await bridge.daemon.stop()
+    assert bridge.value("item", "7")
+    bridge.execute(
+        f"select pg_drop_replication_slot('{bridge.slot}')",
+        "delete from item where id % 7 = 0",
+        "update item set name = 'changed meanwhile' where id % 5 = 0",
+    )
+    bridge.daemon.start()
+    await halts(bridge, "is gone")
+    bridge.configure(VIEWS, daemon=REBUILD)
+    bridge.daemon.start()
+    await in_next_epoch(bridge)
+    await goes_on(bridge)
+    assert bridge.value("item", "7") is None
+    with redis.Redis.from_url(bridge.redis) as client:
+        kept = sum(1 for _ in client.scan_iter(f"{bridge.prefix}item:*"))
+    assert kept == bridge.one("select count(*) from item")
+    await bridge.ends_exact()
+
+
+async def test_the_slot_is_lost_to_the_limit_on_its_log(
+    make_postgres: MakePostgres, make_bridge: MakeBridge
+) -> None:
+    server = make_postgres(
+        settings={"max_slot_wal_keep_size": "16MB", "max_wal_size": "32MB"}
+    )
+    bridge = await started(make_bridge(server.dsn))
+    await bridge.daemon.stop()
+    bridge.execute("delete from item where id % 3 = 0")
+    for _ in range(6):
+        bridge.execute(
+            "select pg_logical_emit_message(false, 'fill', repeat('x', 12000000))",
+            "select pg_switch_wal()",
+            "checkpoint",
+        )
+    assert (
+        bridge.one(
+            "select wal_status from pg_replication_slots where slot_name = %s",
+            bridge.slot,
+        )
+        == "lost"
+    )
+    bridge.daemon.start()
+    await halts(bridge, "is lost")
+    bridge.configure(VIEWS, daemon=REBUILD)
+    bridge.daemon.start()
+    await in_next_epoch(bridge)
+    await goes_on(bridge)
+    await bridge.ends_exact()
+
+
+@pytest.mark.parametrize("daemon", ["", REBUILD], ids=["halt", "rebuild"])
+async def test_a_standby_is_promoted(
+    make_postgres: MakePostgres,
+    make_bridge: MakeBridge,
+    proxy: MakeProxy,
+    seed: int,
+    daemon: str,
+) -> None:
+    """What only the old primary had committed is gone from the documents too."""
+    primary = make_postgres(settings={"wal_level": "logical"})
+    standby = await asyncio.to_thread(make_postgres, standby_of=primary)
+    between = await proxy(primary.dsn)
+    bridge = make_bridge(primary.dsn)
+    bridge.execute(*SCHEMA.split(";"))
+    configure(bridge, between.url, daemon)
+    bridge.daemon.start()
+    await bridge.ready()
+    traffic = Traffic(primary.dsn, seed)
+    await eventually(lambda: traffic.committed > 100)
+    await traffic.stop()
+    await asyncio.to_thread(standby.alter_system, primary_conninfo="")
+    receivers = "select count(*) from pg_stat_wal_receiver"
+    await eventually(lambda: standby.execute(receivers) == [(0,)])
+    with psycopg.connect(primary.dsn, autocommit=True) as lost:
+        lost.execute("insert into item (id, name, n) values (-1, 'lost', 2)")
+    await eventually(lambda: bridge.value("item", "-1"))
+    await asyncio.to_thread(primary.stop, "immediate")
+    await between.refuse()
+    await asyncio.to_thread(standby.promote)
+    bridge.dsn = standby.dsn
+    await between.lead_to(standby.dsn)
+    await between.accept()
+    if not daemon:
+        await halts(bridge, "changes were missed")
+        configure(bridge, between.url, REBUILD)
+        bridge.daemon.start()
+    await in_next_epoch(bridge)
+    await goes_on(bridge)
+    assert bridge.value("item", "-1") is None
+    await bridge.ends_exact()
+
+
+def configure(bridge: Bridge, source: str, daemon: str) -> None:
+    """The daemon reaches its source at this address, the test at its own."""
+    own, bridge.dsn = bridge.dsn, source
+    bridge.configure(VIEWS, daemon=daemon)
+    bridge.dsn = own
+
+
+async def test_a_second_daemon_takes_over(
+    bridge: Bridge, make_bridge: MakeBridge
+) -> None:
+    """It stands by while the first lives, and writes soon after that was killed."""
+    await started(bridge)
+    second = make_bridge(bridge.dsn)
+    second.directory = bridge.directory / "second"
+    second.directory.mkdir()
+    second.__post_init__()
+    second.configure(VIEWS)
+    second.daemon.start()
+
+    async def state() -> str:
+        status = await second.daemon.status()
+        return str(status.get("source", {}).get("state"))
+
+    async def stands_by() -> bool:
+        return await state() == "standby"
+
+    await eventually(stands_by, deadline_s=60)
+    bridge.execute("insert into item (id, name, n) values (-1, 'first', 2)")
+    await eventually(lambda: bridge.value("item", "-1"))
+    assert await stands_by()
+    await bridge.daemon.kill()
+    bridge.execute("insert into item (id, name, n) values (-2, 'second', 2)")
+    await eventually(lambda: bridge.value("item", "-2"), deadline_s=10.0)
+    assert "lost documents" not in second.daemon.log.read_text()
+    await second.settled()
+    await second.ends_exact()
