@@ -75,21 +75,27 @@ async def pay(
     *,
     reject: RejectFor,
 ) -> list[tuple[str, Position]]:
-    """Derive what is recorded as owed; which debts are paid, up to which position.
-
-    A key that the stream has overtaken is not written here. Its debt is paid all the
-    same when the stream asks for more than was owed: that change is held open, or
-    recorded as a debt of a higher position, which stays.
-    """
+    """Derive what is recorded as owed; which debts are paid, up to which position."""
     keys = [one.parts for one in owed]
-    done = await patiently(
-        partial(_some, pipeline, plan, [generation], keys, reject),
-    )
+    done = await patiently(partial(_some, pipeline, plan, [generation], keys, reject))
+    return paid_by(owed, Position(pipeline.epoch, done.lsn), done.overtaken)
+
+
+def paid_by(
+    owed: Collection[OwedKey], at: Position, overtaken: Mapping[str, int]
+) -> list[tuple[str, Position]]:
+    """Which debts a derivation at a position has paid, and up to which position.
+
+    A key that the stream has overtaken was not written. Its debt is paid all the same
+    when the stream asks for more than was owed: that change is held open, or recorded
+    as a debt of a higher position, which stays. At the same position it may just have
+    been recorded, and nobody would know the two apart.
+    """
     paid = []
     for one in owed:
-        version = done.overtaken.get(one.key)
+        version = overtaken.get(one.key)
         if version is None:
-            paid.append((one.key, Position(pipeline.epoch, done.lsn)))
+            paid.append((one.key, at))
         elif version > one.position.version:
             paid.append((one.key, one.position))
     return paid
