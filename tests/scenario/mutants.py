@@ -6,9 +6,11 @@ replaces one method; nothing in the daemon knows of it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import bridge.control.apply
+from bridge.config.limits import Limits
 from bridge.gate import Gate, Snapshot
 from bridge.ledger import Ledger
 
@@ -60,9 +62,20 @@ def _no_publication_barrier() -> None:
     bridge.control.apply._raise_barrier = keep
 
 
+def _few_owed_keys() -> None:
+    """No rule: the limit on recorded keys is as low as it may be."""
+    real = Limits.for_memory
+
+    def few(memory_bytes: int) -> Limits:
+        return replace(real(memory_bytes), owed_keys_max=1000)
+
+    Limits.for_memory = few  # type: ignore[method-assign, assignment]
+
+
 MUTANTS = {
     "reads-at-once": _reads_at_once,
     "no-barrier": _no_barrier,
     "acknowledges-invisible": _acknowledges_invisible,
     "no-publication-barrier": _no_publication_barrier,
+    "few-owed-keys": _few_owed_keys,
 }

@@ -189,6 +189,37 @@ async def test_a_paused_sink_is_parked_beyond_the_budget(
     await bridge.ends_exact()
 
 
+async def test_more_is_owed_than_can_be_kept(
+    away: tuple[Bridge, FaultProxy], seed: int
+) -> None:
+    """Every key is derived again, and what is gone meanwhile is removed."""
+    bridge, between = away
+    await bridge.daemon.stop()
+    bridge.daemon.start(mutant="few-owed-keys")
+    await bridge.ready()
+    await between.refuse()
+    traffic = Traffic(bridge.dsn, seed)
+    async with parked(bridge):
+        await write(
+            bridge,
+            "insert into item (id, name, n) select g, 'new', g"
+            " from generate_series(2001, 6000) g",
+        )
+    swept = "select count(*) from bridge.generation where sweep and sink = 'search'"
+    await eventually(lambda: bridge.one(swept), deadline_s=60)
+    await write(bridge, "delete from item where id % 3 = 0")
+    await bridge.daemon.kill()
+    bridge.daemon.start(mutant="few-owed-keys")
+    await eventually(shown(bridge, "search", "parked"), deadline_s=60)
+    await between.heal()
+    await flood(bridge, 2)
+    await traffic.stop()
+    await eventually(shown(bridge, "search", "ok"), deadline_s=120)
+    assert bridge.one(swept) == 0
+    await bridge.settled()
+    await bridge.ends_exact()
+
+
 async def test_a_slow_sink_is_not_a_dead_one(
     away: tuple[Bridge, FaultProxy], seed: int
 ) -> None:
