@@ -20,63 +20,21 @@ from collections.abc import (
     Callable,
     Coroutine,
     Iterable,
-    Sequence,
 )
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any
 
 from bridge import probes
-from bridge.errors import BridgeError, Halt, Transient
+from bridge.errors import Halt, Transient, sentence
 from bridge.feed import Claim, Feed, drop
 from bridge.keys import Parts
+from bridge.lanes import LaneLimits, LaneState, Outcomes
 from bridge.ledger import Ledger, Ticket
 from bridge.operations import Operation, Report
 from bridge.sink import Generation, Sink
 
-
-class LaneState(StrEnum):
-    """What `status` shows of a sink."""
-
-    OK = "ok"
-    DOWN = "down"
-    PAUSED = "paused"
-    PARKED = "parked"
-    HALTED = "halted"
-
-
 _STOPPED = frozenset({LaneState.PAUSED, LaneState.PARKED, LaneState.HALTED})
-
-
-@dataclass(frozen=True, slots=True)
-class LaneLimits:
-    """How much a lane holds, and how it tries again. Bytes and seconds."""
-
-    bytes_max: int = 64 << 20
-    batch_count_max: int = 5000
-    batch_bytes_max: int = 8 << 20
-    patience_s: float = 2.0
-    """A lane that is full for so long may be too slow for others to wait for."""
-    drain_s: float = 10.0
-    """It is, when what waits would take longer than this at its present speed."""
-    linger_s: float = 0.01
-    """How long a small write waits while another is under way."""
-    write_s: float = 5.0
-    """A write that takes longer is followed by one of half the operations."""
-    retry_first_s: float = 0.05
-    retry_max_s: float = 5.0
-
-
-class Outcomes(NamedTuple):
-    """A write that was answered, for metrics and dead letters."""
-
-    generation: Generation
-    report: Report
-    operations: Sequence[Operation]
-    claims: Sequence[Claim]
-    dead: set[str]
-    """Keys of the generation that have a dead letter; the callee updates it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -261,13 +219,6 @@ class Lane:
         finally:
             self._frozen.discard(generation)
             self._wake.set()
-
-    async def quiet(self) -> bool:
-        """Wait until no call is under way; whether all outcomes are known then."""
-        while self._flights:
-            self._landed.clear()
-            await self._landed.wait()
-        return not any(feed.flying for feed in self.feeds.values())
 
     async def reset(self) -> None:
         """Drop everything that waits: the stream starts again and brings it back.
@@ -505,8 +456,3 @@ class Lane:
             self._full_since = None
             self.owing = False
             self._room.set()
-
-
-def sentence(error: BridgeError) -> str:
-    """What is wrong and what to do, in one line."""
-    return f"{error.message}; {error.hint}" if error.hint else error.message

@@ -79,3 +79,8 @@ class QueryRefusal(Refusal):
     def __init__(self, message: str, *, hint: str = "", at: int | None = None) -> None:
         super().__init__(message, hint=hint)
         self.at = at
+
+
+def sentence(error: BridgeError) -> str:
+    """What is wrong and what to do, in one line."""
+    return f"{error.message}; {error.hint}" if error.hint else error.message

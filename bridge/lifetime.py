@@ -32,12 +32,13 @@ from bridge.control.planning import sink_target, unplanned
 from bridge.control.session import session
 from bridge.control.survey import Survey, survey
 from bridge.decode.transactions import DecodeLimits, TransactionAssembler
-from bridge.deliver import Lane, LaneLimits, LaneState, Outcomes, sentence
+from bridge.deliver import Lane
 from bridge.derive.digest import Batch
 from bridge.derive.shapes import digest_types
-from bridge.errors import Exit, Transient
+from bridge.errors import Exit, Transient, sentence
 from bridge.gate import Gate
 from bridge.keys import Parts
+from bridge.lanes import LaneLimits, LaneState, Outcomes
 from bridge.ledger import Entry, Ledger
 from bridge.live_digest import LiveDigest
 from bridge.observe.logs import logger
@@ -128,7 +129,7 @@ class Lifetime:
         pipeline = self._assembly.pipeline
         pipeline.stop_taking()
         if self._life is not None:
-            await self._life.stop()
+            await self._life.backfills.stop()
         with suppress(TimeoutError, Transient):
             async with asyncio.timeout(self._config.limits.drain_timeout_s):
                 await pipeline.drain()

@@ -27,11 +27,12 @@ from bridge.backfill.jobs import Jobs
 from bridge.backfill.patience import patiently
 from bridge.backfill.rederive import pay
 from bridge.control.letters import generation_key
-from bridge.deliver import Lane, LaneState, sentence
+from bridge.deliver import Lane
 from bridge.derive.view import ViewPlan
-from bridge.errors import Halt, Transient
+from bridge.errors import Halt, Transient, sentence
 from bridge.feed import Feed
 from bridge.keys import Parts, key_text
+from bridge.lanes import LaneState
 from bridge.ledger import Aside
 from bridge.observe.logs import logger
 from bridge.position import EPOCH_MAX, LSN_MAX, Position

@@ -19,10 +19,11 @@ from bridge.batch import Outlet
 from bridge.capture.slot import describe_slot
 from bridge.control.letters import generation_key
 from bridge.control.session import session
-from bridge.deliver import Lane, LaneState, sentence
+from bridge.deliver import Lane
 from bridge.derive.view import ViewPlan
-from bridge.errors import Halt, Transient
+from bridge.errors import Halt, Transient, sentence
 from bridge.keys import Parts
+from bridge.lanes import LaneState
 from bridge.ledger import Entry
 from bridge.observe.logs import logger
 from bridge.observe.status import SourceStatus

@@ -25,12 +25,12 @@ from bridge import probes
 from bridge.assembly import Assembly
 from bridge.backfill.jobs import Jobs, StoredLog
 from bridge.backfill.patience import patiently
+from bridge.backfill.running import Backfills
 from bridge.control.former import built_from, displaced
 from bridge.control.letters import generation_key
 from bridge.control.survey import MISSED
-from bridge.deliver import sentence
 from bridge.derive.view import ViewPlan
-from bridge.errors import BridgeError, Halt, Transient, first_of
+from bridge.errors import BridgeError, Halt, Transient, first_of, sentence
 from bridge.observe.logs import logger
 from bridge.sink import Generation, Loss, Target
 from bridge.store.rows import (
@@ -57,14 +57,13 @@ class Life:
             name: asyncio.Event() for name in assembly.lanes
         }
         """Set when a sink was told whose it is."""
+        self.backfills = Backfills(assembly, self.jobs, self.claimed)
         self.building: set[Generation] = set()
         self.stale: set[Generation] = set()
         """Fed, but not every document is what its query gives: swept before a
         rollback."""
         self.estimates: dict[Generation, int] = {}
         """About how many documents a build will have."""
-        self._tasks: dict[int, asyncio.Task[int]] = {}
-        self._cancelled: set[int] = set()
         self._promoting = asyncio.Lock()
 
     async def start(self) -> None:
@@ -78,7 +77,7 @@ class Life:
         await self._assembly.letters.load()
         for backfill in await patiently(self._assembly.store.backfills.open):
             if backfill.kind is not BackfillKind.BUILD:
-                self.run(backfill)
+                self.backfills.run(backfill)
 
     def live(self, sink: str, name: str) -> Generation | None:
         """The live generation of a target."""
@@ -384,57 +383,7 @@ class Life:
         key = generation_key(generation)
         await patiently(partial(self._assembly.store.generations.forget, key))
 
-    # — backfills and losses —
-
-    def run(self, row: BackfillRow) -> asyncio.Task[int]:
-        """Carry out a backfill beside everything else; one that runs is joined."""
-        task = self._tasks.get(row.id)
-        if task is None:
-            task = asyncio.create_task(self._run(row), name=f"backfill {row.id}")
-            self._tasks[row.id] = task
-            task.add_done_callback(lambda _: self._tasks.pop(row.id, None))
-        return task
-
-    async def follow(self, row: BackfillRow) -> int:
-        """Carry out a backfill and wait for it; how many documents. Halt: it failed."""
-        try:
-            return await asyncio.shield(self.run(row))
-        except asyncio.CancelledError:
-            if self._tasks.get(row.id) is not None or row.id not in self._cancelled:
-                raise  # this life ends, and the next one goes on
-            raise Halt("the backfill was cancelled") from None
-
-    async def cancel(self, row: BackfillRow) -> None:
-        """Stop a backfill, for good."""
-        self._cancelled.add(row.id)
-        store = self._assembly.store.backfills
-        await patiently(partial(store.finish, row.id, WorkState.CANCELLED))
-        if (task := self._tasks.get(row.id)) is not None:
-            task.cancel()
-
-    async def stop(self) -> None:
-        """Leave every backfill as it is; the next life goes on with it."""
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _run(self, row: BackfillRow) -> int:
-        store = self._assembly.store.backfills
-        try:
-            await self.claimed[row.key.sink].wait()
-            await self._assembly.pipeline.ready()
-            if not await patiently(partial(store.start, row.id)):
-                return row.documents
-            documents = await self.jobs.run(row)
-        except* Halt as errors:
-            error = first_of(errors)
-            await patiently(
-                partial(store.finish, row.id, WorkState.FAILED, sentence(error))
-            )
-            raise error from None
-        await patiently(partial(store.finish, row.id, WorkState.DONE))
-        return documents
+    # — rebuilds and losses —
 
     async def rebuild(self, target: Target) -> int:
         """Build a target anew and let readers see it; the number that is live then.

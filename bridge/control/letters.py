@@ -11,8 +11,8 @@ from functools import partial
 
 from bridge.backfill.patience import patiently
 from bridge.batch import FanOut
-from bridge.deliver import Outcomes
 from bridge.keys import Parts, key_text
+from bridge.lanes import Outcomes
 from bridge.operations import Rejection
 from bridge.sink import Generation
 from bridge.store import Store

@@ -29,8 +29,8 @@ from bridge.control.commands import (
     parse,
 )
 from bridge.control.letters import generation_key
-from bridge.deliver import LaneState
 from bridge.errors import Halt, Refusal, Transient
+from bridge.lanes import LaneState
 from bridge.observe.logs import logger
 from bridge.sink import Generation
 from bridge.store.rows import BackfillKind, CommandRow, CommandState, GenerationKey
@@ -164,7 +164,7 @@ class Operator:
         for backfill in begun:
             row = await store.read(backfill)
             if row is not None:
-                documents += await self._life.follow(row)
+                documents += await self._life.backfills.follow(row)
         return f"{documents:,} documents derived again"
 
     async def _rebuild(self, command: Backfill) -> str:
@@ -207,7 +207,7 @@ class Operator:
     async def _cancel(self, command: Cancel) -> str:
         rows = await self._assembly.store.backfills.of_command(command.command)
         for row in rows:
-            await self._life.cancel(row)
+            await self._life.backfills.cancel(row)
         await self._assembly.store.commands.finish(
             command.command, CommandState.CANCELLED, "cancelled"
         )

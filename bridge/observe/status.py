@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from bridge.assembly import Assembly
 from bridge.backfill.life import Life
-from bridge.deliver import LaneState
+from bridge.lanes import LaneState
 from bridge.observe.http import Readiness
 from bridge.position import Position
 from bridge.sink import Generation

@@ -18,10 +18,11 @@ from bridge.backfill.pace import Pace
 from bridge.backfill.patience import patiently
 from bridge.backfill.ranges import Range, RangeBackfill, RangeLimits, RangeLog
 from bridge.backfill.rederive import ghosts, rederive
-from bridge.deliver import Lane, LaneLimits, LaneState, Outcomes
+from bridge.deliver import Lane
 from bridge.errors import Halt, Transient
 from bridge.gate import Gate
 from bridge.keys import Parts
+from bridge.lanes import LaneLimits, LaneState, Outcomes
 from bridge.ledger import Entry, Ledger
 from bridge.live_digest import LiveDigest
 from bridge.pipeline import Capture, Hooks, Pipeline, PipelineLimits

@@ -12,8 +12,8 @@ from types import SimpleNamespace
 from unittest import mock
 
 import bridge.pipeline
-from bridge.deliver import LaneLimits, LaneState
 from bridge.errors import Halt, Transient, errors_in
+from bridge.lanes import LaneLimits, LaneState
 from bridge.operations import Operation
 from bridge.position import Position
 from bridge.sink import Generation, Target

@@ -9,11 +9,6 @@ import pytest
 from tests.tidy.sources import PACKAGES, Source, sources
 
 MODULE_LINES_MAX = 500
-LONGER = {
-    "bridge/backfill/life.py": 550,  # one state machine: each state and each move
-    "bridge/deliver.py": 550,  # one writer a key: all that may touch a flight
-}
-"""Modules that may be longer, each with its reason."""
 FUNCTION_LINES_MAX = 70
 EVERYTHING = sources(*PACKAGES, "tests")
 
@@ -29,7 +24,7 @@ def length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 @pytest.mark.parametrize("source", EVERYTHING, ids=lambda source: source.name)
 def test_modules_are_short(source: Source) -> None:
-    assert len(source.lines) <= LONGER.get(source.name, MODULE_LINES_MAX)
+    assert len(source.lines) <= MODULE_LINES_MAX
 
 
 @pytest.mark.parametrize("source", EVERYTHING, ids=lambda source: source.name)

@@ -7,8 +7,9 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Self
 
-from bridge.deliver import Lane, LaneLimits, Outcomes
+from bridge.deliver import Lane
 from bridge.keys import key_text
+from bridge.lanes import LaneLimits, Outcomes
 from bridge.ledger import Ledger
 from bridge.operations import Operation, Rejection, Report
 from bridge.shape import Column, Kind, Shape, TypeShape

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from bridge.batch import FanOut
-from bridge.deliver import LaneLimits
+from bridge.lanes import LaneLimits
 from bridge.ledger import Ticket
 from bridge.operations import Operation
 from bridge.sink import Generation

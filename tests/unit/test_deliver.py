@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from bridge.deliver import LaneLimits, LaneState
 from bridge.errors import Halt, Transient
+from bridge.lanes import LaneLimits, LaneState
 from bridge.ledger import Ticket
 from bridge.operations import Report
 from tests.unit.parts import (
@@ -163,26 +163,6 @@ async def test_paused_stops_a_write_that_would_be_repeated() -> None:
         await asyncio.sleep(0.01)
         assert len(bench.sink.calls) == 1
         assert bench.lane.state is LaneState.PAUSED
-
-
-async def test_held_and_quiet_means_that_all_outcomes_are_known() -> None:
-    async with LaneBench() as bench:
-        answer = bench.sink.hold()
-        bench.lane.put(GENERATION, [operation("1", 10)], bench.ledger.enter(10, 0.0))
-        await bench.sink.called(1)
-        bench.lane.hold()
-        quiet = asyncio.create_task(bench.lane.quiet())
-        await asyncio.sleep(0.005)
-        assert not quiet.done()
-        answer.set_exception(Transient("away"))
-        assert not await quiet, "the outcome of the call is not known"
-        bench.lane.unhold()
-        await until(lambda: not bench.lane.feeds[GENERATION].flying)
-        bench.lane.hold()
-        assert await bench.lane.quiet()
-        bench.lane.put(GENERATION, [operation("2", 10)], bench.ledger.enter(10, 0.0))
-        await asyncio.sleep(0.005)
-        assert len(bench.sink.calls) == 2
 
 
 async def test_reset_drops_what_waits_and_gives_up_what_is_repeated() -> None:

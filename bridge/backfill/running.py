@@ -1,0 +1,81 @@
+"""The backfills under way: each a task, begun once, followed by many, or cancelled.
+
+The one thing to know: a backfill that is left is open in the store and goes on in the
+next life; one that is cancelled is closed there before its task is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from functools import partial
+
+from bridge.assembly import Assembly
+from bridge.backfill.jobs import Jobs
+from bridge.backfill.patience import patiently
+from bridge.errors import Halt, first_of, sentence
+from bridge.store.rows import BackfillRow, WorkState
+
+
+class Backfills:
+    """Carries out what was asked for, whatever the number of those who ask."""
+
+    def __init__(
+        self, assembly: Assembly, jobs: Jobs, claimed: Mapping[str, asyncio.Event]
+    ) -> None:
+        """`claimed` says of each sink whether it was told whose it is."""
+        self._assembly = assembly
+        self._jobs = jobs
+        self._claimed = claimed
+        self._tasks: dict[int, asyncio.Task[int]] = {}
+        self._cancelled: set[int] = set()
+
+    def run(self, row: BackfillRow) -> asyncio.Task[int]:
+        """Carry out a backfill beside everything else; one that runs is joined."""
+        task = self._tasks.get(row.id)
+        if task is None:
+            task = asyncio.create_task(self._run(row), name=f"backfill {row.id}")
+            self._tasks[row.id] = task
+            task.add_done_callback(lambda _: self._tasks.pop(row.id, None))
+        return task
+
+    async def follow(self, row: BackfillRow) -> int:
+        """Carry out a backfill and wait for it; how many documents. Halt: it failed."""
+        try:
+            return await asyncio.shield(self.run(row))
+        except asyncio.CancelledError:
+            if self._tasks.get(row.id) is not None or row.id not in self._cancelled:
+                raise  # this life ends, and the next one goes on
+            raise Halt("the backfill was cancelled") from None
+
+    async def cancel(self, row: BackfillRow) -> None:
+        """Stop a backfill, for good."""
+        self._cancelled.add(row.id)
+        store = self._assembly.store.backfills
+        await patiently(partial(store.finish, row.id, WorkState.CANCELLED))
+        if (task := self._tasks.get(row.id)) is not None:
+            task.cancel()
+
+    async def stop(self) -> None:
+        """Leave every backfill as it is; the next life goes on with it."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run(self, row: BackfillRow) -> int:
+        store = self._assembly.store.backfills
+        try:
+            await self._claimed[row.key.sink].wait()
+            await self._assembly.pipeline.ready()
+            if not await patiently(partial(store.start, row.id)):
+                return row.documents
+            documents = await self._jobs.run(row)
+        except* Halt as errors:
+            error = first_of(errors)
+            await patiently(
+                partial(store.finish, row.id, WorkState.FAILED, sentence(error))
+            )
+            raise error from None
+        await patiently(partial(store.finish, row.id, WorkState.DONE))
+        return documents

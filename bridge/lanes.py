@@ -1,0 +1,56 @@
+"""What is known of a lane from outside: its state, its limits, what it reports.
+
+The one thing to know: a lane that is not `ok` harms only itself; the others read its
+state to know whether to wait for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from bridge.feed import Claim
+from bridge.operations import Operation, Report
+from bridge.sink import Generation
+
+
+class LaneState(StrEnum):
+    """What `status` shows of a sink."""
+
+    OK = "ok"
+    DOWN = "down"
+    PAUSED = "paused"
+    PARKED = "parked"
+    HALTED = "halted"
+
+
+@dataclass(frozen=True, slots=True)
+class LaneLimits:
+    """How much a lane holds, and how it tries again. Bytes and seconds."""
+
+    bytes_max: int = 64 << 20
+    batch_count_max: int = 5000
+    batch_bytes_max: int = 8 << 20
+    patience_s: float = 2.0
+    """A lane that is full for so long may be too slow for others to wait for."""
+    drain_s: float = 10.0
+    """It is, when what waits would take longer than this at its present speed."""
+    linger_s: float = 0.01
+    """How long a small write waits while another is under way."""
+    write_s: float = 5.0
+    """A write that takes longer is followed by one of half the operations."""
+    retry_first_s: float = 0.05
+    retry_max_s: float = 5.0
+
+
+class Outcomes(NamedTuple):
+    """A write that was answered, for metrics and dead letters."""
+
+    generation: Generation
+    report: Report
+    operations: Sequence[Operation]
+    claims: Sequence[Claim]
+    dead: set[str]
+    """Keys of the generation that have a dead letter; the callee updates it."""
