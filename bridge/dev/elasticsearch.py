@@ -10,21 +10,20 @@ from __future__ import annotations
 
 import http.client
 import shutil
-import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
+from bridge.dev.local import LocalServer
 from bridge.dev.packages import elasticsearch_home, find_jdk
-from bridge.dev.place import Place, Port, plain_environment
-from bridge.dev.process import Order, Process
+from bridge.dev.place import Place, Port
+from bridge.dev.process import Process
 from bridge.errors import Halt
 
 NEWEST = "9.2.0"
 OLDER = "8.19.0"
 JDK_OF = {NEWEST: 21, OLDER: 17}
-START_DEADLINE_S = 180.0
-STOP_DEADLINE_S = 60.0
 FAST_START = "-XX:TieredStopAtLevel=1 -XX:-UseG1GC -XX:+UseSerialGC -XX:-AlwaysPreTouch"
 SETTINGS = {
     "discovery.type": "single-node",
@@ -37,7 +36,7 @@ SETTINGS = {
 
 
 @dataclass(slots=True)
-class ElasticsearchServer:
+class ElasticsearchServer(LocalServer):
     """A cluster of one node on ports of its own, plain HTTP, no password.
 
     `version` is 9.2.0, or 8.19.0 where there is no JDK 21; `heap` as for -Xmx;
@@ -54,6 +53,7 @@ class ElasticsearchServer:
     wanted_port: int | None = None
     detached: bool = False
     fast_start: bool = True
+    START_DEADLINE_S: ClassVar[float] = 180.0
     port: int = field(init=False)
     _jdk: Path = field(init=False)
     _distribution: Path = field(init=False)
@@ -64,10 +64,7 @@ class ElasticsearchServer:
     def __post_init__(self) -> None:
         self.version, self._jdk = _choose(self.place, self.version)
         self._distribution = elasticsearch_home(self.place, self.version)
-        if self.directory:
-            self._home = self.place.owned(self.directory)
-        else:
-            self._home = self.place.directory("elasticsearch")
+        self._home = self._settle("elasticsearch")
         self._held = [self.place.port(self.wanted_port), self.place.port()]
         self.port = self._held[0].number
 
@@ -75,21 +72,6 @@ class ElasticsearchServer:
     def url(self) -> str:
         """Its HTTP address."""
         return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def log(self) -> Path:
-        """Where the server writes its log."""
-        return self._home / "log"
-
-    @property
-    def pid(self) -> int:
-        """The pid of its launcher, whose child the node is; 0 when not running."""
-        return self._process.pid if self._process else 0
-
-    @property
-    def running(self) -> bool:
-        """Whether the server is running."""
-        return self._process is not None and self._process.running
 
     def start(self) -> ElasticsearchServer:
         """Run it and wait until its cluster answers and is not red."""
@@ -100,41 +82,21 @@ class ElasticsearchServer:
         options = f"-Xms{self.heap} -Xmx{self.heap}"
         if self.fast_start:
             options = f"{options} {FAST_START}"
-        self._process = Process(
-            self.place,
-            Order(
-                argv=(self._distribution / "bin" / "elasticsearch",),
-                cwd=self._home,
-                log=self.log,
-                environment={
-                    **plain_environment(),
-                    "ES_JAVA_HOME": str(self._jdk),
-                    "ES_PATH_CONF": str(config),
-                    "ES_TMPDIR": str(temporary),
-                    "ES_JAVA_OPTS": options,
-                    "CLI_JAVA_OPTS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
-                },
-                remove=None if self.directory else self._home,
-                detached=self.detached,
-            ),
+        self._run(
+            self._distribution / "bin" / "elasticsearch",
+            environment={
+                "ES_JAVA_HOME": str(self._jdk),
+                "ES_PATH_CONF": str(config),
+                "ES_TMPDIR": str(temporary),
+                "ES_JAVA_OPTS": options,
+                "CLI_JAVA_OPTS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+            },
         )
-        self._process.until(self._answers, START_DEADLINE_S)
-        if self.detached:
-            self._release()  # the server itself holds it from here on
         return self
 
     def stop(self) -> None:
         """Stop it in order: what was acknowledged is on disk."""
-        if self._process:
-            self._process.signal(signal.SIGTERM)
-            self._process.wait(STOP_DEADLINE_S)
-            self._process = None
-
-    def kill(self) -> None:
-        """SIGKILL to the node and its launcher."""
-        if self._process:
-            self._process.kill()
-            self._process = None
+        self._end()
 
     def restart(self) -> None:
         """`stop`, then `start`, on the same port and data."""
@@ -144,13 +106,7 @@ class ElasticsearchServer:
     def close(self) -> None:
         """Kill it, remove its data, give its ports back."""
         self.kill()
-        if not self.directory:
-            self.place.remove(self._home)
-        self._release()
-
-    def _release(self) -> None:
-        for port in self._held:
-            port.release()
+        self._remove()
 
     def _write_config(self) -> Path:
         config = self._home / "config"

@@ -20,13 +20,12 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from bridge.dev.local import LocalServer
 from bridge.dev.packages import postgres_binaries
-from bridge.dev.place import Place, Port, plain_environment
-from bridge.dev.process import Order, Process
+from bridge.dev.place import Place, Port
+from bridge.dev.process import Process
 from bridge.errors import Halt
 
-START_DEADLINE_S = 60.0
-STOP_DEADLINE_S = 60.0
 BUILTIN_LOCALE_SINCE = 17
 
 Mode = Literal["smart", "fast", "immediate"]
@@ -51,7 +50,7 @@ SETTINGS = {
 
 
 @dataclass(slots=True)
-class PostgresServer:
+class PostgresServer(LocalServer):
     """One Postgres on a port of its own, superuser `postgres`, no password.
 
     `version` is the major version, `settings` are written over `SETTINGS`, `directory`
@@ -69,18 +68,15 @@ class PostgresServer:
     standby_of: PostgresServer | None = None
     bin: Path = field(init=False)
     port: int = field(init=False)
-    _held: Port = field(init=False)
+    _held: list[Port] = field(init=False)
     _home: Path = field(init=False)
     _process: Process | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.bin = postgres_binaries(self.place, self.version)
-        if self.directory:
-            self._home = self.place.owned(self.directory)
-        else:
-            self._home = self.place.directory(f"postgres{self.version}")
-        self._held = self.place.port(self.wanted_port)
-        self.port = self._held.number
+        self._home = self._settle(f"postgres{self.version}")
+        self._held = [self.place.port(self.wanted_port)]
+        self.port = self._held[0].number
 
     @property
     def dsn(self) -> str:
@@ -88,24 +84,9 @@ class PostgresServer:
         return self.dsn_of("postgres")
 
     @property
-    def log(self) -> Path:
-        """Where the server writes its log."""
-        return self._home / "log"
-
-    @property
     def pgdata(self) -> Path:
         """The data directory."""
         return self._home / "data"
-
-    @property
-    def pid(self) -> int:
-        """The postmaster's pid; 0 when it is not running."""
-        return self._process.pid if self._process else 0
-
-    @property
-    def running(self) -> bool:
-        """Whether the server is running."""
-        return self._process is not None and self._process.running
 
     def dsn_of(self, database: str) -> str:
         """The address of `database`."""
@@ -121,35 +102,13 @@ class PostgresServer:
             else:
                 self._initialise()
         self._configure()
-        self._process = Process(
-            self.place,
-            Order(
-                argv=(self.bin / "postgres", "-D", self.pgdata),
-                cwd=self._home,
-                log=self.log,
-                environment=plain_environment(),
-                stop_signal=signal.SIGQUIT,
-                remove=None if self.directory else self._home,
-                detached=self.detached,
-            ),
-        )
-        self._process.until(self._answers, START_DEADLINE_S)
-        if self.detached:
-            self._held.release()  # the server itself holds it from here on
+        postgres = self.bin / "postgres"
+        self._run(postgres, "-D", self.pgdata, stop_signal=signal.SIGQUIT)
         return self
 
     def stop(self, mode: Mode = "fast") -> None:
         """Stop it as `pg_ctl stop -m MODE` does; `immediate` is a crash."""
-        if self._process:
-            self._process.signal(SIGNALS[mode])
-            self._process.wait(STOP_DEADLINE_S)
-            self._process = None
-
-    def kill(self) -> None:
-        """SIGKILL to the postmaster and all its children, as if the power went."""
-        if self._process:
-            self._process.kill()
-            self._process = None
+        self._end(SIGNALS[mode])
 
     def restart(self, mode: Mode = "fast") -> None:
         """`stop(mode)`, then `start`, on the same port and data."""
@@ -160,9 +119,7 @@ class PostgresServer:
         """Stop it at once, remove its data, give its port back."""
         self.stop("immediate")
         _forget_shared_memory(self.pgdata / "postmaster.pid")
-        if not self.directory:
-            self.place.remove(self._home)
-        self._held.release()
+        self._remove()
 
     def execute(self, statement: str, database: str = "postgres") -> list[tuple]:  # type: ignore[type-arg]
         """Run one statement in a transaction of its own, as superuser; its rows."""

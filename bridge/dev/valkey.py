@@ -6,23 +6,21 @@ comes back empty; `options=("--appendonly", "yes")` keeps the keys.
 
 from __future__ import annotations
 
-import signal
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bridge.dev.local import LocalServer
 from bridge.dev.packages import valkey_binary
-from bridge.dev.place import Place, Port, plain_environment
-from bridge.dev.process import Order, Process
+from bridge.dev.place import Place, Port
+from bridge.dev.process import Process
 
-START_DEADLINE_S = 30.0
-STOP_DEADLINE_S = 30.0
 DATABASES = 1024  # so that each test has one of its own
 
 
 @dataclass(slots=True)
-class ValkeyServer:
+class ValkeyServer(LocalServer):
     """One Valkey on a port of its own, without a password.
 
     `options` are words of its command line and come last, so they win. `replica_of`
@@ -38,38 +36,20 @@ class ValkeyServer:
     replica_of: ValkeyServer | None = None
     port: int = field(init=False)
     _binary: Path = field(init=False)
-    _held: Port = field(init=False)
+    _held: list[Port] = field(init=False)
     _home: Path = field(init=False)
     _process: Process | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self._binary = valkey_binary(self.place)
-        if self.directory:
-            self._home = self.place.owned(self.directory)
-        else:
-            self._home = self.place.directory("valkey")
-        self._held = self.place.port(self.wanted_port)
-        self.port = self._held.number
+        self._home = self._settle("valkey")
+        self._held = [self.place.port(self.wanted_port)]
+        self.port = self._held[0].number
 
     @property
     def url(self) -> str:
         """The address of its database 0."""
         return self.url_of(0)
-
-    @property
-    def log(self) -> Path:
-        """Where the server writes its log."""
-        return self._home / "log"
-
-    @property
-    def pid(self) -> int:
-        """The server's pid; 0 when it is not running."""
-        return self._process.pid if self._process else 0
-
-    @property
-    def running(self) -> bool:
-        """Whether the server is running."""
-        return self._process is not None and self._process.running
 
     def url_of(self, database: int) -> str:
         """The address of one of its databases, 0 to `DATABASES` - 1."""
@@ -81,52 +61,20 @@ class ValkeyServer:
             return self
         primary = self.replica_of
         follow = ("--replicaof", "127.0.0.1", str(primary.port)) if primary else ()
-        self._process = Process(
-            self.place,
-            Order(
-                argv=(
-                    self._binary,
-                    *("--port", str(self.port), "--bind", "127.0.0.1"),
-                    *("--dir", self._home, "--save", ""),
-                    *("--databases", str(DATABASES), "--protected-mode", "no"),
-                    *("--repl-diskless-sync-delay", "0"),
-                    *follow,
-                    *self.options,
-                ),
-                cwd=self._home,
-                log=self.log,
-                environment=plain_environment(),
-                remove=None if self.directory else self._home,
-                detached=self.detached,
-            ),
+        self._run(
+            self._binary,
+            *("--port", str(self.port), "--bind", "127.0.0.1"),
+            *("--dir", self._home, "--save", ""),
+            *("--databases", str(DATABASES), "--protected-mode", "no"),
+            *("--repl-diskless-sync-delay", "0"),
+            *follow,
+            *self.options,
         )
-        self._process.until(self._answers, START_DEADLINE_S)
-        if self.detached:
-            self._held.release()  # the server itself holds it from here on
         return self
 
     def stop(self) -> None:
         """Stop it in order: what its options say is saved, is saved."""
-        if self._process:
-            self._process.signal(signal.SIGTERM)
-            self._process.wait(STOP_DEADLINE_S)
-            self._process = None
-
-    def kill(self) -> None:
-        """SIGKILL: what was not yet on disk is lost."""
-        if self._process:
-            self._process.kill()
-            self._process = None
-
-    def pause(self) -> None:
-        """Freeze it: connections stay open and nothing answers."""
-        if self._process:
-            self._process.signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Let a frozen server go on."""
-        if self._process:
-            self._process.signal(signal.SIGCONT)
+        self._end()
 
     def restart(self) -> None:
         """`stop`, then `start`, on the same port and files."""
@@ -136,9 +84,7 @@ class ValkeyServer:
     def close(self) -> None:
         """Kill it, remove its files, give its port back."""
         self.kill()
-        if not self.directory:
-            self.place.remove(self._home)
-        self._held.release()
+        self._remove()
 
     def _answers(self) -> bool:
         return answers(self.port)
