@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -19,7 +19,7 @@ from bridge.backfill.patience import patiently
 from bridge.backfill.ranges import Range, RangeBackfill, RangeLimits, RangeLog
 from bridge.backfill.rederive import ghosts, rederive
 from bridge.deliver import Lane
-from bridge.errors import Halt, Transient
+from bridge.errors import Transient
 from bridge.gate import Gate
 from bridge.keys import Parts
 from bridge.lanes import LaneLimits, LaneState, Outcomes
@@ -165,6 +165,8 @@ class Process:
         """Feed every generation and go on with what was begun."""
         slot = self.server.slot
         assert slot is not None
+        # Moved on between this look and the first connection: it is noticed there.
+        self.pipeline._moved_to = slot.confirmed
         for generation in self.remembered.generations:
             target = generation.target
             self.pipeline.fan_out.add(self.lanes[target.sink], generation)
@@ -342,7 +344,3 @@ class Process:
         if not all(build.done for build in self.remembered.builds.values()):
             return "a build is not done"
         return "a sweep is not done" if self.remembered.sweeps else ""
-
-
-Make = Callable[..., Process]
-HALTED = Halt

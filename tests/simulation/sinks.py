@@ -59,9 +59,9 @@ class Store:
         now = asyncio.get_running_loop().time()
         before = place.get(operation.key)
         at = (generation, operation.key)
-        if before is not None and before.document is None:  # noqa: SIM102
-            if now - self.deleted_s[at] > self.tombstone_s:
-                before = None
+        if before is not None and before.document is None:
+            remembered = now - self.deleted_s[at] <= self.tombstone_s
+            before = before if remembered else None
         if self.checks_versions and before and before.version >= operation.version:
             return False
         self.check(generation, operation)

@@ -28,7 +28,7 @@ from bridge.changes import (
 )
 from bridge.derive.view import KeyQuery, ViewPlan
 from bridge.errors import Transient
-from bridge.gate import Snapshot
+from bridge.gate import Gate, Snapshot
 from bridge.keys import Parts
 from bridge.source import Failure, Row
 from tests.simulation import views
@@ -123,6 +123,8 @@ class Server:
         self.running: dict[int, Txn] = {}
         self.insert_lsn = self.flush_lsn = 8000
         self.slot: Slot | None = None
+        self.gate_of_the_moment: Gate
+        """For the mutant that asks it in place of the log."""
         self.life = 0
         """Grows with each crash: whoever was connected is not any more."""
         self.down = False

@@ -12,13 +12,13 @@ from types import SimpleNamespace
 from unittest import mock
 
 import bridge.pipeline
-from bridge.errors import Halt, Transient, errors_in
+from bridge.errors import Halt, errors_in
 from bridge.lanes import LaneLimits, LaneState
 from bridge.operations import Operation
 from bridge.position import Position
 from bridge.sink import Generation, Target
 from tests.simulation import clock, views
-from tests.simulation.process import Process, Remembered
+from tests.simulation.process import Build, Process, Remembered
 from tests.simulation.sinks import Store
 from tests.simulation.source import Profile, Server, Txn
 
@@ -59,6 +59,8 @@ class World:
         self.grows_epoch = grows_epoch
         self.wrong: list[str] = []
         self.trace: list[str] = []
+        """What happened when."""
+        self.happened: set[str] = set()
         self.server = Server(
             dice,
             Profile(
@@ -110,9 +112,9 @@ class World:
         """Nothing is sent long after the stream is lost."""
         capture = self.process.capture if self.process is not None else None
         now = asyncio.get_running_loop().time()
-        if capture is not None and capture.lost_at is not None:  # noqa: SIM102
-            if now > capture.lost_at + 0.2:
-                self._complain("a write was sent without a stream")
+        lost_at = capture.lost_at if capture is not None else None
+        if lost_at is not None and now > lost_at + 0.2:
+            self._complain("a write was sent without a stream")
 
     def _complain(self, what: str) -> None:
         now = asyncio.get_running_loop().time()
@@ -175,6 +177,7 @@ class World:
         self.process = Process(
             self.server, self.stores, self.remembered, self.dice, self.limits
         )
+        self.server.gate_of_the_moment = self.process.gate
         self.process.start()
 
     async def _keep_alive(self) -> None:
@@ -263,6 +266,7 @@ class World:
     async def _fault(self, kind: str) -> None:
         dice, server, process = self.dice, self.server, self._process()
         store = self.stores[dice.choice(list(self.stores))]
+        self.happened.add(kind)
         self.trace.append(f"{asyncio.get_running_loop().time():.3f} {kind}")
         match kind:
             case "stream":
@@ -331,8 +335,12 @@ class World:
         """Somebody moves the slot past what was not read, while nobody reads it."""
         process, slot = self._process(), self.server.slot
         assert slot is not None
-        if len(self.remembered.positions) < len(self.remembered.generations):
+        saved = self.remembered.positions
+        known = max((lsn for lsn, _ in saved.values()), default=0)
+        if len(saved) < len(self.remembered.generations):
             return  # nothing was written down yet that could tell
+        if self.server.flush_lsn <= known:
+            return  # all of that is in the sinks
         if process.capture is not None:
             process.capture.lose()
         await asyncio.sleep(0.05)
@@ -357,7 +365,7 @@ class World:
         generation = Generation(target, self._next)
         self._next += 1
         self.remembered.generations.append(generation)
-        process.remembered.builds.setdefault(generation, _build())
+        process.remembered.builds.setdefault(generation, Build())
         process._spawn(process.add(generation))
 
     def _heal_sinks(self) -> None:
@@ -389,11 +397,8 @@ class World:
                 why = "transactions or process"
                 continue
             if lsn == 0:
-                try:
-                    async with asyncio.timeout(20):
-                        lsn = await process.pipeline.markers.next()
-                except (TimeoutError, Transient):
-                    why = "a marker does not come back"
+                lsn = await self._marker(process)
+                why = "a marker does not come back"
                 continue
             why = process.busy()
             slot = server.slot
@@ -405,12 +410,21 @@ class World:
                 return
         self._complain(f"not at rest after {REST_S} s: {why}")
 
+    async def _marker(self, process: Process) -> int:
+        """Where the log ends now; 0 when it could not be learnt."""
+        marker = asyncio.create_task(process.pipeline.markers.next())
+        await asyncio.wait({marker}, timeout=20)
+        marker.cancel()
+        if not marker.done() or marker.cancelled() or marker.exception():
+            return 0
+        return marker.result()
+
     def _compare(self) -> None:
         for generation in self.remembered.generations:
             view = generation.target.view
             expected = views.ORACLE[view](self.server.tables)
             store = self.stores[generation.target.sink]
-            held = {
+            held: views.Documents = {
                 (stored.key,): stored.document
                 for stored in store.places.get(generation, {}).values()
                 if stored.document is not None
@@ -421,12 +435,6 @@ class World:
                         f"at rest {generation} {key} is {held.get(key)!r}, "
                         f"not {expected.get(key)!r}"
                     )
-
-
-def _build() -> object:
-    from tests.simulation.process import Build
-
-    return Build()
 
 
 def _shown(error: BaseException) -> str:

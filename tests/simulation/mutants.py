@@ -1,0 +1,323 @@
+"""Each rule of the design taken out, one at a time: some history must show it.
+
+`make mutants` prints for each the first seed that catches it, what broke, and the time
+that took. The one thing to know: nothing here is ever installed but by the `with` of a
+single run, and the unchanged bridge must pass the same seeds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any, NamedTuple
+from unittest import mock
+
+import bridge.backfill.ranges
+import bridge.backfill.rederive
+import bridge.derive.documents
+import bridge.feed
+from bridge.backfill.receipt import Receipt
+from bridge.batch import FanOut, Overtaken
+from bridge.deliver import Lane
+from bridge.derive.documents import Deriver
+from bridge.errors import Transient
+from bridge.feed import Feed
+from bridge.gate import Gate
+from bridge.ledger import Entry, Ledger, Ticket
+from bridge.markers import Markers
+from bridge.operations import Report
+from bridge.pipeline import Pipeline
+from bridge.position import Position
+from tests.simulation import clock
+from tests.simulation.world import World
+
+SEEDS_MAX = 3000
+
+
+class Mutant(NamedTuple):
+    """A rule that is left out."""
+
+    rule: str
+    patches: Callable[[], list[Any]]
+    world: Callable[[int], World] = World
+
+
+def _patch(owner: Any, name: str, value: Any) -> Any:
+    return mock.patch.object(owner, name, value)
+
+
+def _only_newest(gate: Gate, snapshot: Any, lsn: int) -> bool:
+    if snapshot.xmin < gate._barrier or lsn > gate._reached:
+        return False
+    if gate._unseen and not snapshot.sees(next(reversed(gate._unseen))):
+        return False
+    gate._unseen.clear()
+    return True
+
+
+def _start_and_pass(gate: Gate, lsn: int) -> None:
+    gate._unseen.clear()
+    gate._reached = 1 << 52
+
+
+def _at_read(
+    derive: Any, reader: Any, plan: Any, keys: Any, version: int, **rest: Any
+) -> Any:
+    epoch = Position.of_version(version).epoch
+    return derive(
+        reader, plan, keys, Position(epoch, reader.insert_lsn).version, **rest
+    )
+
+
+async def _processed(markers: Markers) -> int:
+    """The position last processed, in place of a marker."""
+    await asyncio.sleep(0)
+    gate: Gate = markers._emit.__self__.gate_of_the_moment  # type: ignore[attr-defined]
+    return gate._reached
+
+
+def _keepalive_closes(ledger: Ledger, wal_end: int) -> None:
+    ledger._wal_end = max(ledger._wal_end, wal_end)
+    ledger._closed = max(ledger._closed, wal_end)
+
+
+def _owes_nothing_higher(owed: Any, parts: Any, version: int, claim: Any) -> Any:
+    return owed(parts, 0, claim)
+
+
+class _NeverFull(set[str]):
+    """Forgets what is under way."""
+
+    def update(self, *_others: Any) -> None:
+        return
+
+
+def _forgetful_feed(init: Any, feed: Feed, *args: Any) -> None:
+    init(feed, *args)
+    feed.flying = _NeverFull()
+
+
+@contextmanager
+def _deaf(_fan_out: FanOut, _view: str) -> Iterator[Overtaken]:
+    yield Overtaken()
+
+
+def _newer_claim(_feed: Feed, older: Any, claim: Any) -> Any:
+    if older is claim:
+        return older
+    if isinstance(claim, Entry):
+        _feed._hold(claim, 1)
+        _feed.release(older, 1)
+        return claim
+    if isinstance(older, Entry):
+        claim.hold(1)
+        _feed.release(older, 1)
+        return claim
+    claim.hold(1)
+    older.release(1)
+    return claim
+
+
+async def _gives_up(call: Any, lane: Lane, feed: Feed, operations: Any) -> Report:
+    report: Report | None = await call(lane, feed, operations)
+    return Report(kept=len(operations)) if report is None else report
+
+
+async def _no_wait(receipt: Any) -> None:
+    receipt.ticket.release(1)
+
+
+async def _at_once(*_: Any) -> None:
+    return
+
+
+def _no_seen(derived: Any, ledger: Ledger, entry: Entry, seen: int = 0) -> None:
+    derived(ledger, entry, 0)
+
+
+def _forget_nothing(deriver: Deriver) -> None:
+    deriver._waiting.clear()
+    deriver._taken.set()
+
+
+def _clear_in_silence(feed: Feed) -> None:
+    feed.waiting.clear()
+    feed.owed.clear()
+    feed.bytes = 0
+
+
+def _without_versions(seed: int) -> World:
+    world = World(seed)
+    for store in world.stores.values():
+        store.checks_versions = False
+    return world
+
+
+def _wrapped(owner: Any, name: str, wrapper: Any) -> Any:
+    """A method replaced by `wrapper`, which is given the one it replaces."""
+    original = getattr(owner, name)
+
+    def call(*args: Any, **rest: Any) -> Any:
+        return wrapper(original, *args, **rest)
+
+    return mock.patch.object(owner, name, call)
+
+
+def _unwatched_acknowledgement(init: Any, ledger: Ledger, _from: Any) -> None:
+    init(ledger, lambda: None)
+
+
+MUTANTS = [
+    Mutant(
+        "no gate: read at once",
+        lambda: [_patch(Gate, "passes", lambda *_: True)],
+    ),
+    Mutant(
+        "only the newest transaction has to be visible",
+        lambda: [_patch(Gate, "passes", _only_newest)],
+    ),
+    Mutant(
+        "no barrier after the slot was made",
+        lambda: [
+            _patch(Gate, "raise_barrier", lambda *_: None),
+            _wrapped(Gate, "__init__", lambda init, gate, *_: init(gate)),
+        ],
+    ),
+    Mutant(
+        "a stream that starts again opens the gate",
+        lambda: [_patch(Gate, "start", _start_and_pass)],
+    ),
+    Mutant(
+        "acknowledge what is not visible",
+        lambda: [_wrapped(Ledger, "__init__", _unwatched_acknowledgement)],
+    ),
+    Mutant(
+        "version = log position at the time of reading",
+        lambda: [
+            _wrapped(bridge.derive.documents, "derive", _at_read),
+        ],
+    ),
+    Mutant(
+        "a repair at the position last processed",
+        lambda: [_patch(Markers, "next", _processed)],
+    ),
+    Mutant("no version check in the sink", list, _without_versions),
+    Mutant(
+        "a keepalive moves the slot while data is outstanding",
+        lambda: [_patch(Ledger, "keepalive", _keepalive_closes)],
+    ),
+    Mutant(
+        "acknowledge before the sinks have kept it",
+        lambda: [
+            _patch(Ledger, "hold", lambda *_: None),
+            _patch(Ledger, "release", lambda *_: None),
+        ],
+    ),
+    Mutant(
+        "an owed key is paid by a lower position",
+        lambda: [_wrapped(bridge.feed, "Owed", _owes_nothing_higher)],
+    ),
+    Mutant(
+        "keys that the stream overtook stay in the chunk",
+        lambda: [_patch(FanOut, "watch", _deaf)],
+    ),
+    Mutant(
+        "the log that a read has seen is not waited for",
+        lambda: [_wrapped(Ledger, "derived", _no_seen)],
+    ),
+    Mutant(
+        "jobs write what may still be lost",
+        lambda: [
+            _patch(bridge.backfill.ranges, "durable", _at_once),
+            _patch(bridge.backfill.rederive, "durable", _at_once),
+        ],
+    ),
+    Mutant(
+        "two writes of a key under way",
+        lambda: [_wrapped(Feed, "__init__", _forgetful_feed)],
+    ),
+    Mutant(
+        "coalescing keeps the newer claim",
+        lambda: [_patch(Feed, "_merge", _newer_claim)],
+    ),
+    Mutant(
+        "what failed is not called again",
+        lambda: [_wrapped(Lane, "_call", _gives_up)],
+    ),
+    Mutant(
+        "progress of a build before it is kept",
+        lambda: [_patch(Receipt, "kept", _no_wait)],
+    ),
+    Mutant(
+        "a derivation outlives its stream",
+        lambda: [_patch(Deriver, "forget", _forget_nothing)],
+    ),
+    Mutant(
+        "jobs are not told that the stream began again",
+        lambda: [_patch(Ticket, "drop", lambda *_: None)],
+    ),
+    Mutant(
+        "writes are sent without a stream",
+        lambda: [_patch(Pipeline, "_hold", lambda *_: None)],
+    ),
+    Mutant(
+        "the epoch does not grow when history changes",
+        list,
+        partial(World, grows_epoch=False),
+    ),
+    Mutant(
+        "a sweep looks before what waits has arrived",
+        lambda: [_patch(Feed, "has_older", lambda *_: False)],
+    ),
+]
+
+
+class Caught(NamedTuple):
+    """What showed that a rule was missing."""
+
+    seed: int
+    seconds: float
+    what: str
+
+
+def hunt(mutant: Mutant, seeds: int = SEEDS_MAX) -> Caught | None:
+    """The first seed whose history the mutant breaks."""
+    began = time.perf_counter()
+    for seed in range(1, seeds + 1):
+        with ExitStack() as stack:
+            for patch in mutant.patches():
+                stack.enter_context(patch)
+            try:
+                clock.run(mutant.world(seed).run())
+            except (AssertionError, KeyError, Transient) as error:
+                what = str(error).partition("\n")[0]
+            else:
+                continue
+        clock.run(World(seed).run())  # else the rule was not what was missing
+        return Caught(seed, time.perf_counter() - began, what[-80:])
+    return None
+
+
+def main() -> int:
+    """Print the table; 1 when a mutant was not caught."""
+    missed = 0
+    chosen = [m for m in MUTANTS if all(w in m.rule for w in sys.argv[1:])]
+    print(f"{'taken out':52} {'seed':>5} {'seconds':>8}  shown by")
+    for mutant in chosen:
+        caught = hunt(mutant)
+        if caught is None:
+            missed += 1
+            print(f"{mutant.rule:52} {'-':>5} {'-':>8}  NOT CAUGHT", flush=True)
+        else:
+            seed, seconds, what = caught
+            print(f"{mutant.rule:52} {seed:5} {seconds:8.1f}  {what}", flush=True)
+    print(f"{len(chosen) - missed} of {len(chosen)} caught")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
