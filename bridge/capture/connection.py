@@ -21,13 +21,13 @@ from bridge.capture.failures import (
     PublicationMissing,
     SlotLost,
     SlotMissing,
-    connection_refusal,
     refusal,
 )
 from bridge.capture.handover import Waker
 from bridge.capture.identity import IDENTITY_SQL, ServerIdentity
 from bridge.errors import BridgeError, Halt, Transient
 from bridge.position import parse_lsn
+from bridge.refusals import of_connection
 
 NAME: Final = re.compile(r"[a-z0-9_]{1,63}")
 """Names that may stand in a replication command, which takes no parameters."""
@@ -135,9 +135,7 @@ def _next_events(conn: pq.abc.PGconn) -> int:
                 return select.POLLIN
             case pq.PollingStatus.WRITING:
                 return select.POLLOUT
-    raise connection_refusal(
-        conn.get_error_message(), needs_password=conn.needs_password
-    )
+    raise of_connection(conn.get_error_message(), needs_password=conn.needs_password)
 
 
 def look(conn: pq.abc.PGconn, settings: StreamSettings) -> Opening:

@@ -8,17 +8,16 @@
     ├── PublicationMissing   no such publication
     └── HistoryChanged       another cluster, another timeline, or a standby
 
-The one thing to know: messages of the server are quoted only where they cannot hold
-values of rows: a connection's, a replication command's and logical decoding's first
-line, never its DETAIL or CONTEXT.
+The one thing to know: what is refused at connection has no SQLSTATE and is told in
+`bridge.refusals`; of all else the first line is quoted, which holds no values of rows.
 """
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 from bridge.errors import BridgeError, Halt, Transient
+from bridge.refusals import first_line, is_away
 
 
 class SlotActive(Transient):
@@ -40,9 +39,6 @@ class PublicationMissing(Halt):
 class HistoryChanged(Halt):
     """The server is not the one, or not in the history, that was expected."""
 
-
-_TRANSIENT_CLASSES: Final = frozenset({"08", "40", "53", "57", "58"})
-"""Connection, serialization, resources, operator intervention, system error."""
 
 _HINTS: Final = {
     "28000": "Allow the role in pg_hba.conf, for a replication connection too.",
@@ -66,49 +62,8 @@ def refusal(sqlstate: str | None, message: str, *, doing: str) -> BridgeError:
             return SlotActive(text, hint="Another daemon streams from this slot.")
         case "58P01":
             return SlotLost(text, hint="Log the slot needs was removed: rebuild.")
-        case _ if sqlstate[:2] in _TRANSIENT_CLASSES:
+        case _ if is_away(sqlstate):
             return Transient(text, hint="Waiting for the server.")
         case _:
             hint = _HINTS.get(sqlstate, "`pgbridge check` looks at the source.")
             return Halt(f"{text} ({sqlstate})", hint=hint)
-
-
-_REFUSED_CONNECTION: Final = (
-    (re.compile(r"password authentication failed|no password supplied"), "28P01"),
-    (re.compile(r"no pg_hba\.conf entry|authentication failed"), "28000"),
-    (re.compile(r'role ".*" does not exist|not permitted to log in'), "28000"),
-    (re.compile(r'database ".*" does not exist'), "3D000"),
-    (re.compile(r"permission denied|must be superuser or"), "42501"),
-    (re.compile(r"certificate|does not support SSL|SSL is not enabled"), "28000"),
-    (re.compile(r"invalid (connection option|\w+ value)|missing \"=\""), "28000"),
-)
-
-
-def connection_refusal(message: str, *, needs_password: bool) -> BridgeError:
-    """The error for a connection that was not made.
-
-    libpq gives no SQLSTATE here, so the words decide, and whatever is not known to be
-    for good is tried again. Of several addresses the last one tried is quoted.
-    """
-    doing = "cannot connect to the source"
-    if needs_password:
-        return refusal("28P01", "the server wants a password", doing=doing)
-    last = message.strip().rpartition("\n")[2]
-    for words, sqlstate in _REFUSED_CONNECTION:
-        if words.search(message):
-            return refusal(sqlstate, last, doing=doing)
-    return refusal(None, last, doing=doing)
-
-
-_LINE_MAX: Final = 200
-
-
-def first_line(message: str) -> str:
-    """The first line of a server's message without its severity, cut to 200."""
-    line = message.strip().partition("\n")[0]
-    for severity in ("ERROR:", "FATAL:", "PANIC:"):
-        _, found, rest = line.partition(severity)
-        if found:
-            line = rest
-            break
-    return line.strip()[:_LINE_MAX]

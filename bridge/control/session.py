@@ -17,23 +17,11 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import DictRow, dict_row
 
 from bridge.errors import BridgeError, Halt, Refusal, Transient
+from bridge.refusals import is_away, of_connection
 from bridge.source.postgres import PINNED
 
 Session: TypeAlias = AsyncConnection[DictRow]
 CONNECT_TIMEOUT_S = 10
-_REFUSED = (
-    "authentication failed",
-    "no password supplied",
-    "does not exist",
-    "pg_hba.conf",
-    "permission denied",
-    "is not permitted to log in",
-    "certificate",
-    "not currently accepting connections",
-)
-_UNAVAILABLE_STATES = ("08", "57", "53", "55P03", "40")
-"""SQLSTATE classes of a server that is away, shutting down, out of resources, or of a
-statement that may simply be made again."""
 
 
 def sql(name: str) -> str:
@@ -115,10 +103,10 @@ def of_postgres(error: psycopg.Error, place: str) -> BridgeError:
     """What a psycopg error means for what happens next."""
     state = error.sqlstate
     if state is None:
-        return _of_connecting(error, place)
+        return of_connection(str(error), place=place)
     # The primary message only: DETAIL, CONTEXT and parameters hold values.
     message = error.diag.message_primary or type(error).__name__
-    if state.startswith(_UNAVAILABLE_STATES):
+    if is_away(state):
         return Transient(f"the source at {place} is not available: {message}")
     if state == "42501":
         return Halt(
@@ -133,22 +121,3 @@ def of_postgres(error: psycopg.Error, place: str) -> BridgeError:
     if state.startswith("22"):  # data exception: the message quotes the value
         message = f"a value does not fit ({type(error).__name__})"
     return Halt(f"the source at {place} answers {state}: {message}")
-
-
-def _of_connecting(error: psycopg.Error, place: str) -> BridgeError:
-    text = str(error)
-    lines = text.strip().splitlines() or [type(error).__name__]
-    reason = lines[0]
-    for prefix in ("FATAL:", "failed:", "error:"):
-        reason = reason.rpartition(prefix)[2].strip()
-    if "FATAL:" in text or "certificate" in text:
-        if any(words in text for words in _REFUSED):
-            return Halt(
-                f"the source at {place} refuses the connection: {reason}",
-                hint="put user, password and database right in source.dsn",
-            )
-        return Transient(f"the source at {place} is not available: {reason}")
-    return Transient(
-        f"the source at {place} cannot be reached: {reason}",
-        hint="see that the server runs and that source.dsn names its host and port",
-    )

@@ -12,10 +12,9 @@ from contextlib import contextmanager
 import psycopg
 
 from bridge.errors import BridgeError, Halt, Transient
+from bridge.refusals import is_away, of_connection
 from bridge.source import QueryFailed
 
-_AWAY = ("08", "53", "57", "40", "55P03")
-"""Classes: connection, resources, operator intervention, rollback, lock."""
 _OF_A_ROW = ("22", "P0", "23", "21", "54")
 """Classes of errors that some row of a query causes: data, raised, cardinality."""
 _REFUSED = ("28", "3D")
@@ -34,17 +33,8 @@ def meaning(error: psycopg.Error) -> BridgeError | QueryFailed:
     """What to do about an error of psycopg."""
     state = error.sqlstate
     if state is None:
-        text = str(error).strip().splitlines()
-        last = text[-1] if text else type(error).__name__
-        if "FATAL" in last and not any(
-            words in last for words in ("starting up", "shutting down", "recovery")
-        ):
-            return Halt(
-                f"the source refuses the connection: {last.rpartition('FATAL:')[2]}",
-                hint="put user, password and database right in source.dsn",
-            )
-        return Transient(f"the source cannot be reached: {last.rpartition(':')[2]}")
-    if state.startswith(_AWAY):
+        return of_connection(str(error))
+    if is_away(state):
         return Transient(f"the source is not available ({state})")
     if state.startswith(_OF_A_ROW):
         return QueryFailed(f"the query fails: {type(error).__name__} ({state})")

@@ -17,6 +17,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import DictRow, dict_row
 
 from bridge.errors import BridgeError, Halt, Refusal, Transient
+from bridge.refusals import is_away, of_connection
 from bridge.store.queries import QUERIES
 
 _SETTINGS = {
@@ -45,18 +46,6 @@ _CONNECTION = {
     "keepalives_count": "3",
     "tcp_user_timeout": "5000",
 }
-_AWAY = ("08", "25006", "40", "53", "55P03", "57", "58")
-"""SQLSTATEs (or classes) of a server that is away, became a standby, lacks resources,
-or of a statement that may simply be made again."""
-_REFUSED = (
-    "authentication failed",
-    "no password supplied",
-    "pg_hba.conf",
-    "does not exist",
-    "permission denied",
-    "not permitted to log in",
-    "certificate",
-)
 
 
 def wrapped(error: psycopg.Error) -> BridgeError:
@@ -66,12 +55,12 @@ def wrapped(error: psycopg.Error) -> BridgeError:
     """
     state = error.sqlstate
     if state is None:
-        return _connecting(str(error))
+        return of_connection(str(error))
     message = error.diag.message_primary or type(error).__name__
     if error.diag.source_function == "exec_stmt_raise":
         # Said by one of our own functions, which quote names alone.
         return Refusal(message, hint=error.diag.message_hint or "")
-    if state.startswith(_AWAY):
+    if is_away(state):
         return Transient(f"the bridge's tables are not available: {message}")
     match state:
         case "42501":
@@ -87,17 +76,6 @@ def wrapped(error: psycopg.Error) -> BridgeError:
             )
         case _:
             return Halt(f"the bridge's tables answer {state}: {type(error).__name__}")
-
-
-def _connecting(text: str) -> BridgeError:
-    lines = text.strip().splitlines() or ["connection lost"]
-    reason = lines[-1].rpartition("FATAL:")[2].strip()
-    if any(words in text for words in _REFUSED):
-        return Halt(
-            f"the source refuses the connection: {reason}",
-            hint="put user, password and database right in source.dsn",
-        )
-    return Transient(f"the source cannot be reached: {reason}")
 
 
 async def connect(dsn: str, *, application_name: str) -> AsyncConnection[DictRow]:
