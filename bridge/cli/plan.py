@@ -54,12 +54,13 @@ def plan(
 
     steps, statements, lacking = asyncio.run(_plan(load(config), sql=sql))
     if as_json:
-        say_json({"steps": [_as_json(step) for step in steps]})
+        shown = {"sql": statements} if sql else {}
+        say_json({"steps": [_as_json(step) for step in steps], **shown})
     else:
         _print(steps)
         say(f"{_summary(steps)}     (nothing was changed)")
-    for statement in statements:
-        say(statement)
+        for statement in statements:
+            say(statement)
     for halt in lacking:
         failures.tell(halt)
     if lacking or any(step.does_something for step in steps):
@@ -83,6 +84,7 @@ def _statements(looked: Survey) -> Sequence[str]:
         for change in looked.publication_changes
     ]
     for name, view in looked.planned.plans.items():
+        lines.append(f"-- view {name}: a range of keys, to build\n{view.scan_sql};")
         lines.append(
             f"-- view {name}: the documents of some keys\n{view.documents_sql};"
         )

@@ -1,55 +1,66 @@
-"""Where one document comes from, and where it has got to.
+"""Where one document comes from, row by row, and where it has got to.
 
-The one thing to know: everything is asked at this moment, the source in one snapshot;
-a target whose version is lower than another's is only not there yet.
+The one thing to know: everything is asked at this moment, the rows and the document in
+one snapshot; a target whose version is lower than another's is only not there yet.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from bridge.config import Config
-from bridge.control.planning import open_sinks, plan, sink_target
+from bridge.control.planning import open_sinks, plan_one, sink_target
 from bridge.control.session import session
 from bridge.control.survey import Remembered, remember
+from bridge.derive.lineage import RowSource, lineage
 from bridge.derive.view import ViewPlan
 from bridge.errors import BridgeError, Refusal
 from bridge.keys import Parts, parse_key
 from bridge.position import Position, format_lsn
 from bridge.sink import Generation, Sink
+from bridge.source import QueryFailed
 from bridge.source.postgres import PostgresSource, connect, identify
+from bridge.source.reader import PostgresReader
 from bridge.store import Store
 from bridge.store.rows import GenerationState
+
+ROWS_MAX = 1000
+"""Of one table: what a person or a script looks through."""
+
+
+class _Found(NamedTuple):
+    """What the source says of one key, in one snapshot."""
+
+    tables: list[dict[str, Any]]
+    document: bytes | None
+    failure: str
+    lsn: int
 
 
 async def explain(config: Config, view: str, text: str) -> dict[str, Any]:
     """The tables behind a document, the document, each target's version of it, and
     its dead letters. Refusal for a key that is none, Transient, Halt."""
-    only = replace(config, views={view: config.views[view]})
     async with session(config.source.dsn) as connection:
-        planned = (await plan(connection, only)).plans[view]
-    parts = key_of(planned, text)
+        planned, catalog = await plan_one(connection, config, view)
+    plan = planned.plan
+    parts = key_of(plan, text)
     remembered = await remember(config)
-    document, lsn, failure = await _document(config, planned, parts)
+    found = await _look(config, plan, parts, lineage(planned, catalog))
     epoch = remembered.source.epoch if remembered.source else None
+    only = replace(config, views={view: config.views[view]})
     return {
         "view": view,
         "key": text,
-        "tables": [
-            {
-                "table": str(query.table),
-                "occurrence": query.occurrence,
-                "found_by": list(query.columns),
-            }
-            for query in planned.key_queries
-        ],
+        "tables": found.tables,
         "source": {
-            "position": str(Position(epoch, lsn)) if epoch else format_lsn(lsn),
-            "document": None if document is None else document.decode(),
-            "failure": failure,
+            "position": str(Position(epoch, found.lsn))
+            if epoch
+            else format_lsn(found.lsn),
+            "document": None if found.document is None else found.document.decode(),
+            "failure": found.failure,
         },
-        "targets": await _targets(only, planned, parts, text, document, remembered),
+        "targets": await _targets(only, plan, parts, text, found.document, remembered),
         "dead_letters": await _letters(config, view, text, remembered),
     }
 
@@ -65,9 +76,9 @@ def key_of(plan: ViewPlan, text: str) -> Parts:
         ) from None
 
 
-async def _document(
-    config: Config, plan: ViewPlan, parts: Parts
-) -> tuple[bytes | None, int, str]:
+async def _look(
+    config: Config, plan: ViewPlan, parts: Parts, sources: list[RowSource]
+) -> _Found:
     looking = await connect(config.source.dsn)
     async with looking:
         identity = await identify(looking)
@@ -76,6 +87,7 @@ async def _document(
     )
     try:
         async with source.read() as reader:
+            tables = [await _rows(reader, each, parts) for each in sources]
             rows, failures = await reader.documents(plan, [parts], careful=True)
             lsn = reader.insert_lsn
     finally:
@@ -83,7 +95,34 @@ async def _document(
     reason = failures[0].reason if failures else ""
     if len(rows) > 1:
         reason = "the key is not unique"
-    return (rows[0].document if len(rows) == 1 else None), lsn, reason
+    document = rows[0].document if len(rows) == 1 else None
+    return _Found(tables, document, reason, lsn)
+
+
+async def _rows(
+    reader: PostgresReader, source: RowSource, parts: Parts
+) -> dict[str, Any]:
+    """The rows of one table that the document is made of, by their keys."""
+    found: list[tuple[str, ...]] = []
+    reason = ""
+    if None in parts:
+        reason = "the group without a key is made of rows that lead nowhere else"
+    else:
+        try:
+            found = await reader.rows(source.sql, [*parts, ROWS_MAX + 1])
+        except QueryFailed:
+            raise Refusal(
+                "the key does not fit the types of its columns",
+                hint="write it as it stands in `_id`",
+            ) from None
+    return {
+        "table": source.table,
+        "occurrence": source.occurrence,
+        "key": list(source.columns),
+        "rows": [list(row) for row in found[:ROWS_MAX]],
+        "more": len(found) > ROWS_MAX,
+        "reason": reason,
+    }
 
 
 async def _targets(

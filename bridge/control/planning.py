@@ -15,7 +15,8 @@ from bridge.catalog import AnalysisFailure, Catalog
 from bridge.config import Config, TargetConfig, ViewConfig, load_plugin
 from bridge.control.session import Session, wrapped
 from bridge.derive.definition import read_definitions
-from bridge.derive.plan import plan_view
+from bridge.derive.plan import Planned as PlannedView
+from bridge.derive.plan import plan_view, plan_ways
 from bridge.derive.view import ViewPlan
 from bridge.errors import QueryRefusal
 from bridge.sink import Shape, Sink, Target
@@ -80,6 +81,16 @@ async def plan(
                 raise
             refused[name] = refusal
     return Planned(catalog, plans, refused)
+
+
+async def plan_one(
+    session: Session, config: Config, view: str
+) -> tuple[PlannedView, Catalog]:
+    """One view with the ways of its tables, for explaining. ViewRefusal."""
+    only = replace(config, views={view: config.views[view]})
+    catalog = await read_views(session, only)
+    plan_views(only, catalog)
+    return plan_ways(config.views[view], catalog), catalog
 
 
 def view_definition(view: ViewConfig) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def way(
         given = not any(_nullable(occurrence.table, c) for c in shortcut)
         if given and columns == shortcut:
             return Way(occurrence, edges, _query(occurrence, columns, None))
-    names = _names(occurrence, joined)
+    names = names_of(occurrence, joined)
     where: Composable = SQL("")
     if shortcut is None:
         end, parts = key.occurrence, list(zip(key.values, key.columns, strict=True))
@@ -65,7 +65,7 @@ def way(
         end = last.source
         parts = [(_column(end, column), column) for column in shortcut]
         known = SQL(" and ").join(
-            SQL("{} is not null").format(_sql(value, names)) for value, _ in parts
+            SQL("{} is not null").format(sql_of(value, names)) for value, _ in parts
         )
         where = SQL("\n where {}").format(known)
     statement = SQL("select distinct {}\n  from {}{}{}").format(
@@ -78,9 +78,11 @@ def way(
     return Way(occurrence, edges, query)
 
 
-def _names(occurrence: Occurrence, edges: Sequence[Edge]) -> dict[str, str]:
+def names_of(
+    occurrence: Occurrence, edges: Sequence[Edge], first: str = CHANGED
+) -> dict[str, str]:
     """What the tables of a way are called in its query: the same for the same way."""
-    names = {occurrence.alias: CHANGED}
+    names = {occurrence.alias: first}
     for edge in edges:
         name, number = edge.target.table.name, 1
         while name in names.values():
@@ -96,7 +98,7 @@ def _own(occurrence: Occurrence, key: Key, catalog: Catalog) -> KeyQuery:
     plain = all(isinstance(value, ast.ColumnRef) for value in key.values)
     if plain and columns == key.columns:
         return _query(occurrence, columns, None)
-    names = _names(occurrence, ())
+    names = names_of(occurrence, ())
     parts = [
         _text(value, occurrence, column, catalog, names)
         for value, column in zip(key.values, key.columns, strict=True)
@@ -147,7 +149,7 @@ def _changed(
 def _join(edge: Edge, names: Mapping[str, str]) -> Composable:
     table = edge.target.table
     conditions = SQL(" and ").join(
-        SQL("({})").format(_sql(spelled(link.value), names)) for link in edge.links
+        SQL("({})").format(sql_of(spelled(link.value), names)) for link in edge.links
     )
     return SQL("\n  join {}{} as {} on {}").format(
         SQL("only " if edge.target.only else ""),
@@ -157,7 +159,8 @@ def _join(edge: Edge, names: Mapping[str, str]) -> Composable:
     )
 
 
-def _sql(value: ast.Node, names: Mapping[str, str]) -> Composable:
+def sql_of(value: ast.Node, names: Mapping[str, str]) -> Composable:
+    """An expression over the tables of a way."""
     return SQL(printed(renamed(value, names)))
 
 
@@ -169,9 +172,9 @@ def _text(
     names: Mapping[str, str],
 ) -> Composable:
     if not isinstance(value, ast.ColumnRef):
-        return _sql(value, names)  # it is a text already
+        return sql_of(value, names)  # it is a text already
     of = catalog.base_type(occurrence.table.column(column).type_oid)
-    return text_of(_sql(value, names), of)
+    return text_of(sql_of(value, names), of)
 
 
 def _column(occurrence: Occurrence, column: str) -> ast.ColumnRef:

@@ -62,6 +62,7 @@ class Planned:
     plan: ViewPlan
     key: Key
     ways: tuple[Way, ...]
+    query: Query
 
 
 def plan_view(definition: Definition, catalog: Catalog) -> ViewPlan:
@@ -104,7 +105,10 @@ def _plan(
     _check_key(key, catalog)
     found = _ways(query, key, catalog, analysis, rules)
     return Planned(
-        _assemble(definition, analysis, catalog, query, key, found, rules), key, found
+        _assemble(definition, analysis, catalog, query, key, found, rules),
+        key,
+        found,
+        query,
     )
 
 

@@ -110,6 +110,14 @@ class PostgresReader:
             row = await cursor.fetchone()
         return max(0, int(row[0])) if row and row[0] is not None else 0
 
+    async def rows(
+        self, statement: str, values: Sequence[str | int | None]
+    ) -> list[tuple[str, ...]]:
+        """What a statement of the planner's gives, for people to look at."""
+        with wrapped():
+            cursor = await self._connection.execute(statement.encode(), values)
+            return [tuple(row) for row in await cursor.fetchall()]
+
     async def _documents(self, plan: ViewPlan, keys: Sequence[Parts]) -> list[Row]:
         columns = [list(column) for column in zip(*keys, strict=True)]
         with wrapped():

@@ -358,6 +358,17 @@ def test_init_proposes_views_that_can_be_planned(shop: Shop, tmp_path: Path) -> 
     assert "error" not in {each["level"] for each in shop.json("check")}
 
 
+def test_plan_prints_what_it_would_run(shop: Shop) -> None:
+    shop.write(JOINED)
+    shop.execute("alter table review replica identity full")
+    code, text, _ = shop("plan", "--sql")
+    assert code == 2
+    assert "create publication" in text
+    assert "-- view product: keys of changed rows of c" in text
+    statements = shop.json("plan", "--sql", code=2)["sql"]
+    assert all(statement in text for statement in statements)
+
+
 def test_explain_tells_tables_document_and_targets(shop: Shop) -> None:
     assert shop("apply")[0] == 0
     found = shop.json("explain", "product", "3")
