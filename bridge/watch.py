@@ -14,6 +14,7 @@ from itertools import islice
 
 from bridge.assembly import Assembly
 from bridge.backfill.life import Life
+from bridge.backfill.mending import Mending
 from bridge.backfill.patience import patiently
 from bridge.batch import Outlet
 from bridge.capture.slot import describe_slot
@@ -50,6 +51,7 @@ class Watch:
         self._known = known
         self._progress: dict[Generation, ProgressRow] = {}
         self._mending: set[Generation] = set()
+        self._losses = Mending(assembly, life)
         self._truncated: dict[str, list[Entry]] = {}
         self._sweeping: set[str] = set()
         self._parkings = {
@@ -195,7 +197,7 @@ class Watch:
             try:
                 await self._life.claimed[loss.generation.target.sink].wait()
                 await self._assembly.pipeline.ready()
-                await self._life.mend(loss)
+                await self._losses.mend(loss)
             finally:
                 self._mending.discard(loss.generation)
 

@@ -6,19 +6,26 @@ daemon; what was not known to be kept is simply derived again.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
+from typing import assert_never
 
 from bridge.assembly import Assembly
 from bridge.backfill.patience import patiently
 from bridge.backfill.ranges import Range, RangeBackfill, RangeLimits, RangeLog
 from bridge.backfill.rederive import ghosts, rederive
 from bridge.derive.view import ViewPlan
-from bridge.errors import Halt
-from bridge.keys import Parts, parse_key
+from bridge.errors import Halt, Refusal
+from bridge.keys import Parts, key_text, parse_key
 from bridge.position import Position
 from bridge.sink import Generation, Sink
+from bridge.source import QueryFailed, Source
 from bridge.store import Store
 from bridge.store.rows import BackfillKind, BackfillRow, Bounds
+
+_KEYS_COUNTED = 5000
+"""Derived between two notes of how far it is."""
 
 
 class StoredLog:
@@ -76,38 +83,66 @@ class Jobs:
     async def run(self, row: BackfillRow) -> int:
         """Carry out one backfill; how many documents were derived.
 
-        Everything is kept when it returns. Halt when it cannot be done.
+        Everything is kept when it returns. Halt when it cannot be done, Refusal when
+        keys or condition are not of the view.
         """
         generation = self._assembly.generation(row.key)
         plan = None if generation is None else self._assembly.plan(generation)
         if generation is None or plan is None:
             raise Halt(f"target {row.key} is no longer in the file")
-        log = StoredLog(self._assembly.store, row.id)
         match row.kind:
             case BackfillKind.BUILD:
-                return await self.ranges(generation, plan, log)
+                log = StoredLog(self._assembly.store, row.id)
+                await self._expect(row, await self._estimate(plan))
+                return await self.ranges(generation, plan, log, row.documents)
             case BackfillKind.SWEEP:
-                return await self.sweep(generation, plan, log)
+                return await self.resweep(row, generation, plan)
             case BackfillKind.KEYS:
                 keys = [self._key(text, plan) for text in row.keys or ()]
-                return await self.keys(generation, plan, keys)
+                await self._must_be_keys(plan, keys)
+                return await self._given(row, generation, plan, keys)
             case BackfillKind.WHERE:
-                return await self._where(generation, plan, row.condition or "true")
+                keys = await self._matching(plan, row.condition or "true")
+                return await self._given(row, generation, plan, keys)
+            case _:
+                assert_never(row.kind)
 
-    async def sweep(
-        self, generation: Generation, plan: ViewPlan, log: RangeLog | None = None
-    ) -> int:
+    async def sweep(self, generation: Generation, plan: ViewPlan) -> int:
         """Derive every key of the source, then those that only the sink has."""
-        pipeline, sink = self._assembly.pipeline, self._sink(generation)
-        lsn = await patiently(pipeline.markers.next)
-        before = Position(pipeline.epoch, lsn).version
-        count = await self.ranges(generation, plan, log or ForgetfulLog())
-        async for keys in ghosts(pipeline, sink, generation, before):
+        pipeline = self._assembly.pipeline
+        before = Position(pipeline.epoch, await patiently(pipeline.markers.next))
+        count = await self.ranges(generation, plan, ForgetfulLog())
+        return count + await self._ghosts(generation, plan, before)
+
+    async def resweep(
+        self, row: BackfillRow, generation: Generation, plan: ViewPlan
+    ) -> int:
+        """The same, going on where an earlier life of the daemon has left it."""
+        pipeline, store = self._assembly.pipeline, self._assembly.store.backfills
+        before = row.marker
+        if before is None or before.epoch != pipeline.epoch:
+            # What was derived in another history counts for nothing in this one.
+            await patiently(partial(store.restart, row.id))
+            row = replace(row, documents=0)
+            before = Position(pipeline.epoch, await patiently(pipeline.markers.next))
+            await patiently(partial(store.start, row.id, marker=before))
+        await self._expect(row, await self._estimate(plan))
+        log = StoredLog(self._assembly.store, row.id)
+        count = await self.ranges(generation, plan, log, row.documents)
+        return count + await self._ghosts(generation, plan, before)
+
+    async def _ghosts(
+        self, generation: Generation, plan: ViewPlan, before: Position
+    ) -> int:
+        """Derive what nobody has written since `before`."""
+        sink, count = self._sink(generation), 0
+        pipeline = self._assembly.pipeline
+        async for keys in ghosts(pipeline, sink, generation, before.version):
             count += await self.keys(generation, plan, keys)
         return count
 
     async def keys(
-        self, generation: Generation, plan: ViewPlan, keys: list[Parts]
+        self, generation: Generation, plan: ViewPlan, keys: Iterable[Parts]
     ) -> int:
         """Derive these keys again; those without a row are removed."""
         return await rederive(
@@ -120,7 +155,7 @@ class Jobs:
         )
 
     async def ranges(
-        self, generation: Generation, plan: ViewPlan, log: RangeLog
+        self, generation: Generation, plan: ViewPlan, log: RangeLog, done: int = 0
     ) -> int:
         """Derive every key that the source has."""
         limits = self._assembly.config.limits
@@ -132,6 +167,7 @@ class Jobs:
             pace=self._assembly.pace,
             limits=RangeLimits(limits.chunk_rows, limits.chunks_concurrent + 1),
             reject=self._assembly.letters.of_generations,
+            done=done,
         )
         self.running[generation] = backfill
         try:
@@ -140,20 +176,92 @@ class Jobs:
             self.running.pop(generation, None)  # two may be under way
         return backfill.documents
 
-    async def _where(
-        self, generation: Generation, plan: ViewPlan, condition: str
+    async def _estimate(self, plan: ViewPlan) -> int:
+        async def look() -> int:
+            async with self._assembly.pipeline.source.read(scanning=True) as reader:
+                return await reader.estimate(plan)
+
+        return await patiently(look)
+
+    async def _expect(self, row: BackfillRow, documents: int) -> None:
+        """Note about how many documents it will be, for those who follow it."""
+        store = self._assembly.store.backfills
+        await patiently(partial(store.start, row.id, estimate=documents))
+
+    async def _given(
+        self,
+        row: BackfillRow,
+        generation: Generation,
+        plan: ViewPlan,
+        keys: Sequence[Parts],
     ) -> int:
-        async with self._assembly.pipeline.source.read(scanning=True) as reader:
-            keys = await reader.matching(plan, condition)
-        return await self.keys(generation, plan, keys)
+        """Derive keys that are known, counting them as they are kept."""
+        await self._expect(row, len(keys))
+        store, count = self._assembly.store.backfills, 0
+        for at in range(0, len(keys), _KEYS_COUNTED):
+            part = keys[at : at + _KEYS_COUNTED]
+            count += await self.keys(generation, plan, part)
+            await patiently(partial(store.set_documents, row.id, count))
+        return count
+
+    async def _matching(self, plan: ViewPlan, condition: str) -> list[Parts]:
+        async def look() -> list[Parts]:
+            async with self._assembly.pipeline.source.read(scanning=True) as reader:
+                return await reader.matching(plan, condition)
+
+        try:
+            return await patiently(look)
+        except (QueryFailed, Halt) as error:
+            # Its text is the operator's own: no row of the source is in it.
+            reason = error.message if isinstance(error, Halt) else str(error)
+            raise Refusal(
+                f"the condition cannot be used: {reason}",
+                hint=f"it is SQL on the columns of view {plan.name}: "
+                + ", ".join(column.name for column in plan.shape.columns),
+            ) from None
+
+    async def _must_be_keys(self, plan: ViewPlan, keys: Sequence[Parts]) -> None:
+        """Refusal for a text that no key of the view can have.
+
+        It would be taken for a key whose document cannot be made.
+        """
+        source = self._assembly.pipeline.source
+
+        async def bad() -> Parts | None:
+            async with source.read(scanning=True) as reader:
+                _, failures = await reader.documents(plan, keys, careful=True)
+            for failure in failures:
+                if not await can_be_a_key(source, plan, failure.parts):
+                    return failure.parts
+            return None
+
+        parts = await patiently(bad)
+        if parts is not None:
+            raise Refusal(
+                f"{key_text(parts)!r} cannot be a key of view {plan.name}",
+                hint=f"its key is {', '.join(plan.shape.key)}; write keys as in "
+                "Elasticsearch's _id",
+            )
 
     def _key(self, text: str, plan: ViewPlan) -> Parts:
         try:
             return parse_key(text, len(plan.shape.key))
         except ValueError as error:
-            raise Halt(
+            raise Refusal(
                 str(error), hint="write keys as in Elasticsearch's _id"
             ) from None
 
     def _sink(self, generation: Generation) -> Sink:
         return self._assembly.sinks[generation.target.sink]
+
+
+async def can_be_a_key(source: Source, plan: ViewPlan, parts: Parts) -> bool:
+    """Whether texts are values of the key columns' types. QueryFailed never."""
+    for lower in (None, parts):
+        try:
+            async with source.read(scanning=True) as reader:
+                await reader.boundary(plan, lower, 1)
+        except QueryFailed:
+            # Where the view itself fails, nothing is known of the key.
+            return lower is None
+    return True

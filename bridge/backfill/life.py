@@ -19,20 +19,19 @@ from collections.abc import Collection, Iterable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 
 from bridge import probes
 from bridge.assembly import Assembly
-from bridge.backfill.jobs import Jobs, StoredLog
+from bridge.backfill.jobs import Jobs
 from bridge.backfill.patience import patiently
-from bridge.backfill.running import Backfills
+from bridge.backfill.running import Backfills, declared
 from bridge.control.former import built_from, displaced
 from bridge.control.letters import generation_key
 from bridge.control.survey import MISSED
 from bridge.derive.view import ViewPlan
-from bridge.errors import BridgeError, Halt, Transient, first_of, sentence
+from bridge.errors import BridgeError, Halt, Transient, sentence
 from bridge.observe.logs import logger
-from bridge.sink import Generation, Loss, Target
+from bridge.sink import Generation, Target
 from bridge.store.rows import (
     BackfillKind,
     BackfillRow,
@@ -42,7 +41,7 @@ from bridge.store.rows import (
 )
 
 _log = logger("bridge.backfill")
-_READABLE = frozenset({GenerationState.LIVE, GenerationState.PREVIOUS})
+READABLE = frozenset({GenerationState.LIVE, GenerationState.PREVIOUS})
 
 
 class Life:
@@ -64,7 +63,10 @@ class Life:
         rollback."""
         self.estimates: dict[Generation, int] = {}
         """About how many documents a build will have."""
-        self._promoting = asyncio.Lock()
+        self.builds: dict[Generation, asyncio.Task[None]] = {}
+        self.promoting = asyncio.Lock()
+        """Held while readers are switched."""
+        self._recording = asyncio.Lock()
 
     async def start(self) -> None:
         """Feed what is there and go on with all that was begun."""
@@ -121,7 +123,7 @@ class Life:
         if generation is None:
             return
         if row.state is GenerationState.DROPPED:
-            self._assembly.spawn(self._drop(generation), f"drop {generation}")
+            self._assembly.spawn(self.drop(generation), f"drop {generation}")
             return
         self.states[generation] = row.state
         former = self._assembly.former
@@ -136,17 +138,16 @@ class Life:
             )
         if row.view_fingerprint != plan.fingerprint:
             self.stale.add(generation)
-        self._feed(generation, row.state, name)
+        self.feed(generation, row.state, name)
         if row.state is GenerationState.BUILDING:
-            self.building.add(generation)
-            self._assembly.spawn(self._build(generation), f"build {generation}")
+            self.begin_build(generation)
 
     async def _leave(
         self, generation: Generation, row: GenerationRow, why: str | None
     ) -> None:
         """Feed it no more. From here on it misses changes, and will be built anew."""
         store, target = self._assembly.store.generations, generation.target
-        if row.view_fingerprint != MISSED and row.state in _READABLE:
+        if row.view_fingerprint != MISSED and row.state in READABLE:
             await patiently(partial(store.set_view_fingerprint, row.key, MISSED))
         if why is None:
             return
@@ -156,36 +157,46 @@ class Life:
         if row.state is GenerationState.LIVE:
             self._assembly.stale[target.sink, target.name] = reason
 
-    def _feed(
+    def feed(
         self, generation: Generation, state: GenerationState, plan: str = ""
     ) -> None:
+        """From now on the stream feeds it, by the plan of that name."""
         self.states[generation] = state
         lane = self._assembly.lanes[generation.target.sink]
         self._assembly.pipeline.fan_out.add(lane, generation, plan)
 
-    def _feed_no_more(self, generation: Generation) -> None:
+    def feed_no_more(self, generation: Generation) -> None:
+        """The stream leaves it as it is; it is nobody's any more."""
         self.states.pop(generation, None)
         self.stale.discard(generation)
         self._assembly.pipeline.fan_out.remove(generation)
 
     # — building —
 
-    async def build_beside(self, generation: Generation) -> None:
-        """Feed a generation just created, build and promote it."""
-        self._feed(generation, GenerationState.BUILDING)
-        self.building.add(generation)
-        await self._build(generation)
+    def begin_build(self, generation: Generation) -> asyncio.Task[None]:
+        """Build and promote a generation that is fed; one being built is joined."""
+        task = self.builds.get(generation)
+        if task is None:
+            self.building.add(generation)
+            task = self._assembly.spawn(self._build(generation), f"build {generation}")
+            self.builds[generation] = task
+            task.add_done_callback(lambda _: self._build_ended(generation))
+        return task
+
+    def _build_ended(self, generation: Generation) -> None:
+        self.building.discard(generation)
+        self.builds.pop(generation, None)
 
     async def _build(self, generation: Generation) -> None:
-        target = generation.target
         try:
-            await self.claimed[target.sink].wait()
+            await self.claimed[generation.target.sink].wait()
             await self._fill(generation)
             await self.promote(generation)
-        except* Halt as errors:
-            await self.halt(generation, first_of(errors))
-        finally:
-            self.building.discard(generation)
+        except Exception as raised:
+            error = declared(raised)
+            if isinstance(error, Transient):
+                raise
+            await self.halt(generation, error)
 
     async def _fill(self, generation: Generation) -> None:
         assembly, key = self._assembly, generation_key(generation)
@@ -194,31 +205,44 @@ class Life:
         await probes.reach("generation.prepared")
         await patiently(partial(assembly.store.generations.set_prepared, key))
         await assembly.pipeline.ready()
-        backfill = await patiently(partial(self._build_of, generation))
+        backfill = await patiently(partial(self.build_of, generation))
         _log.info("building", target=str(generation.target), generation=key.number)
         if sink.side_by_side(generation.target):
             documents = await self.jobs.run(backfill)
         else:
             # Keys of an older generation may stand in its place.
             plan = self._plan(generation)
-            log = StoredLog(assembly.store, backfill.id)
-            documents = await self.jobs.sweep(generation, plan, log)
+            documents = await self.jobs.resweep(backfill, generation, plan)
         await patiently(
             partial(assembly.store.backfills.finish, backfill.id, WorkState.DONE)
         )
         _log.info("built", target=str(generation.target), documents=documents)
 
-    async def _build_of(self, generation: Generation) -> BackfillRow:
-        """The build that was begun for a generation, or a new one."""
+    async def build_of(
+        self, generation: Generation, command: int | None = None
+    ) -> BackfillRow:
+        """The build that was begun for a generation, or a new one; from now on it is
+        that of the command which asks for it first."""
         store, key = self._assembly.store.backfills, generation_key(generation)
-        target, plan = generation.target, self._plan(generation)
+        async with self._recording:
+            for row in await store.open():
+                if row.kind is BackfillKind.BUILD and row.key == key:
+                    if command is not None:
+                        await store.adopt(row.id, command)
+                    break
+            else:
+                backfill = await store.create(
+                    key,
+                    view=generation.target.view,
+                    kind=BackfillKind.BUILD,
+                    command=command,
+                )
+                await store.start(backfill)
+                found = await store.read(backfill)
+                assert found is not None
+                row = found
         async with self._assembly.pipeline.source.read(scanning=True) as reader:
-            estimate = await reader.estimate(plan)
-        self.estimates[generation] = estimate
-        backfill = await store.create(key, view=target.view, kind=BackfillKind.BUILD)
-        await store.start(backfill, estimate=estimate)
-        row = await store.read(backfill)
-        assert row is not None
+            self.estimates[generation] = await reader.estimate(self._plan(generation))
         return row
 
     # — switching —
@@ -234,7 +258,7 @@ class Life:
                 hint=f"`pgbridge backfill {generation.target.view} --rebuild` builds "
                 "another one",
             )
-        if generation in self.stale and self.states[generation] in _READABLE:
+        if generation in self.stale and self.states[generation] in READABLE:
             await self._freshen(generation)
         known = lane.feeds[live].dead if live in lane.feeds else set()
         if live is not None and not force and (fresh := feed.dead - known):
@@ -244,7 +268,7 @@ class Life:
                 f"`pgbridge promote {generation.target.view} --force` does it anyway",
             )
         await self._level(generation)
-        async with self._promoting, AsyncExitStack() as stack:
+        async with self.promoting, AsyncExitStack() as stack:
             if live is not None:
                 # What readers have seen of it by now, the other must have too.
                 await stack.enter_async_context(lane.frozen(live))
@@ -277,12 +301,12 @@ class Life:
         for number, state in changed.items():
             other = known.get(number, Generation(generation.target, number))
             if state is GenerationState.DROPPED:
-                self._feed_no_more(other)
-                assembly.spawn(self._drop(other), f"drop {other}")
+                self.feed_no_more(other)
+                assembly.spawn(self.drop(other), f"drop {other}")
             elif other in self.states:
                 self.states[other] = state
                 if state is GenerationState.PREVIOUS and not self._is_fed(other):
-                    await self._retire(other)
+                    await self.retire(other)
         identity = (generation.target.sink, generation.target.name)
         assembly.halted.pop(identity, None)
         assembly.stale.pop(identity, None)
@@ -331,16 +355,16 @@ class Life:
 
     async def _retire_after(self, generation: Generation, delay_s: float) -> None:
         await asyncio.sleep(delay_s)
-        async with self._promoting:
+        async with self.promoting:
             if self.states.get(generation) is GenerationState.PREVIOUS:
-                await self._retire(generation)
+                await self.retire(generation)
 
-    async def _retire(self, generation: Generation) -> None:
+    async def retire(self, generation: Generation) -> None:
         """Keep it no longer for a rollback."""
-        self._feed_no_more(generation)
+        self.feed_no_more(generation)
         key = generation_key(generation)
         await patiently(partial(self._assembly.store.generations.drop, key))
-        self._assembly.spawn(self._drop(generation), f"drop {generation}")
+        self._assembly.spawn(self.drop(generation), f"drop {generation}")
 
     async def resume(self, sink: str) -> None:
         """Try again what has halted for targets of this sink."""
@@ -353,10 +377,8 @@ class Life:
                 key = generation_key(generation)
                 store = self._assembly.store.generations
                 await patiently(partial(store.halt, key, None))
-                building = self.states[generation] is GenerationState.BUILDING
-                if building and generation not in self.building:
-                    self.building.add(generation)
-                    self._assembly.spawn(self._build(generation), f"build {generation}")
+                if self.states[generation] is GenerationState.BUILDING:
+                    self.begin_build(generation)
 
     def _of(self, sink: str, name: str) -> list[Generation]:
         return [
@@ -372,7 +394,8 @@ class Life:
         key = generation_key(generation)
         await patiently(partial(self._assembly.store.generations.halt, key, reason))
 
-    async def _drop(self, generation: Generation) -> None:
+    async def drop(self, generation: Generation) -> None:
+        """Remove it from its sink, and then from the store."""
         sink = self._assembly.sinks[generation.target.sink]
         await self.claimed[generation.target.sink].wait()
         try:
@@ -385,92 +408,21 @@ class Life:
 
     # — rebuilds and losses —
 
-    async def rebuild(self, target: Target) -> int:
-        """Build a target anew and let readers see it; the number that is live then.
-
-        Beside the live generation where the sink can, else in place.
-        """
-        store = self._assembly.store.generations
-        live = self.live(target.sink, target.name)
-        plan = self._assembly.plans.get(target.view)
-        if plan is None:
-            why = self._assembly.halted.get((target.sink, target.name), "")
-            raise Halt(f"{target} cannot be built: {why}")
-        sink = self._assembly.sinks[target.sink]
-        if live is not None and not sink.side_by_side(target):
-            await self.jobs.sweep(live, plan)
-            return live.number
+    async def create(self, target: Target, plan: ViewPlan) -> int:
+        """A new generation in the store, or the same one that was begun; its number."""
         key = await patiently(
             partial(
-                store.create,
+                self._assembly.store.generations.create,
                 target.sink,
                 target.name,
-                fingerprint=sink.fingerprint(target),
+                fingerprint=self._assembly.sinks[target.sink].fingerprint(target),
                 view_fingerprint=plan.fingerprint,
-                definition=self._built_from(target, plan),
+                definition=built_from(
+                    plan, self._assembly.config.views[target.view], target.options
+                ),
             )
         )
-        generation = Generation(target, key.number)
-        if generation not in self.building:
-            await self.build_beside(generation)
-        reason = self._assembly.halted.get((target.sink, target.name))
-        if reason is not None:
-            raise Halt(f"the rebuild of {target} halted: {reason}")
         return key.number
-
-    def _built_from(self, target: Target, plan: ViewPlan) -> dict[str, Any]:
-        return built_from(
-            plan, self._assembly.config.views[target.view], target.options
-        )
-
-    async def mend(self, loss: Loss) -> None:
-        """The sink no longer holds what it had kept: derive it again."""
-        assembly, generation = self._assembly, loss.generation
-        sink = assembly.sinks[generation.target.sink]
-        plan = assembly.plan(generation)
-        if plan is None:
-            return  # fed no more
-        _log.warning("sink lost documents", generation=str(generation), why=loss.reason)
-        try:
-            if loss.keys is not None:
-                await self.jobs.keys(generation, plan, list(loss.keys))
-            elif generation in self.building or not sink.side_by_side(
-                generation.target
-            ):
-                await sink.prepare(generation, assembly.owner)
-                await self.jobs.sweep(generation, plan)
-                if self.states.get(generation) is GenerationState.LIVE:
-                    await sink.publish(generation)
-            else:
-                await self._replace(generation)
-            await sink.repaired(loss)
-        except Transient:
-            return  # told again by the next audit
-        except Halt as error:
-            await self.halt(generation, error)
-
-    async def _replace(self, lost: Generation) -> None:
-        """A generation whose place is gone: another one is built in its stead."""
-        assembly, store = self._assembly, self._assembly.store.generations
-        sink, name = lost.target.sink, lost.target.name
-        was_live = self.states.get(lost) is GenerationState.LIVE
-        self._feed_no_more(lost)
-        await store.drop(generation_key(lost))
-        assembly.spawn(self._drop(lost), f"drop {lost}")
-        if not was_live or any(g.target == lost.target for g in self.building):
-            return  # nobody reads it, or the next one is being built already
-        target = assembly.targets[sink, name]
-        plan = assembly.plans[target.view]
-        key = await store.create(
-            sink,
-            name,
-            fingerprint=assembly.sinks[sink].fingerprint(target),
-            view_fingerprint=plan.fingerprint,
-            definition=self._built_from(target, plan),
-        )
-        generation = Generation(target, key.number)
-        if generation not in self.building:
-            assembly.spawn(self.build_beside(generation), f"build {generation}")
 
 
 def _there(row: GenerationRow) -> bool:

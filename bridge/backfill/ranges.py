@@ -85,9 +85,11 @@ class RangeBackfill:
         pace: Pace,
         limits: RangeLimits,
         reject: RejectFor,
+        done: int = 0,
     ) -> None:
-        self.documents = 0
-        """Documents kept so far in this run."""
+        """`done` documents were kept in an earlier life."""
+        self.documents = done
+        """Documents kept so far."""
         self._pipeline = pipeline
         self._plan = plan
         self._generations = generations

@@ -13,8 +13,15 @@ from functools import partial
 from bridge.assembly import Assembly
 from bridge.backfill.jobs import Jobs
 from bridge.backfill.patience import patiently
-from bridge.errors import Halt, first_of, sentence
+from bridge.errors import BridgeError, Halt, Transient, errors_in, sentence
+from bridge.observe.logs import logger
 from bridge.store.rows import BackfillRow, WorkState
+
+_log = logger("bridge.backfill")
+
+
+class Cancelled(Halt):
+    """It was cancelled while it was followed."""
 
 
 class Backfills:
@@ -36,17 +43,24 @@ class Backfills:
         if task is None:
             task = asyncio.create_task(self._run(row), name=f"backfill {row.id}")
             self._tasks[row.id] = task
-            task.add_done_callback(lambda _: self._tasks.pop(row.id, None))
+            task.add_done_callback(partial(self._ended, row.id))
         return task
 
+    def _ended(self, backfill: int, task: asyncio.Task[int]) -> None:
+        self._tasks.pop(backfill, None)
+        if not task.cancelled():
+            task.exception()  # it is in the store, whether somebody follows or not
+
     async def follow(self, row: BackfillRow) -> int:
-        """Carry out a backfill and wait for it; how many documents. Halt: it failed."""
+        """Carry out a backfill and wait for it; how many documents.
+
+        Cancelled; Halt or Refusal when it failed."""
         try:
             return await asyncio.shield(self.run(row))
         except asyncio.CancelledError:
             if self._tasks.get(row.id) is not None or row.id not in self._cancelled:
                 raise  # this life ends, and the next one goes on
-            raise Halt("the backfill was cancelled") from None
+            raise Cancelled("the backfill was cancelled") from None
 
     async def cancel(self, row: BackfillRow) -> None:
         """Stop a backfill, for good."""
@@ -71,11 +85,28 @@ class Backfills:
             if not await patiently(partial(store.start, row.id)):
                 return row.documents
             documents = await self._jobs.run(row)
-        except* Halt as errors:
-            error = first_of(errors)
-            await patiently(
-                partial(store.finish, row.id, WorkState.FAILED, sentence(error))
-            )
+        except Exception as raised:  # noqa: BLE001 - it fails, the others go on
+            error = declared(raised)
+            if not isinstance(error, Transient):
+                await patiently(
+                    partial(store.finish, row.id, WorkState.FAILED, sentence(error))
+                )
             raise error from None
         await patiently(partial(store.finish, row.id, WorkState.DONE))
         return documents
+
+
+def declared(raised: Exception) -> BridgeError:
+    """What to tell of an exception: an error that is not one of ours halts the part
+    in which it was raised, and nothing else."""
+    found = errors_in(raised)
+    if found is None:
+        _log.error("unexpected", exc_info=raised)
+        return Halt(
+            f"an unexpected {type(raised).__name__}",
+            hint="this is a defect of pgbridge; `run --debug` logs where it is",
+        )
+    for error in found:
+        if not isinstance(error, Transient):
+            return error
+    return found[0]

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bridge.cli.options import ConfigFile, ViewName, known_view, load
-from bridge.cli.output import say
-from bridge.cli.words import plural
+from bridge.cli.output import note, say
 
 if TYPE_CHECKING:
     from bridge.config import Config
@@ -51,10 +50,18 @@ def backfill(
     detach: Annotated[
         bool, typer.Option("--detach", help="Do not wait for the end.")
     ] = False,
+    cancel: Annotated[
+        bool, typer.Option("--cancel", help="Stop all backfills of the view instead.")
+    ] = False,
 ) -> None:
     """Derive documents again in place, and remove what no longer exists."""
     loaded = load(config)
     known_view(loaded, view)
+    if cancel:
+        if target or where or keys or more or rebuild or detach:
+            raise typer.BadParameter("--cancel stands alone")
+        asyncio.run(_cancel(loaded, view))
+        return
     wanted = [*(keys or []), *(more or [])] or None
     if more and not keys:
         raise typer.BadParameter(f"{more[0]!r}: give keys after --keys")
@@ -97,13 +104,19 @@ async def _backfill(
             state = "under way" if running else "noted"
             say(f"backfill {command} of view {view} is {state}")
             return
-        done = await _follow(store, command, view)
-    say(f"view {view}: {plural(done, 'document') if done else 'what was asked for'} "
-        "derived again")  # fmt: skip
+        try:
+            message = await _follow(store, command, view)
+        except asyncio.CancelledError:
+            note(
+                f"backfill {command} goes on without this command; "
+                f"`pgbridge backfill {view} --cancel` stops it"
+            )
+            raise
+    say(f"view {view}: {message}")
 
 
-async def _follow(store: Store, command: int, view: str) -> int:
-    """Wait for the end, showing how far it is; how many documents were derived."""
+async def _follow(store: Store, command: int, view: str) -> str:
+    """Wait for the end, showing how far it is; what the daemon says of it."""
     from bridge.cli.issue import outcome
     from bridge.cli.progress import progress
 
@@ -115,6 +128,24 @@ async def _follow(store: Store, command: int, view: str) -> int:
             total = sum(estimates) if len(estimates) == len(rows) and rows else None
             advance(sum(row.documents for row in rows), total)
 
-        await outcome(store, command, look)
-    rows = await store.backfills.of_command(command)
-    return sum(row.documents for row in rows)
+        row = await outcome(store, command, look)
+    return row.message or "derived again"
+
+
+async def _cancel(config: Config, view: str) -> None:
+    from bridge.cli.issue import outcome, require_daemon
+    from bridge.store import Store
+
+    async with await Store.open(config.source.dsn) as store:
+        await require_daemon(store)
+        found = [
+            row.id
+            for row in await store.commands.open()
+            if row.kind == "backfill" and row.arguments.get("view") == view
+        ]
+        for command in found:
+            await outcome(store, await store.commands.cancel(command))
+    if not found:
+        say(f"view {view} has no backfill under way")
+    for command in found:
+        say(f"backfill {command} of view {view} is cancelled")

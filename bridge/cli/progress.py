@@ -69,7 +69,7 @@ def _lines(what: str, unit: str) -> Advance:
     def advance(done: float, total: float | None) -> None:
         nonlocal last, shown
         now = time.monotonic() - start
-        if (done, total) == shown or now - last < LINE_INTERVAL_S:
+        if not done or (done, total) == shown or now - last < LINE_INTERVAL_S:
             return
         last, shown = now, (done, total)
         note(line(what, unit, done, total, now))

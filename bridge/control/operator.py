@@ -8,13 +8,15 @@ each is made so that doing it twice is doing it once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import assert_never
 
 from bridge.assembly import Assembly
 from bridge.backfill.life import Life
 from bridge.backfill.patience import patiently
+from bridge.backfill.rebuild import Rebuilds
+from bridge.backfill.running import Cancelled, declared
 from bridge.control.commands import (
     Agenda,
     Backfill,
@@ -29,7 +31,7 @@ from bridge.control.commands import (
     parse,
 )
 from bridge.control.letters import generation_key
-from bridge.errors import Halt, Refusal, Transient
+from bridge.errors import Halt, Refusal, Transient, sentence
 from bridge.lanes import LaneState
 from bridge.observe.logs import logger
 from bridge.sink import Generation
@@ -48,6 +50,7 @@ class Operator:
         """`configure` takes up the edited file."""
         self._assembly = assembly
         self._life = life
+        self._rebuilds = Rebuilds(assembly, life)
         self._configure = configure
         self._agenda = Agenda()
         self._announced = asyncio.Event()
@@ -94,13 +97,15 @@ class Operator:
             return
         try:
             message = await self._do(parse(row))
-        except (Refusal, Halt) as error:
-            outcome = CommandState.FAILED
-            message = f"{error.message}; {error.hint}" if error.hint else error.message
-        except Transient as error:
-            _log.warning("command waits", command=row.id, reason=error.message)
-            self._agenda.again(row.id)
-            return
+        except Cancelled as error:
+            outcome, message = CommandState.CANCELLED, error.message
+        except Exception as raised:  # noqa: BLE001 - it fails, the others go on
+            problem = declared(raised)
+            if isinstance(problem, Transient):
+                _log.warning("command waits", command=row.id, reason=problem.message)
+                self._agenda.again(row.id)
+                return
+            outcome, message = CommandState.FAILED, sentence(problem)
         else:
             outcome = CommandState.DONE
         await patiently(partial(commands.finish, row.id, outcome, message))
@@ -160,12 +165,9 @@ class Operator:
             )
             for key in command.generations
         ]
-        documents = 0
-        for backfill in begun:
-            row = await store.read(backfill)
-            if row is not None:
-                documents += await self._life.backfills.follow(row)
-        return f"{documents:,} documents derived again"
+        rows = [row for id_ in begun if (row := await store.read(id_)) is not None]
+        documents = sum(await _all(self._life.backfills.follow(row) for row in rows))
+        return f"{documents:,} document{'' if documents == 1 else 's'} derived again"
 
     async def _rebuild(self, command: Backfill) -> str:
         wanted = [
@@ -176,7 +178,9 @@ class Operator:
         ]
         if not wanted:
             raise Refusal(f"view {command.view} has no such target")
-        numbers = [await self._life.rebuild(target) for target in wanted]
+        numbers = await _all(
+            self._rebuilds.rebuild(target, command.id) for target in wanted
+        )
         return ", ".join(
             f"{target} is g{number}"
             for target, number in zip(wanted, numbers, strict=True)
@@ -190,12 +194,14 @@ class Operator:
                     f"{generation} is not complete yet",
                     hint="it is promoted by itself as soon as it is",
                 )
-            await self._life.promote(generation, force=command.force)
+            if generation != self._life.live(key.sink, key.name):
+                await self._life.promote(generation, force=command.force)
         return ", ".join(f"{key} is live" for key in command.generations)
 
     async def _roll_back(self, command: RollBack) -> str:
         for key in command.generations:
-            await self._life.promote(self._fed(key), force=True)
+            if (generation := self._fed(key)) != self._life.live(key.sink, key.name):
+                await self._life.promote(generation, force=True)
         return ", ".join(f"{key} is live" for key in command.generations)
 
     def _fed(self, key: GenerationKey) -> Generation:
@@ -205,12 +211,16 @@ class Operator:
         return generation
 
     async def _cancel(self, command: Cancel) -> str:
-        rows = await self._assembly.store.backfills.of_command(command.command)
-        for row in rows:
-            await self._life.backfills.cancel(row)
-        await self._assembly.store.commands.finish(
-            command.command, CommandState.CANCELLED, "cancelled"
-        )
+        commands = self._assembly.store.commands
+        for row in await self._assembly.store.backfills.of_command(command.command):
+            if row.kind is BackfillKind.BUILD:
+                await self._rebuilds.abandon(row)
+            else:
+                await self._life.backfills.cancel(row)
+        await commands.finish(command.command, CommandState.CANCELLED, "cancelled")
+        found = await commands.read(command.command)
+        if found is not None and found.state is not CommandState.CANCELLED:
+            raise Halt(f"command {command.command} had ended before: {found.state}")
         return f"command {command.command} is cancelled"
 
     async def _retry(self, command: Retry) -> str:
@@ -225,3 +235,13 @@ class Operator:
             if (plan := self._assembly.plan(generation)) is not None:
                 await self._life.jobs.keys(generation, plan, parts)
         return f"{len(letters)} dead letters were tried again"
+
+
+async def _all(work: Iterable[Awaitable[int]]) -> list[int]:
+    """What each gives, done at the same time; all have ended when the first error is
+    raised."""
+    outcomes = await asyncio.gather(*work, return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+    return [outcome for outcome in outcomes if isinstance(outcome, int)]

@@ -100,7 +100,8 @@ class PostgresReader:
             "{condition}", condition
         ).encode()
         with wrapped():
-            cursor = await self._connection.execute(query)
+            # Prepared, so that a condition can never be a second statement.
+            cursor = await self._connection.execute(query, prepare=True)
             return [tuple(row) for row in await cursor.fetchall()]
 
     async def estimate(self, plan: ViewPlan) -> int:

@@ -104,6 +104,14 @@ class Backfills:
         )
         return touched > 0
 
+    async def set_documents(self, backfill: int, documents: int) -> None:
+        """So many documents are kept, of a backfill that has no ranges."""
+        await self._session.run("count_backfill", id=backfill, documents=documents)
+
+    async def adopt(self, backfill: int, command: int) -> None:
+        """It is done for a command, unless it was for another before."""
+        await self._session.run("adopt_backfill", id=backfill, command=command)
+
     async def restart(self, backfill: int) -> None:
         """Forget ranges, marker and count: everything is to be done again."""
         await self._session.run("restart_backfill", id=backfill)

@@ -55,6 +55,18 @@ set
     finished_at = clock_timestamp()
 where id = %(id)s and state in ('waiting', 'running');
 
+-- name: count_backfill
+-- How many documents of a backfill without ranges are kept.
+update bridge.backfill
+set documents = %(documents)s
+where id = %(id)s;
+
+-- name: adopt_backfill
+-- A backfill that nobody asked for is done for a command.
+update bridge.backfill
+set command = %(command)s
+where id = %(id)s and command is null;
+
 -- name: restart_backfill
 -- Everything is to be done again.
 with cleared as (

@@ -1,0 +1,70 @@
+"""What a sink has lost is derived again, or built anew where its place is gone.
+
+The one thing to know: readers of a generation whose place is gone see nothing until
+another one stands in its stead, so that one is built at once and promoted like any.
+"""
+
+from __future__ import annotations
+
+from bridge.assembly import Assembly
+from bridge.backfill.life import Life
+from bridge.control.letters import generation_key
+from bridge.errors import Halt, Transient
+from bridge.observe.logs import logger
+from bridge.sink import Generation, Loss
+from bridge.store.rows import GenerationState
+
+_log = logger("bridge.backfill")
+
+
+class Mending:
+    """Makes good what sinks have lost."""
+
+    def __init__(self, assembly: Assembly, life: Life) -> None:
+        self._assembly = assembly
+        self._life = life
+
+    async def mend(self, loss: Loss) -> None:
+        """The sink no longer holds what it had kept: derive it again."""
+        assembly, generation = self._assembly, loss.generation
+        life = self._life
+        sink = assembly.sinks[generation.target.sink]
+        plan = assembly.plan(generation)
+        if plan is None:
+            return  # fed no more
+        _log.warning("sink lost documents", generation=str(generation), why=loss.reason)
+        try:
+            if loss.keys is not None:
+                await life.jobs.keys(generation, plan, list(loss.keys))
+            elif generation in life.building or not sink.side_by_side(
+                generation.target
+            ):
+                await sink.prepare(generation, assembly.owner)
+                await life.jobs.sweep(generation, plan)
+                if life.states.get(generation) is GenerationState.LIVE:
+                    await sink.publish(generation)
+            else:
+                await self._replace(generation)
+            await sink.repaired(loss)
+        except Transient:
+            return  # told again by the next audit
+        except Halt as error:
+            await life.halt(generation, error)
+
+    async def _replace(self, lost: Generation) -> None:
+        """A generation whose place is gone: another one is built in its stead."""
+        assembly, life = self._assembly, self._life
+        store = assembly.store.generations
+        sink, name = lost.target.sink, lost.target.name
+        was_live = life.states.get(lost) is GenerationState.LIVE
+        life.feed_no_more(lost)
+        await store.drop(generation_key(lost))
+        assembly.spawn(life.drop(lost), f"drop {lost}")
+        if not was_live or any(g.target == lost.target for g in life.building):
+            return  # nobody reads it, or the next one is being built already
+        target = assembly.targets[sink, name]
+        plan = assembly.plans[target.view]
+        generation = Generation(target, await life.create(target, plan))
+        if generation not in life.states:
+            life.feed(generation, GenerationState.BUILDING)
+        life.begin_build(generation)
