@@ -81,11 +81,6 @@ class Gate:
         self._unseen: dict[int, int] = {}
         self._reached = 0
         self._waited = waited
-        self._changed: Callable[[], None] = lambda: None
-
-    def on_change(self, callback: Callable[[], None]) -> None:
-        """Call back whenever transactions have become visible."""
-        self._changed = callback
 
     def raise_barrier(self, xid: int) -> None:
         """Read nothing before all transactions older than `xid` have ended."""
@@ -126,10 +121,7 @@ class Gate:
             return False
         if self._unseen:
             sees = snapshot.sees
-            unseen = {x: at for x, at in self._unseen.items() if not sees(x)}
-            if len(unseen) != len(self._unseen):
-                self._unseen = unseen
-                self._changed()
+            self._unseen = {x: at for x, at in self._unseen.items() if not sees(x)}
         if lsn > self._reached:
             return False
         first = self.invisible_from()

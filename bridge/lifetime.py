@@ -85,7 +85,6 @@ class Lifetime:
         self._standing: Standing
         self._history: StreamIdentity | None = None
         self._capture: CaptureThread[Iterable[Batch]] | None = None
-        self._gate_since_s: float | None = None
 
     async def run(self) -> None:
         """Serve until drained or cancelled. Refusal, Halt or Transient end it."""

@@ -124,7 +124,6 @@ class Pipeline:
         self.gate = gate
         self.fan_out = FanOut(ledger)
         self.markers = Markers(source.emit)
-        self.last_commit_s = 0.0
         self.suspect = False
         """Set when the server was restarted since it was read from: see `_settle`."""
         self._derived: dict[str, dict[Parts, None]] | None = None
@@ -323,7 +322,6 @@ class Pipeline:
         end_lsn = max(batch.end_lsn, ledger.end) if batch.piece else batch.end_lsn
         entry = ledger.enter(end_lsn, batch.commit_time_s)
         self.gate.streamed(batch.xids, entry.start, batch.version_lsn)
-        self.last_commit_s = batch.commit_time_s
         self._hooks.batch(batch)
         for view, puts in batch.puts.items():
             self.fan_out.put(view, list(puts.values()), entry, batch.version_lsn)

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from bridge.catalog import AnalysisFailure, Catalog
+from bridge.catalog import Catalog
 from bridge.config import Config, TargetConfig, ViewConfig, load_plugin
 from bridge.control.session import Session, wrapped
 from bridge.derive.definition import read_definitions
@@ -103,11 +103,6 @@ def view_definition(view: ViewConfig) -> dict[str, Any]:
         "functions": list(view.functions),
     }
     return {name: value for name, value in given.items() if value}
-
-
-def is_refused(catalog: Catalog, view: str) -> bool:
-    """Whether Postgres itself did not take the view's query."""
-    return isinstance(catalog.analyses[view], AnalysisFailure)
 
 
 def sink_target(target: TargetConfig, plan: ViewPlan) -> Target:

@@ -17,7 +17,6 @@ from struct import Struct
 from typing import Final, NamedTuple, NoReturn, TypeAlias
 
 from bridge.changes import (
-    ABSENT,
     UNCHANGED,
     Identity,
     Relation,
@@ -150,14 +149,6 @@ def decode(buffer: Buffer, at: int = 0) -> AnyMessage:
 def unknown(kind: int) -> NoReturn:
     """MessageError: there is no such message in protocol 1."""
     raise MessageError(f"unknown message type {kind:#04x}")
-
-
-def identity_image(relation: Relation, image: tuple[Value, ...]) -> tuple[Value, ...]:
-    """A `K` image with what the identity does not carry ABSENT instead of null."""
-    return tuple(
-        value if column.in_identity else ABSENT
-        for column, value in zip(relation.columns, image, strict=True)
-    )
 
 
 _U8, _U16, _U32, _U64 = Struct(">B"), Struct(">H"), Struct(">I"), Struct(">Q")

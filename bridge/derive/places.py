@@ -92,14 +92,6 @@ def of_output(source: str, name: str) -> int | None:
     return None
 
 
-def of_kind(source: str, *kinds: type[ast.Node]) -> int | None:
-    """Where a node of one of these kinds first stands."""
-    for node in _nodes(source):
-        if isinstance(node, kinds):
-            return location(node)
-    return None
-
-
 def _nodes(source: str) -> list[ast.Node]:
     return [node for raw in parse_sql(source) for node in walk(raw.stmt)]
 

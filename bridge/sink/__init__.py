@@ -156,10 +156,6 @@ class Sink(Protocol):
     """Documents of one write, in bytes; the bridge stays below it where it can."""
     batch_count_max: int
     """Operations of one write."""
-    rebuilds_in_place: bool
-    """Whether generations of a target cannot stand side by side, so that a rebuild
-    derives every key in place and sweeps what is gone. Asked for each target with
-    `side_by_side`."""
 
     async def close(self) -> None:
         """Release connections. Nothing that was kept is lost by it."""

@@ -38,7 +38,6 @@ class ElasticsearchSink:
     """Far below `http.max_content_length`, and enough for 5,000 usual documents."""
     batch_count_max = 5_000
     """Measured: twice the documents a second of bulks of 1,000, at half the cost."""
-    rebuilds_in_place = False
 
     def __init__(self, name: str, options: Options) -> None:
         self.concurrency = options.concurrency

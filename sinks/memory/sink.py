@@ -78,7 +78,6 @@ class MemorySink:
     concurrency = 2
     batch_bytes_max = 8 << 20
     batch_count_max = 5_000
-    rebuilds_in_place = False
 
     def __init__(self, name: str) -> None:
         self._held = store(name)

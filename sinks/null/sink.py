@@ -34,7 +34,6 @@ class NullSink:
     concurrency = 2
     batch_bytes_max = 8 << 20
     batch_count_max = 5_000
-    rebuilds_in_place = False
 
     def __init__(self) -> None:
         self.puts = 0

@@ -51,7 +51,6 @@ class RedisSink:
     concurrency = 4
     batch_bytes_max = 4 << 20
     batch_count_max = 5_000
-    rebuilds_in_place = True
 
     def __init__(self, name: str, options: Options, *, functions: bool = True) -> None:
         self._name = name

@@ -124,7 +124,6 @@ class Store:
 class SimulatedSink:
     """One process's connection to a store."""
 
-    rebuilds_in_place = False
     batch_bytes_max = 1 << 20
 
     def __init__(self, store: Store) -> None:
