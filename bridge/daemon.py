@@ -31,9 +31,10 @@ from bridge.errors import (
     Halt,
     Refusal,
     Transient,
+    ViewHalt,
     errors_in,
 )
-from bridge.lifetime import Lifetime
+from bridge.lifetime import Lifetime, Stumbled
 from bridge.observe.http import Readiness, serving
 from bridge.observe.logs import logger
 from bridge.observe.metrics import Metrics
@@ -50,6 +51,8 @@ class Ending(Enum):
     """Asked to stop, or nothing is left to do."""
     EDITED = "edited"
     """Another configuration is to be taken up."""
+    CHANGED = "changed"
+    """The source is not as it was planned for; or one view cannot be gone on with."""
 
 
 async def run(config: Config, *, once: bool = False) -> Exit:
@@ -73,6 +76,8 @@ class Daemon:
         self._known = SourceStatus()
         self._metrics = Metrics()
         self._life: Lifetime | None = None
+        self._stumbled: dict[str, Stumbled] = {}
+        """Views that the log, or the source, does not let go on for now."""
 
     async def run(self) -> Exit:
         """See `run`."""
@@ -113,24 +118,31 @@ class Daemon:
             try:
                 while True:
                     ending = await self._one_life(lease)
-                    if ending is not Ending.EDITED:
+                    if ending is Ending.STOPPED:
                         assert self._life is not None
                         return self._life.exit
-                    assert self._edited is not None
-                    self._config, self._edited = self._edited, None
+                    if ending is Ending.EDITED:
+                        assert self._edited is not None
+                        self._config, self._edited = self._edited, None
             finally:
                 self._metrics.leading.set(0)
 
     async def _one_life(self, lease: Lease) -> Ending:
         async with open_sinks(self._config) as sinks:
             self._life = life = Lifetime(
-                self._config, sinks, self._known, self._metrics, once=self._once
+                self._config,
+                sinks,
+                self._known,
+                self._metrics,
+                once=self._once,
+                stumbled=self._stumbled,
             )
             work = asyncio.create_task(life.run(), name="life")
             lost = asyncio.create_task(lease.watch(), name="lease")
             stop = asyncio.create_task(self._stop.wait(), name="stop")
             edit = asyncio.create_task(self._edits(), name="edits")
-            tasks = {work, lost, stop, edit}
+            again = asyncio.create_task(life.again.wait(), name="again")
+            tasks = {work, lost, stop, edit, again}
             try:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 if lost.done():
@@ -138,14 +150,28 @@ class Daemon:
                 if edit.done():
                     edit.result()
                 if work.done():
+                    if self._stumbles(life, work.exception()):
+                        return Ending.CHANGED
                     work.result()
                     return Ending.STOPPED
                 await life.drain()
-                return Ending.EDITED if edit.done() else Ending.STOPPED
+                if stop.done():
+                    return Ending.STOPPED
+                self._stumbled = {}
+                return Ending.EDITED if edit.done() else Ending.CHANGED
             finally:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _stumbles(self, life: Lifetime, error: BaseException | None) -> bool:
+        """Whether one view alone is to be left out, and the others go on."""
+        problem = None if error is None else _first_problem(error)
+        if not isinstance(problem, ViewHalt) or problem.view in self._stumbled:
+            return False
+        _log.error(problem.message, view=problem.view, hint=problem.hint)
+        self._stumbled = {**self._stumbled, problem.view: life.stumbled(problem)}
+        return True
 
     # — the configuration —
 

@@ -3,6 +3,7 @@
     BridgeError
     ├── Transient      wait and make the same call again
     ├── Halt           stop that part and tell the operator
+    │   └── ViewHalt       that part is one view
     └── Refusal        wrong configuration or query: exit 2, nothing was touched
         └── QueryRefusal   with the place in the query
 
@@ -67,6 +68,14 @@ class Transient(BridgeError):
 
 class Halt(BridgeError):
     """Going on would be a guess; the operator decides, with the hint's command."""
+
+
+class ViewHalt(Halt):
+    """What was found concerns one view alone, by its plan's name; the others go on."""
+
+    def __init__(self, view: str, message: str, *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.view = view
 
 
 class Refusal(BridgeError):

@@ -13,8 +13,11 @@ import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
+from types import MappingProxyType
+from typing import NamedTuple
 
 from bridge.assembly import Assembly
 from bridge.backfill.life import Life
@@ -29,13 +32,14 @@ from bridge.control.commands import command_id
 from bridge.control.letters import Letters
 from bridge.control.operator import Operator
 from bridge.control.planning import sink_target, unplanned
+from bridge.control.schema import SchemaWatch
 from bridge.control.session import session
 from bridge.control.survey import Survey, survey
 from bridge.decode.transactions import DecodeLimits, TransactionAssembler
 from bridge.deliver import Lane
 from bridge.derive.digest import Batch
 from bridge.derive.shapes import digest_types
-from bridge.errors import Exit, Transient, sentence
+from bridge.errors import Exit, Transient, ViewHalt, sentence
 from bridge.gate import Gate
 from bridge.keys import Parts
 from bridge.lanes import LaneLimits, LaneState, Outcomes
@@ -59,6 +63,13 @@ class _Ended(Exception):
     """Ends the task group in order."""
 
 
+class Stumbled(NamedTuple):
+    """A plan that could not be gone on with, and why; another plan may."""
+
+    fingerprint: str
+    problem: ViewHalt
+
+
 class Lifetime:
     """Made for one configuration; `run` it once."""
 
@@ -70,7 +81,13 @@ class Lifetime:
         metrics: Metrics,
         *,
         once: bool,
+        stumbled: Mapping[str, Stumbled] = MappingProxyType({}),
     ) -> None:
+        """`stumbled` are plans, by name, that cannot be gone on with for now."""
+        self.again = asyncio.Event()
+        """Set when another life is to begin, with the same configuration."""
+        self._stumbled = stumbled
+        self._passing = False
         self.exit = Exit.DONE
         self.status: Status | None = None
         self._config = config
@@ -138,11 +155,21 @@ class Lifetime:
         rebuild = self._config.daemon.on_slot_loss is OnSlotLoss.REBUILD
         permission = Permission(rebuild_lost=rebuild, partial=True)
         async with survey(self._config, sinks=self._sinks, partial=True) as looked:
-            applied = await apply(looked, permission, _log.info)
+            stumbled = {
+                name: known.problem
+                for name, known in self._stumbled.items()
+                if known.fingerprint == _fingerprint(looked, name)
+            }
+            self._passing = bool(stumbled)
+            lacking = {**looked.lacking, **stumbled}
+            former = looked.former.without(stumbled)
+            applied = await apply(
+                replace(looked, lacking=lacking), permission, _log.info
+            )
         halted = {**looked.planned.refused, **applied.left_out}
         for view, error in halted.items():
             _log.error("view halted", view=view, reason=error.message, hint=error.hint)
-        return looked, applied
+        return replace(looked, former=former), applied
 
     async def _serve(
         self, looked: Survey, applied: Applied, store: Store, source: PostgresSource
@@ -150,7 +177,7 @@ class Lifetime:
         try:
             async with asyncio.TaskGroup() as group:
                 assembly = self._assemble(looked, applied, store, source, group)
-                await self._start(assembly)
+                await self._start(assembly, looked)
                 group.create_task(self._ends(assembly))
         except* _Ended:
             pass
@@ -245,18 +272,32 @@ class Lifetime:
             kept=self._kept,
         )
 
-    async def _start(self, assembly: Assembly) -> None:
+    async def _start(self, assembly: Assembly, looked: Survey) -> None:
         self._life = life = Life(assembly)
         self._watch = Watch(assembly, life, self._known)
         self._operator = Operator(assembly, life, configure=lambda: None)
         self._standing.start(await self._watch.start())
         await life.start()
+        schema = SchemaWatch(
+            assembly, life, looked, self._begin_again, passing=self._passing
+        )
+        await schema.start()
         self.status = Status(assembly, life, self._known)
         for lane in assembly.lanes.values():
             assembly.spawn(lane.run(), f"lane {lane.name}")
         assembly.spawn(assembly.pipeline.run(), "pipeline")
         assembly.spawn(self._operator.run(), "operator")
         assembly.spawn(self._watch.run(), "watch")
+        assembly.spawn(schema.run(), "schema")
+
+    def _begin_again(self, reason: str) -> None:
+        _log.info("everything is planned again", reason=reason)
+        self.again.set()
+
+    def stumbled(self, problem: ViewHalt) -> Stumbled:
+        """What is to be remembered of a view that this life cannot go on with."""
+        found = self._assembly.plans.get(problem.view) if self._assembly else None
+        return Stumbled(found.fingerprint if found else "", problem)
 
     async def _ends(self, assembly: Assembly) -> None:
         """With `--once`: end when all that was committed before is everywhere."""
@@ -410,3 +451,8 @@ def _cannot_be_kept(view: str, looked: Survey, applied: Applied) -> str:
     """Why a view of the file cannot be kept for the moment; empty: it can."""
     error = applied.left_out.get(view) or looked.planned.refused.get(view)
     return "" if error is None else sentence(error)
+
+
+def _fingerprint(looked: Survey, name: str) -> str:
+    plans = {**looked.former.plans, **looked.planned.plans}
+    return plans[name].fingerprint if name in plans else ""

@@ -124,6 +124,9 @@ class Pipeline:
         self.gate = gate
         self.fan_out = FanOut(ledger)
         self.markers = Markers(source.emit)
+        self.proven: int | None = None
+        """Up to where tables and publication are known to be as they were planned:
+        nothing beyond is acknowledged. None: nobody looks."""
         self.suspect = False
         """Set when the server was restarted since it was read from: see `_settle`."""
         self._derived: dict[str, dict[Parts, None]] | None = None
@@ -396,6 +399,8 @@ class Pipeline:
     def _may_acknowledge(self) -> int:
         """What the ledger allows, as far as it is written down for every target."""
         lsn = self.ledger.acknowledge()
+        if self.proven is not None:
+            lsn = min(lsn, self.proven)
         saved = [self.saved(o.generation) for o in self.fan_out.current()]
         return min(lsn, *saved) if saved else lsn
 

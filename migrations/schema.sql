@@ -34,7 +34,10 @@ create table bridge.source (
     barrier text check (barrier ~ '^[0-9]+$'),
     -- Digest of the publication and identities as they were last proven.
     fingerprint text not null default '',
-    updated_at timestamptz not null default clock_timestamp()
+    updated_at timestamptz not null default clock_timestamp(),
+    -- What was known of tables and publication when every document was last known to
+    -- follow from them.
+    facts jsonb not null default '{}'
 );
 
 create table bridge.daemon (

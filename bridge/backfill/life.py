@@ -147,6 +147,12 @@ class Life:
     ) -> None:
         """Feed it no more. From here on it misses changes, and will be built anew."""
         store, target = self._assembly.store.generations, generation.target
+        if row.state is GenerationState.BUILDING:
+            # What is built of it misses what comes now.
+            self.states.pop(generation)
+            await patiently(partial(store.drop, row.key))
+            self._assembly.spawn(self.drop(generation), f"drop {generation}")
+            return
         if row.view_fingerprint != MISSED and row.state in READABLE:
             await patiently(partial(store.set_view_fingerprint, row.key, MISSED))
         if why is None:

@@ -174,6 +174,8 @@ async def publish_tables(
 def _unread(looked: Survey) -> list[str]:
     """The views some of whose tables are not published, or only in part."""
     assert looked.publication is not None
+    if not (looked.publication.all_kinds and looked.publication.via_root):
+        return list(looked.planned.plans)
     have = {
         each.table
         for each in looked.publication.tables

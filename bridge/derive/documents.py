@@ -18,7 +18,7 @@ from typing import NamedTuple, Protocol
 from bridge import probes
 from bridge.changes import Value
 from bridge.derive.view import ViewPlan
-from bridge.errors import Halt, Transient
+from bridge.errors import Halt, Transient, ViewHalt
 from bridge.gate import Gate
 from bridge.keys import Parts, key_text
 from bridge.ledger import Entry, Ledger
@@ -82,7 +82,10 @@ async def derive(
     A key without a row is a delete; one with two rows, or for which the query fails
     (only with `careful`, else QueryFailed), is rejected.
     """
-    rows, failures = await reader.documents(plan, keys, careful=careful)
+    try:
+        rows, failures = await reader.documents(plan, keys, careful=careful)
+    except Halt as halt:
+        raise ViewHalt(plan.name, halt.message, hint=halt.hint) from halt
     found: dict[Parts, Operation] = {}
     rejected: dict[Parts, str] = {f.parts: f.reason for f in failures}
     for parts, document in rows:
@@ -183,12 +186,8 @@ class Deriver:
         while True:
             try:
                 await self._derive(works, careful=careful)
-            except QueryFailed as error:
-                if careful:  # not of one document's key: a key query fails
-                    raise Halt(
-                        f"a key query fails: {error}",
-                        hint="`pgbridge explain` shows the key queries of the views",
-                    ) from error
+            except QueryFailed:
+                assert not careful
                 careful = True
             except Transient:
                 await asyncio.sleep(delay)
@@ -206,7 +205,7 @@ class Deriver:
                 plan = self._plans.get(view)
                 if plan is None:
                     continue  # taken out of the configuration meanwhile
-                keys = await self._keys(reader, plan, works)
+                keys = await self._keys(reader, plan, works, careful=careful)
                 await probes.reach("derive.keys")
                 for at in range(0, len(keys), self._keys_max):
                     part = keys[at : at + self._keys_max]
@@ -220,7 +219,12 @@ class Deriver:
             self._ledger.derived(work.entry, reader.insert_lsn)
 
     async def _keys(
-        self, reader: SnapshotReader, plan: ViewPlan, works: list[Work]
+        self,
+        reader: SnapshotReader,
+        plan: ViewPlan,
+        works: list[Work],
+        *,
+        careful: bool,
     ) -> list[Parts]:
         """All keys of one view that the works touch, each once, in a stable order."""
         view = plan.name
@@ -234,7 +238,18 @@ class Deriver:
             if view in work.null_keys:
                 keys[(None,) * len(plan.shape.key)] = None
         for index, changed in images.items():
-            found = await reader.keys(plan.key_queries[index], list(changed))
+            try:
+                found = await reader.keys(plan.key_queries[index], list(changed))
+            except Halt as halt:
+                raise ViewHalt(view, halt.message, hint=halt.hint) from halt
+            except QueryFailed as error:
+                if not careful:
+                    raise
+                raise ViewHalt(
+                    view,
+                    f"a key query fails: {error}",
+                    hint="`pgbridge explain` shows the key queries of the views",
+                ) from error
             keys.update(dict.fromkeys(found))
         return list(keys)
 

@@ -23,18 +23,14 @@ from bridge.changes import ABSENT, UNCHANGED, Change, ChangeKind, Image, Relatio
 from bridge.derive.draft import ENTRY_BYTES, Draft
 from bridge.derive.fastpath import DirectEncoder, compile_direct, compile_key
 from bridge.derive.view import KeyQuery, ViewPlan
-from bridge.errors import Halt
+from bridge.errors import ViewHalt
 from bridge.keys import Parts
 from bridge.operations import Operation
 from bridge.shape import TypeShape
 
 
-class RouteHalt(Halt):
+class RouteHalt(ViewHalt):
     """The log does not tell what `view` needs; going on would lose a document."""
-
-    def __init__(self, view: str, message: str, *, hint: str) -> None:
-        super().__init__(message, hint=hint)
-        self.view = view
 
 
 Step: TypeAlias = Callable[[Draft, Change], None]

@@ -26,6 +26,14 @@ on conflict (singleton) do update set
 where source.epoch <= excluded.epoch
 returning epoch;
 
+-- name: read_facts
+-- What was last known of the tables and of the publication.
+select facts from bridge.source;
+
+-- name: save_facts
+-- What is known of them now; nothing is written when that is what was known.
+update bridge.source set facts = %(facts)s where facts is distinct from %(facts)s;
+
 -- name: take_over
 -- From now on this daemon writes positions, and no other.
 insert into bridge.daemon (token, host, pid, version, http, state)

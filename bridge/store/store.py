@@ -14,8 +14,11 @@ not: what a crash takes from them is only kept once more).
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Mapping
+from typing import Any, Self
 from uuid import UUID, uuid4
+
+from psycopg.types.json import Jsonb
 
 from bridge.errors import Halt
 from bridge.position import parse_lsn
@@ -102,6 +105,15 @@ class Store:
                 f"epoch {source.epoch} is older than the one recorded in the source",
                 hint="another daemon has taken over; stop this one",
             )
+
+    async def read_facts(self) -> dict[str, Any]:
+        """What was known of tables and publication when all followed from them."""
+        row = await self._session.row("read_facts")
+        return {} if row is None else dict(row["facts"])
+
+    async def save_facts(self, facts: Mapping[str, Any]) -> None:
+        """Every document now follows from this. Writes only what has changed."""
+        await self._session.run("save_facts", facts=Jsonb(dict(facts)))
 
     async def emit_marker(self, content: str) -> int:
         """Put a transactional message `pgbridge` into the log, committed on return.
