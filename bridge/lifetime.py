@@ -313,6 +313,7 @@ class Lifetime:
         else:
             for outlet in list(assembly.pipeline.fan_out.outlets()):
                 await assembly.pipeline.level(outlet.generation, lsn)
+        await self._life.count(list(self._life.states))
         await self.drain()
         raise _Ended
 

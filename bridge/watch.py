@@ -18,7 +18,6 @@ from bridge.backfill.mending import Mending
 from bridge.backfill.patience import patiently
 from bridge.batch import Outlet
 from bridge.capture.slot import describe_slot
-from bridge.control.letters import generation_key
 from bridge.control.session import session
 from bridge.deliver import Lane
 from bridge.derive.view import ViewPlan
@@ -31,7 +30,6 @@ from bridge.observe.status import SourceStatus
 from bridge.parking import Parking
 from bridge.position import parse_lsn
 from bridge.sink import Generation, Loss
-from bridge.store.generations import Counts
 from bridge.store.rows import GenerationState, ProgressRow, SinkState
 
 _log = logger("bridge.watch")
@@ -335,18 +333,6 @@ class Watch:
     async def _count(self) -> None:
         """How many documents each generation has."""
         while True:
-            counts: list[Counts] = []
-            for outlet in list(self._assembly.pipeline.fan_out.outlets()):
-                if not self._life.claimed[outlet.lane.name].is_set():
-                    continue
-                try:
-                    count = await outlet.lane.sink.count(outlet.generation)
-                except (Transient, Halt):
-                    continue
-                self._known.documents[outlet.generation] = count
-                progress = self._life.progress(outlet.generation)
-                key = generation_key(outlet.generation)
-                counts.append(Counts(key, count, progress))
-            with suppress(Transient):
-                await self._assembly.store.generations.save_counts(counts)
+            outlets = list(self._assembly.pipeline.fan_out.outlets())
+            await self._life.count([outlet.generation for outlet in outlets])
             await asyncio.sleep(_COUNT_S)

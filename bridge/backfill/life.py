@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
 from functools import partial
 
@@ -32,6 +32,7 @@ from bridge.derive.view import ViewPlan
 from bridge.errors import BridgeError, Halt, Transient, sentence
 from bridge.observe.logs import logger
 from bridge.sink import Generation, Target
+from bridge.store.generations import Counts
 from bridge.store.rows import (
     BackfillKind,
     BackfillRow,
@@ -67,6 +68,8 @@ class Life:
         self.promoting = asyncio.Lock()
         """Held while readers are switched."""
         self._recording = asyncio.Lock()
+        self.documents: dict[Generation, int] = {}
+        """How many there are, as last counted."""
 
     async def start(self) -> None:
         """Feed what is there and go on with all that was begun."""
@@ -106,6 +109,22 @@ class Life:
             return 0.0
         return min(1.0, running.documents / estimate)
 
+    async def count(self, generations: Iterable[Generation]) -> None:
+        """Count their documents and write down what has changed. Of a sink that is
+        away the last count stands."""
+        counts = []
+        for generation in generations:
+            sink = generation.target.sink
+            if not self.claimed[sink].is_set():
+                continue
+            with suppress(Transient, Halt):
+                found = await self._assembly.sinks[sink].count(generation)
+                self.documents[generation] = found
+                key, share = generation_key(generation), self.progress(generation)
+                counts.append(Counts(key, found, share))
+        with suppress(Transient):
+            await self._assembly.store.generations.save_counts(counts)
+
     @property
     def complete(self) -> bool:
         """Whether every wanted target has a live generation and none is building."""
@@ -126,6 +145,7 @@ class Life:
             self._assembly.spawn(self.drop(generation), f"drop {generation}")
             return
         self.states[generation] = row.state
+        self.documents[generation] = row.documents
         former = self._assembly.former
         name = former.names.get(row.key, row.view)
         plan = self._assembly.plans.get(name)
@@ -174,6 +194,7 @@ class Life:
     def feed_no_more(self, generation: Generation) -> None:
         """The stream leaves it as it is; it is nobody's any more."""
         self.states.pop(generation, None)
+        self.documents.pop(generation, None)
         self.stale.discard(generation)
         self._assembly.pipeline.fan_out.remove(generation)
 
@@ -296,6 +317,7 @@ class Life:
         assembly, key = self._assembly, generation_key(generation)
         sink = assembly.sinks[generation.target.sink]
         await patiently(partial(sink.refresh, generation))
+        await self.count([generation])  # who sees it live sees how many it has
         await probes.reach("generation.publish")
         await patiently(partial(sink.publish, generation))
         await probes.reach("generation.published")

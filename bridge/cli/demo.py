@@ -9,15 +9,19 @@ from typing import Annotated
 
 import typer
 
+from bridge.cli.options import ConfigFile
+
 
 def demo(
     seconds: Annotated[
         float, typer.Option("--seconds", min=1, help="How long the shop stays open.")
     ] = 30,
+    _config: ConfigFile = None,
 ) -> None:
     """Watch documents and cached keys change as rows change, for half a minute.
 
-    It runs on servers of its own, and ends by comparing everything with SQL.
+    It runs on servers and a configuration of its own, and ends by comparing
+    everything with SQL.
     """
     from bridge.dev import demo as show
 

@@ -38,6 +38,9 @@ def preview(
     limit: Annotated[
         int, typer.Option("--limit", "-n", min=1, help="How many, without --key.")
     ] = _LIMIT,
+    _as_json: Annotated[
+        bool, typer.Option("--json", help="Changes nothing: documents are JSON.")
+    ] = False,
 ) -> None:
     """Print documents of a view, one a line; needs no daemon and no sink."""
     import asyncio

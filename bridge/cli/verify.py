@@ -34,7 +34,9 @@ def verify(
     ] = None,
     sample: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Compare about N documents only."),
+        typer.Option(
+            min=1, metavar="N", help="Compare only N documents, the same each time."
+        ),
     ] = None,
     repair: Annotated[
         bool, typer.Option("--repair", help="Derive again what differs.")

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from bridge.config import Config
     from bridge.control.session import Session
 
+_LOOK_S = 0.2
+
 
 def wait(
     config: ConfigFile = None,
@@ -96,6 +98,11 @@ async def _wait(
             row = await cursor.fetchone()
             if not row or not row["ok"]:
                 return wanted, await _late(connection, views, wanted)
+        # Whatever they were last told, nothing arrives in these now.
+        while held := await _held_back(connection, views):
+            if time.monotonic() >= deadline:
+                return wanted, held
+            await asyncio.sleep(_LOOK_S)
     if searchable:
         await _refresh(config, views)
     return wanted, []
@@ -104,8 +111,11 @@ async def _wait(
 async def _mark(connection: Session) -> int:
     from bridge.position import parse_lsn
 
-    await connection.execute("select pg_logical_emit_message(true, 'pgbridge', 'wait')")
-    cursor = await connection.execute("select pg_current_wal_flush_lsn()::text as lsn")
+    """Put a message into the log: where it stands. All that was committed before is
+    below, and what others write after it is not waited for."""
+    cursor = await connection.execute(
+        "select pg_logical_emit_message(true, 'pgbridge', 'wait')::text as lsn"
+    )
     row = await cursor.fetchone()
     assert row is not None
     return parse_lsn(row["lsn"])
@@ -127,6 +137,21 @@ async def _late(connection: Session, views: Sequence[str], wanted: int) -> list[
             + ("" if why == "live" else f" ({why})")
         )
     return late or list(views)
+
+
+async def _held_back(connection: Session, views: Sequence[str]) -> list[str]:
+    """The targets whose sinks are paused or parked, each with which it is."""
+    cursor = await connection.execute(
+        """
+        select s.sink, s.name, case when k.paused then 'paused' else k.state end as why
+        from bridge.status() s join bridge.sink k on k.name = s.sink
+        where s.view = any(%s) and (k.paused or k.state = 'parked')
+        """,
+        [list(views)],
+    )
+    return [
+        f"{row['sink']}/{row['name']} ({row['why']})" for row in await cursor.fetchall()
+    ]
 
 
 async def _refresh(config: Config, views: Sequence[str]) -> None:

@@ -18,12 +18,12 @@ def plural(number: int, noun: str, nouns: str | None = None) -> str:
 
 
 def size(number: float) -> str:
-    """Bytes: `512 B`, `1.2 MB`, `41 MB`, `310 GB`; powers of 1024 said briefly."""
-    for unit in ("B", "kB", "MB", "GB"):
+    """Bytes: `512 B`, `1.2 MiB`, `41 MiB`, `4 GiB`: in the file's own units."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
         if abs(number) < 1000:
             return f"{_figure(number)} {unit}"
         number /= 1024
-    return f"{_figure(number)} TB"
+    return f"{_figure(number)} TiB"
 
 
 def duration(seconds: float) -> str:

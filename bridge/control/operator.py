@@ -182,7 +182,7 @@ class Operator:
             self._rebuilds.rebuild(target, command.id) for target in wanted
         )
         return ", ".join(
-            f"{target} is g{number}"
+            f"{target} g{number} is built and live"
             for target, number in zip(wanted, numbers, strict=True)
         )
 

@@ -13,7 +13,7 @@ import shutil
 import signal
 import time
 import zlib
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -77,8 +77,9 @@ class Addresses:
     redis: str
 
 
-def up(directory: Path) -> Addresses:
-    """Start what is not running yet, and say where everything listens.
+def up(directory: Path, config: Path | None = None) -> Addresses:
+    """Start what is not running yet, say where everything listens, and write `config`
+    (default: in the directory) where there is none.
 
     Safe to call again: what runs is left alone, what died comes back on the same data.
     """
@@ -97,24 +98,26 @@ def up(directory: Path) -> Addresses:
             name: pool.submit(starts[name], place, data, before.get(name))
             for name in missing
         }
-        for name, future in futures.items():
+        names = {future: name for name, future in futures.items()}
+        for future in as_completed(names):
             try:
-                state[name] = future.result()
+                state[names[future]] = future.result()
             except (Halt, OSError) as problem:
                 failed = failed or problem
-    # Written even after a failure: what did start must be found by `down`.
-    _write(directory, state)
+            # At once: what did start must be found by `down`, whatever comes next.
+            _write(directory, state)
     if failed:
         raise failed
     addresses = _addresses(state)
-    config = directory / CONFIG_FILE
+    config = config or directory / CONFIG_FILE
     if not config.exists():
         config.write_text(CONFIG.format(**addresses))
     return Addresses(**addresses)
 
 
-def down(directory: Path, *, keep: bool = False) -> int:
-    """Stop what `up` started; how many servers that were. Their data goes, unless kept.
+def down(directory: Path, config: Path | None = None, *, keep: bool = False) -> int:
+    """Stop what `up` started; how many servers that were. Their data goes, unless kept,
+    and the configuration, unless somebody has written into it.
 
     Safe to call again, and where nothing was ever started.
     """
@@ -130,7 +133,7 @@ def down(directory: Path, *, keep: bool = False) -> int:
                 keeper.kill_all([server.pid, *keeper.descendants(server.pid)])
         time.sleep(POLL_S)
     if not keep:
-        config = directory / CONFIG_FILE
+        config = config or directory / CONFIG_FILE
         ours = {**dict.fromkeys(NAMES, ""), **_addresses(state)}
         if config.exists() and config.read_text() == CONFIG.format(**ours):
             config.unlink()  # nobody has written anything into it
@@ -186,12 +189,8 @@ def _running(address: str, port: int, pid: int, stop: signal.Signals) -> Running
 
 def _data_directory(place: Place, directory: Path) -> Path:
     """Below the cache, named after the directory it belongs to."""
-    path = str(directory.absolute())
-    return (
-        place.root
-        / "dev"
-        / f"{directory.absolute().name}-{zlib.crc32(path.encode()):08x}"
-    )
+    real = directory.resolve()  # the same by whatever way one came there
+    return place.root / "dev" / f"{real.name}-{zlib.crc32(str(real).encode()):08x}"
 
 
 def _read(directory: Path) -> dict[str, Running]:

@@ -132,12 +132,16 @@ class Process:
 
 
 def is_running(pid: int) -> bool:
-    """Whether process `pid` is there and not a zombie."""
+    """Whether process `pid` is there and not a zombie.
+
+    One of whose threads another still ends is there: it still holds its ports.
+    """
     try:
         text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        tasks = os.listdir(f"/proc/{pid}/task")
     except OSError:
         return False
-    return text.rpartition(")")[2].split()[0] not in "ZX"
+    return text.rpartition(")")[2].split()[0] not in "ZX" or len(tasks) > 1
 
 
 def started_at(pid: int) -> int:

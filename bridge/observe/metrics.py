@@ -164,10 +164,7 @@ class Metrics:
                 gauge.labels(*labels).set(target.get(name) or 0)
             for state in TARGET_STATES:
                 self.target_state.labels(*labels, state).set(state == target["state"])
-            progress = target.get("progress")
-            if isinstance(progress, Mapping):
-                progress = progress.get("fraction")
-            if isinstance(progress, (int, float)):
+            if (progress := target.get("progress")) is not None:
                 self.build_progress.labels(*labels).set(progress)
 
     def text(self) -> bytes:

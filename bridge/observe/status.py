@@ -7,8 +7,7 @@ The one thing to know: nothing is asked of a server here. What has to be looked 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -39,7 +38,6 @@ class SourceStatus:
     """End of the log, as the server was last asked."""
     capture: Heard | None = None
     """The stream, which knows when the server was last heard."""
-    documents: dict[Generation, int] = field(default_factory=dict)
     server_started: datetime | None = None
     """When the server started, or was last known to run; None: not known."""
     refused: str = ""
@@ -141,6 +139,7 @@ class Status:
         state = "halted" if halted else "live" if live else "building"
         ledger = self._assembly.pipeline.ledger
         applied = ledger.applied(shown) if shown else 0
+        position = Position(self._assembly.epoch, applied) if applied else None
         feed = None if shown is None else lane.feeds.get(shown)
         previous = life.previous(sink, name)
         return {
@@ -152,18 +151,10 @@ class Status:
             "generation": live and live.number,
             "building": building and building.number,
             "previous": previous and previous.number,
-            "documents": self._known.documents.get(shown, 0) if shown else 0,
-            "position": str(Position(self._assembly.epoch, applied)),
+            "documents": life.documents.get(shown, 0) if shown else 0,
+            "position": position and str(position),
             "lag_bytes": max(0, self._known.server_lsn - applied) if applied else 0,
             "lag_seconds": round(self.lag_s(shown), 3) if shown else 0.0,
             "dead_letters": len(feed.dead) if feed else 0,
-            "progress": self._progress(building) if building else None,
-        }
-
-    def _progress(self, generation: Generation) -> Mapping[str, Any]:
-        running = self._life.jobs.running.get(generation)
-        return {
-            "documents": running.documents if running else 0,
-            "estimate": self._life.estimates.get(generation, 0),
-            "fraction": round(self._life.progress(generation), 4),
+            "progress": round(life.progress(building), 4) if building else None,
         }

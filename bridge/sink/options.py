@@ -21,10 +21,8 @@ def refuse_unknown(options: Mapping[str, Any], valid: Iterable[str]) -> None:
     known = sorted({*valid, "type"})
     for option in options:
         if option not in known:
-            near = get_close_matches(option, known, n=1, cutoff=0.5)
+            near = get_close_matches(option, known, n=1, cutoff=0.0)
             raise Refusal(
                 f"unknown option `{option}`",
-                hint=f"did you mean `{near[0]}`?"
-                if near
-                else f"valid ones are {', '.join(known)}",
+                hint=f"did you mean `{near[0]}`? Valid ones are {', '.join(known)}",
             )

@@ -7,6 +7,7 @@ nothing but how far each target is; repairs are ordered like any other command.
 from __future__ import annotations
 
 import asyncio
+import heapq
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from bridge.control.survey import Survey, survey
 from bridge.errors import Halt, Refusal
 from bridge.keys import DIGEST_PREFIX, Parts, key_text, parse_key
 from bridge.position import Position
-from bridge.sink import Generation, Stored
+from bridge.sink import Generation, Sink, Stored
 from bridge.source.postgres import PostgresSource, ServerIdentity
 from bridge.store import Store
 from bridge.store.rows import GenerationKey, GenerationState
@@ -49,9 +50,9 @@ async def verify(
 ) -> list[Verified]:
     """Compare every live target of a view, or those of SINK or SINK/NAME.
 
-    `sample` compares about that many documents, the same each time. Refusal when
-    there is no such view or target; Halt when nothing is live, or the daemon does not
-    come on within `timeout_s`; Transient when a server is away.
+    `sample` compares that many documents, or all of fewer, the same each time.
+    Refusal when there is no such view or target; Halt when nothing is live, or the
+    daemon does not come on within `timeout_s`; Transient when a server is away.
     """
     if view not in config.views:
         raise Refusal(
@@ -119,19 +120,26 @@ async def _verify(
     )
     chosen: Callable[[Parts], bool] = lambda _: True  # noqa: E731
     if sample is not None:
-        async with source.read() as reader:
-            estimate = max(await reader.estimate(plan), 1)
-        share = sample / estimate
-        chosen = lambda parts: _share(parts) < share  # noqa: E731
+        share = await _share_of(sample, looked.sinks[target.sink], generation)
+        chosen = lambda parts: _share(key_text(parts)) <= share  # noqa: E731
     found = await comparer.run(
         sample=chosen, progress=lambda count: progress(str(target), count)
     )
     return Verified(target.view, target.sink, target.name, position, found)
 
 
-def _share(parts: Parts) -> float:
+async def _share_of(sample: int, sink: Sink, generation: Generation) -> float:
+    """The share of all keys below which `sample` of those in the sink are."""
+    shares: set[float] = set()
+    async for page in sink.scan(generation, documents=False):
+        shares.update(_share(stored.key) for stored in page)
+        shares = set(heapq.nsmallest(sample, shares))
+    return max(shares) if len(shares) == sample else 1.0
+
+
+def _share(key: str) -> float:
     """A number in [0, 1) that belongs to a key."""
-    return zlib.crc32(key_text(parts).encode()) / 2**32
+    return zlib.crc32(key.encode()) / 2**32
 
 
 def parts_of(stored: Stored, generation: Generation) -> Parts | None:

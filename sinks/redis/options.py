@@ -34,8 +34,8 @@ REQUEST_TIMEOUT_MAX_S = 3_600.0
 """Far below the 24 hours for which deletes are remembered."""
 TTL_MAX_S = 10 * 366 * 86_400.0
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?")
-_SECONDS = {"ms": 0.001, "s": 1.0, None: 1.0, "m": 60.0, "h": 3_600.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
+_SECONDS = {"ms": 0.001, "s": 1.0, None: 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 _URL = Refusal(
     "`url` is not a redis://, rediss:// or unix:// address",
     hint='for example "rediss://cache.internal:6379/0"',

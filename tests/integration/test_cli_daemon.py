@@ -118,6 +118,7 @@ def test_once_builds_promotes_and_stops(bridge: Bridge) -> None:
     bridge("run", "--once")
     (target,) = bridge.json("status")["targets"]
     assert (target["state"], target["generation"]) == ("live", 1)
+    assert target["documents"] == 9
     assert bridge.cached("p1:3") == {"id": 3, "title": "p3"}
     bridge("plan")
     bridge("run", "--once")
@@ -139,12 +140,14 @@ def test_a_paused_sink_is_named_by_wait_and_goes_on_when_resumed(
 ) -> None:
     bridge("pause", "cache")
     assert bridge.json("status")["sinks"][0]["state"] == "paused"
-    bridge.execute("update product set title = 'late' where id = 4")
-    process = bridge.start("wait", "--timeout", "1s")
-    _, err = process.communicate(timeout=DEADLINE_S)
-    assert process.returncode == 3
-    assert "cache/product" in err
-    assert "paused" in err
+    # Also where nothing has changed since: who waits is told.
+    for statement in ("", "update product set title = 'late' where id = 4"):
+        if statement:
+            bridge.execute(statement)
+        process = bridge.start("wait", "--timeout", "1s")
+        _, err = process.communicate(timeout=DEADLINE_S)
+        assert process.returncode == 3
+        assert "cache/product (paused)" in err
     bridge("resume", "cache")
     bridge("wait", "--timeout", "30s")
     assert bridge.cached("p1:4") == {"id": 4, "title": "late"}
@@ -152,7 +155,9 @@ def test_a_paused_sink_is_named_by_wait_and_goes_on_when_resumed(
 
 @pytest.mark.usefixtures("daemon")
 def test_rebuild_promote_and_rollback(bridge: Bridge) -> None:
-    bridge("backfill", "product", "--rebuild")
+    assert "9 documents" in bridge("backfill", "product")
+    assert "2 documents" in bridge("backfill", "product", "--where", "id < 3")
+    assert "cache/product g2" in bridge("backfill", "product", "--rebuild")
     (target,) = bridge.json("status")["targets"]
     assert (target["generation"], target["previous"]) == (2, 1)
     bridge("rollback", "product")
@@ -176,6 +181,7 @@ def test_verify_finds_what_somebody_else_wrote_and_repairs_it(bridge: Bridge) ->
     assert found["extra"] == []
     assert "written again" in bridge("verify", "product", "--repair")
     assert "no differences in 9" in bridge("verify", "product")
+    assert "no differences in 4" in bridge("verify", "product", "--sample", "4")
     assert bridge.cached("p1:2") == {"id": 2, "title": "p2"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -44,13 +45,31 @@ def _no_traceback() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help(
-    command: str, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_every_command_has_help_with_an_example(
+    command: str, option: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run([command, "--help"]) == 0
+    assert run([command, option]) == 0
     shown = capsys.readouterr().out
     assert "Usage: pgbridge" in shown
-    assert "Example" in shown or command == "dev"
+    assert "Example" in shown
+
+
+GROUPS = {
+    "dead-letters": ["list", "show", "retry", "drop"],
+    "dev": ["up", "down"],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_takes_a_configuration(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in [[command, more] for more in GROUPS.get(command, [])] or [[command]]:
+        assert run([*words, "--help"]) == 0
+        shown = capsys.readouterr().out
+        assert re.search(r"--config +-c\b", shown), words
+        assert "Example" in shown
 
 
 def test_the_first_screen_says_what_to_type_first(

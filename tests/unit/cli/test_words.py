@@ -20,8 +20,8 @@ def test_durations(seconds: float, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("number", "text"),
-    [(0, "0 B"), (999, "999 B"), (1258291, "1.2 MB"), (4 * 2**30, "4 GB"),
-     (2**40 * 5000, "5000 TB")],
+    [(0, "0 B"), (999, "999 B"), (1258291, "1.2 MiB"), (4 * 2**30, "4 GiB"),
+     (2**40 * 5000, "5000 TiB")],
 )  # fmt: skip
 def test_sizes(number: int, text: str) -> None:
     assert words.size(number) == text
