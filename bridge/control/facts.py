@@ -76,7 +76,7 @@ async def look(
 
 
 async def fresh(session: Session, leaves: Collection[str]) -> set[str]:
-    """Those of these partitions that were empty when they became partitions."""
+    """Those of these partitions that have no rows: they brought none with them."""
     if not leaves:
         return set()
     found = await rows(session, "fresh_leaves", oids=[int(leaf) for leaf in leaves])
