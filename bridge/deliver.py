@@ -374,7 +374,7 @@ class Lane:
                     delay = await self._back_off(delay)
         finally:
             self._out.discard(flight)
-            feed.flying.difference_update([o.key for o in flight.operations])
+            feed.landed(flight.operations)
             self._landed.set()
             self._wake.set()
 
@@ -420,9 +420,10 @@ class Lane:
             await self._letters(outcomes)
         self._kept(outcomes)
         again = set(report.again)
-        done = claims
+        done, landed = claims, operations
         if again:
             done = [c for i, c in enumerate(claims) if i not in again]
+            landed = [o for i, o in enumerate(operations) if i not in again]
         # Entries of a stream that has ended count for nothing; jobs outlive it.
         fed = flight.era == self._era and self.feeds.get(feed.generation) is feed
         for claim, count in Counter(done).items():
@@ -432,8 +433,7 @@ class Lane:
         order = sorted(again)
         left = [operations[i] for i in order], [claims[i] for i in order]
         # What has its outcome may be taken by another write from here on.
-        feed.flying.difference_update([o.key for o in operations])
-        feed.flying.update([o.key for o in left[0]])
+        feed.landed(landed)
         flight.operations = left[0] + flight.operations[len(operations) :]
         flight.claims = left[1] + flight.claims[len(claims) :]
 

@@ -47,8 +47,8 @@ class Feed:
     def __init__(self, generation: Generation, ledger: Ledger) -> None:
         self.generation = generation
         self.waiting: dict[str, tuple[Operation, Claim]] = {}
-        self.flying: set[str] = set()
-        self._sent: dict[str, int] = {}
+        self.flying: dict[str, int] = {}
+        """Keys under way and the version of each."""
         self.owed: dict[str, Owed] = {}
         self.recording: dict[str, Owed] = {}
         """Debts being recorded elsewhere; released once that is durable."""
@@ -112,7 +112,7 @@ class Feed:
         """The operations that waited longest, of keys not under way; now they are."""
         keys = list(islice(self.waiting, count_max))
         flying = self.flying
-        if flying and not flying.isdisjoint(keys):
+        if flying and not flying.keys().isdisjoint(keys):
             free = (key for key in self.waiting if key not in flying)
             keys = list(islice(free, count_max))
         operations: list[Operation] = []
@@ -123,21 +123,23 @@ class Feed:
             operation, claim = pop(key)
             operations.append(operation)
             claims.append(claim)
-            document = operation.document
+            _, _, flying[key], document = operation
             size += OPERATION_OVERHEAD_BYTES + (len(document) if document else 0)
             if size >= bytes_max:
                 break
-        flying.update([operation.key for operation in operations])
-        self._sent = {key: v for key, v in self._sent.items() if key in flying}
-        self._sent.update([(o.key, o.version) for o in operations])
         self.bytes -= size
         return operations, claims
 
+    def landed(self, operations: Iterable[Operation]) -> None:
+        """The outcome of these is known, or they are given up: their keys are free."""
+        flying = self.flying
+        for operation in operations:
+            flying.pop(operation[0], None)
+
     def has_older(self, version: int) -> bool:
         """Whether anything older than that is still to arrive in the sink."""
-        sent = self._sent
         return any(o.version < version for o, _ in self.waiting.values()) or any(
-            sent[key] < version for key in self.flying
+            sent < version for sent in self.flying.values()
         )
 
     def release(self, claim: Claim, count: int) -> None:

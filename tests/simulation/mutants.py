@@ -89,10 +89,10 @@ def _owes_nothing_higher(owed: Any, parts: Any, version: int, claim: Any) -> Any
     return owed(parts, 0, claim)
 
 
-class _NeverFull(set[str]):
+class _NeverFull(dict[str, int]):
     """Forgets what is under way."""
 
-    def update(self, *_others: Any) -> None:
+    def __setitem__(self, _key: str, _version: int) -> None:
         return
 
 
