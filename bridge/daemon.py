@@ -77,7 +77,7 @@ class Daemon:
         self._metrics = Metrics()
         self._life: Lifetime | None = None
         self._stumbled: dict[str, Stumbled] = {}
-        """Views that the log, or the source, does not let go on for now."""
+        """Views with which a life could not go on of late."""
 
     async def run(self) -> Exit:
         """See `run`."""
@@ -165,12 +165,20 @@ class Daemon:
                 await asyncio.gather(*tasks, return_exceptions=True)
 
     def _stumbles(self, life: Lifetime, error: BaseException | None) -> bool:
-        """Whether one view alone is to be left out, and the others go on."""
+        """Whether it is of one view alone: everything is planned again, as its tables
+        are now, and where that does not help it is left out and the others go on."""
         problem = None if error is None else _first_problem(error)
-        if not isinstance(problem, ViewHalt) or problem.view in self._stumbled:
+        if not isinstance(problem, ViewHalt):
             return False
-        _log.error(problem.message, view=problem.view, hint=problem.hint)
-        self._stumbled = {**self._stumbled, problem.view: life.stumbled(problem)}
+        known = life.stumbled(problem)
+        self._stumbled = {**self._stumbled, problem.view: known}
+        _log.warning(
+            "a view could not be gone on with; everything is planned again",
+            view=problem.view,
+            reason=problem.message,
+            hint=problem.hint,
+            times=known.times,
+        )
         return True
 
     # — the configuration —
@@ -186,6 +194,9 @@ class Daemon:
                     edited = load(self._config.path)
                     if edited == self._config:
                         self._accept()
+                        if any(known.for_good for known in self._stumbled.values()):
+                            self._edited = edited  # tried once more
+                            return
                         continue
                     async with survey(edited, partial=True):
                         pass

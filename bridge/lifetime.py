@@ -57,6 +57,8 @@ from bridge.store import Store
 from bridge.watch import Watch
 
 _log = logger("bridge.daemon")
+_STUMBLES_MAX = 2
+_STUMBLES_S = 600.0
 
 
 class _Ended(Exception):
@@ -68,6 +70,15 @@ class Stumbled(NamedTuple):
 
     fingerprint: str
     problem: ViewHalt
+    times: int
+    """How often in a row: the first times everything is planned again and tried."""
+    at_s: float
+    """By `time.monotonic`, the last time."""
+
+    @property
+    def for_good(self) -> bool:
+        """Whether it is tried no more, for as long as it is the same plan."""
+        return self.times > _STUMBLES_MAX
 
 
 class Lifetime:
@@ -83,11 +94,10 @@ class Lifetime:
         once: bool,
         stumbled: Mapping[str, Stumbled] = MappingProxyType({}),
     ) -> None:
-        """`stumbled` are plans, by name, that cannot be gone on with for now."""
+        """`stumbled` are plans, by name, that could not be gone on with of late."""
         self.again = asyncio.Event()
         """Set when another life is to begin, with the same configuration."""
         self._stumbled = stumbled
-        self._passing = False
         self.exit = Exit.DONE
         self.status: Status | None = None
         self._config = config
@@ -158,9 +168,8 @@ class Lifetime:
             stumbled = {
                 name: known.problem
                 for name, known in self._stumbled.items()
-                if known.fingerprint == _fingerprint(looked, name)
+                if known.for_good and known.fingerprint == _fingerprint(looked, name)
             }
-            self._passing = bool(stumbled)
             lacking = {**looked.lacking, **stumbled}
             former = looked.former.without(stumbled)
             applied = await apply(
@@ -203,7 +212,7 @@ class Lifetime:
         }
         plans |= looked.former.plans
         types = {**looked.former.types, **looked.planned.catalog.types}
-        digest = LiveDigest(plans.values(), digest_types(types), epoch)
+        digest = LiveDigest(plans.values(), digest_types(types), epoch, looked.lsn)
         lanes: dict[str, Lane] = {}
         pipeline = Pipeline(
             epoch=epoch,
@@ -277,11 +286,11 @@ class Lifetime:
         self._watch = Watch(assembly, life, self._known)
         self._operator = Operator(assembly, life, configure=lambda: None)
         self._standing.start(await self._watch.start())
-        await life.start()
         schema = SchemaWatch(
-            assembly, life, looked, self._begin_again, passing=self._passing
+            assembly, looked, sweep=self._watch.sweep, again=self._begin_again
         )
         await schema.start()
+        await life.start()
         self.status = Status(assembly, life, self._known)
         for lane in assembly.lanes.values():
             assembly.spawn(lane.run(), f"lane {lane.name}")
@@ -297,7 +306,15 @@ class Lifetime:
     def stumbled(self, problem: ViewHalt) -> Stumbled:
         """What is to be remembered of a view that this life cannot go on with."""
         found = self._assembly.plans.get(problem.view) if self._assembly else None
-        return Stumbled(found.fingerprint if found else "", problem)
+        fingerprint, now_s = found.fingerprint if found else "", time.monotonic()
+        before = self._stumbled.get(problem.view)
+        in_a_row = (
+            before is not None
+            and before.fingerprint == fingerprint
+            and now_s - before.at_s < _STUMBLES_S
+        )
+        times = before.times + 1 if before is not None and in_a_row else 1
+        return Stumbled(fingerprint, problem, times, now_s)
 
     async def _ends(self, assembly: Assembly) -> None:
         """With `--once`: end when all that was committed before is everywhere."""

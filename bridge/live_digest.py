@@ -18,11 +18,17 @@ class LiveDigest:
     """What `CaptureThread` calls with whole transactions."""
 
     def __init__(
-        self, plans: Iterable[ViewPlan], types: Mapping[int, TypeShape], epoch: int
+        self,
+        plans: Iterable[ViewPlan],
+        types: Mapping[int, TypeShape],
+        epoch: int,
+        planned: int = 0,
     ) -> None:
+        """`planned` is where the log ended before the views were planned."""
         self._plans = tuple(plans)
         self._types = types
         self._epoch = epoch
+        self._planned = planned
         self._digester = self._made(0)
 
     def start(self, position: int) -> None:
@@ -42,4 +48,10 @@ class LiveDigest:
         return own.digest(transactions)
 
     def _made(self, position: int) -> Digester:
-        return Digester(self._plans, self._types, epoch=self._epoch, position=position)
+        return Digester(
+            self._plans,
+            self._types,
+            epoch=self._epoch,
+            position=position,
+            planned=self._planned,
+        )

@@ -346,12 +346,14 @@ class Pipeline:
             self._hooks.message(text, lsn)
 
     def _truncated(self, batch: Batch) -> list[str]:
-        if not batch.truncated:
+        """Views of which every document is to be derived again."""
+        if not (batch.truncated or batch.sweeps):
             return []
         return [
             name
             for name, plan in self.plans.items()
-            if any(use.table.oid in batch.truncated for use in plan.tables)
+            if name in batch.sweeps
+            or any(use.table.oid in batch.truncated for use in plan.tables)
         ]
 
     # — beside it —

@@ -21,7 +21,7 @@ from bridge.capture.slot import describe_slot
 from bridge.control.session import session
 from bridge.deliver import Lane
 from bridge.derive.view import ViewPlan
-from bridge.errors import Halt, Transient, sentence
+from bridge.errors import Halt, Transient, ViewHalt, first_of, sentence
 from bridge.keys import Parts
 from bridge.lanes import LaneState
 from bridge.ledger import Entry
@@ -30,6 +30,7 @@ from bridge.observe.status import SourceStatus
 from bridge.parking import Parking
 from bridge.position import parse_lsn
 from bridge.sink import Generation, Loss
+from bridge.source import StatementRefused
 from bridge.store.rows import GenerationState, ProgressRow, SinkState
 
 _log = logger("bridge.watch")
@@ -254,19 +255,26 @@ class Watch:
                 outlets = list(assembly.pipeline.fan_out.of(view))
                 async with asyncio.TaskGroup() as group:
                     for outlet in outlets:
-                        group.create_task(self._sweep_one(outlet, plan))
+                        group.create_task(self.sweep(outlet, plan))
                 for entry in entries:
                     assembly.pipeline.ledger.release(entry, ("sweep", view), 1)
         finally:
             self._sweeping.discard(view)
 
-    async def _sweep_one(self, outlet: Outlet, plan: ViewPlan) -> None:
-        """Sweep a generation, or record durably that it is to be swept."""
+    async def sweep(self, outlet: Outlet, plan: ViewPlan) -> None:
+        """Sweep a generation, or record durably that it is to be swept.
+
+        ViewHalt when the source refuses the view's statements.
+        """
         lane, generation = outlet
 
         async def sweep() -> None:
             await self._life.claimed[lane.name].wait()
-            await self._life.jobs.sweep(generation, plan)
+            try:
+                await self._life.jobs.sweep(generation, plan)
+            except* StatementRefused as errors:
+                refused = first_of(errors)
+                raise ViewHalt(plan.name, refused.message, hint=refused.hint) from None
 
         if not await lane.unless_parked(sweep()):
             await self._parkings[lane.name].owe_all(generation)

@@ -1,5 +1,12 @@
 """What documents follow from besides rows, and what a difference of it asks for.
 
+    nothing     grants, storage, indexes, triggers; VACUUM FULL, CLUSTER; a partition
+                made empty, with the identity that the others have
+    plan        a name, a column, a right, an identity: whatever another plan may follow
+                from. Nothing is done where the same plan follows
+    derive      rows that came or went, or were rewritten, without an event; a
+                publication that was changed, so that events may be missing
+
 The one thing to know: the log does not tell of a partition that was attached with its
 rows, of a table that was rewritten, or of a publication that somebody changed. They
 are seen here, in the catalog, and answered by deriving again.
@@ -18,17 +25,18 @@ from bridge.derive.view import ViewPlan
 from bridge.position import parse_lsn
 
 Facts: TypeAlias = dict[str, Any]
-"""By the table's oid, as text: name, columns, published, leaves."""
+"""By the table's oid, as text: what `sql/facts.sql` tells of it."""
 _FIRST_NORMAL_OID = 16384
-_PLANNED = ("name", "columns")
+_PLANNED = ("table", "columns")
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
     """The catalog as one look found it."""
 
-    proven_lsn: int
-    """End of the log before it was looked at."""
+    proven_lsn: int | None
+    """Up to here in the log it was just as it is here; None: it is not known, since
+    somebody is altering these tables."""
     facts: Facts
     hint: str
     """Another one: a view, function or type of the database was touched."""
@@ -36,18 +44,18 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What is to be done, from one look to a later one."""
+    """What is to be done, from one look to a later one: tables, by oid as text."""
 
     plan: frozenset[str] = frozenset()
-    """Tables whose views are to be planned again."""
+    """Those whose views are to be planned again."""
     publication: frozenset[str] = frozenset()
-    """Tables of which changes may not have been published."""
+    """Those of which changes may not have been published."""
     rows: frozenset[str] = frozenset()
-    """Tables with rows that came or went without an event."""
+    """Those with rows that came, went or were rewritten without an event."""
 
     @property
     def derive(self) -> frozenset[str]:
-        """Tables whose views are to be derived again."""
+        """Those whose views are to be derived again."""
         return self.publication | self.rows
 
 
@@ -56,11 +64,17 @@ async def look(
     publication: str,
     plans: Iterable[ViewPlan],
     catalog: Catalog,
+    before: Facts,
 ) -> Look:
-    """Look at everything that these plans stand on. Transient, Halt."""
-    oids = sorted({use.table.oid for plan in plans for use in plan.tables})
+    """Look at everything that these plans stand on. `before` is what an earlier look
+    has found. Transient, Halt."""
+    oids = {use.table.oid for plan in plans for use in plan.tables}
+    # In this order: whoever has committed below the end of the log, and is not seen
+    # by what follows, still has his locks.
     end = await one(session, "log_end")
-    found = await rows(session, "facts", oids=oids, publication=publication)
+    known = {int(leaf) for table in before.values() for leaf in _leaves(table)}
+    altering = await one(session, "altering", tables=sorted(oids | known))
+    found = await rows(session, "facts", oids=sorted(oids), publication=publication)
     touched = await one(
         session,
         "hint",
@@ -69,27 +83,27 @@ async def look(
         types=[oid for oid in catalog.types if oid >= _FIRST_NORMAL_OID],
     )
     return Look(
-        parse_lsn(end["lsn"]),
+        None if altering["found"] else parse_lsn(end["lsn"]),
         {str(row["oid"]): row["facts"] for row in found},
         touched["hint"],
     )
 
 
-async def fresh(session: Session, leaves: Collection[str]) -> set[str]:
-    """Those of these partitions that have no rows: they brought none with them."""
-    if not leaves:
-        return set()
-    found = await rows(session, "fresh_leaves", oids=[int(leaf) for leaf in leaves])
-    return {str(row["oid"]) for row in found}
-
-
-def added(before: Facts, now: Facts) -> set[str]:
-    """Partitions that were not there before, of tables that were."""
-    return {
-        leaf
-        for table in before.keys() & now.keys()
+async def fresh(session: Session, before: Facts, now: Facts) -> set[str]:
+    """The partitions that came in between and brought no rows with them."""
+    tables = before.keys() & now.keys()
+    came = {
+        int(leaf)
+        for table in tables
         for leaf in _leaves(now[table]).keys() - _leaves(before[table]).keys()
     }
+    if not came:
+        return set()
+    branches = {oid for table in tables for oid in before[table].get("branches") or ()}
+    found = await rows(
+        session, "fresh_leaves", oids=sorted(came), branches=sorted(branches)
+    )
+    return {str(row["oid"]) for row in found}
 
 
 def difference(before: Facts, now: Facts, fresh: Collection[str] = ()) -> Difference:
@@ -101,21 +115,41 @@ def difference(before: Facts, now: Facts, fresh: Collection[str] = ()) -> Differ
         if found is None:
             plan.add(table)
             continue
-        if any(was[part] != found[part] for part in _PLANNED):
+        if any(was.get(part) != found[part] for part in _PLANNED) or (
+            _identities_differ(was, found)
+        ):
             plan.add(table)
-        if was["published"] != found["published"]:
+        if was.get("published") != found["published"]:
             publication.add(table)
-        old, new = _leaves(was), _leaves(found)
-        if old.keys() - new.keys() or new.keys() - old.keys() - set(fresh):
+        if _rows_moved(was, found, fresh):
             moved.add(table)
-        for leaf in old.keys() & new.keys():
-            if old[leaf][0] != new[leaf][0]:
-                moved.add(table)
-            if old[leaf][1:] != new[leaf][1:]:
-                plan.add(table)
-        if new.keys() - old.keys():
-            plan.add(table)  # its identity may not be what the views need
     return Difference(frozenset(plan), frozenset(publication), frozenset(moved))
+
+
+def _identities_differ(was: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether the log may carry other old values than before. A partition that is
+    like one that was there changes nothing."""
+    old, new = _leaves(was), _leaves(now)
+    usual = [leaf[1:] for leaf in old.values()]
+    return any(
+        leaf[1:] != old[oid][1:] if oid in old else leaf[1:] not in usual
+        for oid, leaf in new.items()
+    )
+
+
+def _rows_moved(
+    was: Mapping[str, Any], now: Mapping[str, Any], fresh: Collection[str]
+) -> bool:
+    old, new = _leaves(was), _leaves(now)
+    if old.keys() - new.keys() or new.keys() - old.keys() - set(fresh):
+        return True
+    refiled = any(old[leaf][0] != new[leaf][0] for leaf in old.keys() & new.keys())
+    if not refiled:
+        return False
+    # A table's own TRUNCATE is in the log, and what else writes its file anew leaves
+    # its rows as they were, unless a column was altered. Of a partition TRUNCATE is
+    # not in the log, and looks like VACUUM FULL.
+    return bool(now["partitioned"]) or was.get("altered") != now["altered"]
 
 
 def _leaves(facts: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,8 +1,7 @@
 """Watching the source's tables: what changes under the views, and what follows.
 
-    nothing     columns that no view reads, grants, indexes, new empty partitions
-    derive      rows that came or went without an event; a publication that was changed
-    plan        whatever may make another plan: another life then begins
+    look ──▶ difference ─┬─ plan ──▶ another plan? ──▶ another life begins
+                         └─ derive ─▶ sweep of every generation ─▶ facts are saved
 
 The one thing to know: what was found is written down only after everything has been
 derived again for it, so that a crash on the way finds the same difference once more.
@@ -12,22 +11,33 @@ And the slot does not move beyond the last look.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
-from functools import partial
+from collections.abc import Callable, Collection, Mapping
+from typing import Protocol
 
 from bridge.assembly import Assembly
-from bridge.backfill.life import Life
 from bridge.backfill.patience import patiently
-from bridge.control.facts import Facts, Look, added, difference, fresh, look
+from bridge.batch import Outlet
+from bridge.capture.slot import take_barrier
+from bridge.control.check import one
+from bridge.control.facts import Difference, Facts, Look, difference, fresh, look
+from bridge.control.letters import generation_key
 from bridge.control.session import Session, session
 from bridge.control.survey import Survey, survey
-from bridge.errors import Halt, Refusal, Transient, first_of
+from bridge.derive.view import ViewPlan
+from bridge.errors import Halt, Refusal, Transient
 from bridge.observe.logs import logger
-from bridge.sink import Generation
+from bridge.store.rows import GenerationKey
 
 _log = logger("bridge.schema")
 _LOOK_S = 1.0
 _TRY_AGAIN_S = 5.0
+
+
+class Sweep(Protocol):
+    """What derives every document of a generation again: `Watch.sweep`."""
+
+    async def __call__(self, outlet: Outlet, plan: ViewPlan, /) -> None:
+        """Done, or durably recorded as owed, when it returns."""
 
 
 class SchemaWatch:
@@ -36,32 +46,39 @@ class SchemaWatch:
     def __init__(
         self,
         assembly: Assembly,
-        life: Life,
         looked: Survey,
-        again: Callable[[str], None],
         *,
-        passing: bool,
+        sweep: Sweep,
+        again: Callable[[str], None],
     ) -> None:
-        """`passing`: a view waits until the log that it stumbled over is passed."""
         self._assembly = assembly
-        self._life = life
         self._looked = looked
+        self._sweep = sweep
         self._again = again
-        self._passing = passing
         self._plans = [*assembly.plans.values(), *looked.planned.plans.values()]
         self._stored: Facts = {}
-        self._before: Look | None = None
-        self._end_at_start = 0
-        self._tried_s = 0.0
-        self._deriving: asyncio.Task[None] | None = None
+        self._seen: Look
+        self._suspect = True
+        """It may have changed between planning and the first look."""
+        self._suspected_s = 0.0
+        self._missed = Difference()
+        self._owing: set[Outlet] = set()
+        self._paying: set[Outlet] = set()
+        self._barrier: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Before anything streams: nothing is acknowledged until the first look."""
+        """The first look, before anything streams or is built: what is built from now
+        on follows from what it finds, or from later."""
         self._stored = await patiently(self._assembly.store.read_facts)
-        self._assembly.pipeline.proven = 0
+        await patiently(self._look_first)
 
     async def run(self) -> None:
         """Look until cancelled, or until another life is asked for."""
+        known = {
+            row.key for row in self._looked.remembered.generations.values()
+        }  # the others are built from what was found
+        self._derive(self._missed, known)
+        self._settle()
         while True:
             try:
                 async with session(self._assembly.config.source.dsn) as connection:
@@ -71,107 +88,139 @@ class SchemaWatch:
             except Transient:
                 await asyncio.sleep(_LOOK_S)
 
+    # — looking —
+
+    async def _look_first(self) -> None:
+        async with session(self._assembly.config.source.dsn) as connection:
+            self._seen = first = await self._take(connection, self._stored)
+            if self._stored:
+                came = await fresh(connection, self._stored, first.facts)
+                self._missed = difference(self._stored, first.facts, came)
+        self._assembly.pipeline.proven = first.proven_lsn or 0
+
     async def _look(self, connection: Session) -> bool:
         """One look; False when this life is to end."""
-        source = self._assembly.config.source
-        now = await look(
-            connection, source.publication, self._plans, self._looked.planned.catalog
-        )
-        before = self._before
-        partitions = added(self._stored, now.facts)
-        empty = await fresh(connection, partitions) if partitions else set()
-        found = difference(self._stored, now.facts, empty)
-        if reason := await self._ends_life(before, now):
+        before, now = self._seen, await self._take(connection, self._seen.facts)
+        came = await fresh(connection, before.facts, now.facts)
+        found = difference(before.facts, now.facts, came)
+        if reason := await self._ends_life(found, touched=before.hint != now.hint):
             self._again(reason)
             return False
-        self._before = now
-        self._assembly.pipeline.proven = now.proven_lsn
-        if found.derive and self._stored:
-            self._derive(found.derive, now.facts)
-        elif self._stored != now.facts and self._deriving is None:
-            await self._save(now.facts)
+        self._seen = now
+        if now.proven_lsn is not None:
+            self._assembly.pipeline.proven = now.proven_lsn
+        self._derive(found)
+        self._settle()
         return True
 
-    async def _ends_life(self, before: Look | None, now: Look) -> str:
-        """Why everything is to be planned again; empty: it is not."""
-        loop_s = asyncio.get_running_loop().time()
-        waiting = bool(self._looked.planned.refused) and (
-            loop_s - self._tried_s >= _TRY_AGAIN_S
-        )
-        if before is None:
-            # It may have changed between planning and this first look.
-            self._end_at_start = now.proven_lsn
-            if self._passing:
-                self._assembly.pipeline.want(now.proven_lsn)
-            suspected = True
-        else:
-            step = difference(before.facts, now.facts)
-            if step.publication:
-                return "the publication was changed"
-            suspected = bool(step.plan) or before.hint != now.hint or waiting
-        if suspected:
-            self._tried_s = loop_s
-            if await self._plans_differ():
-                return "the tables of the views were changed"
-        passed = self._assembly.pipeline.acknowledged >= self._end_at_start
-        if self._passing and passed:
-            return "the log that a view stumbled over is passed"
-        return ""
+    async def _take(self, connection: Session, before: Facts) -> Look:
+        name = self._assembly.config.source.publication
+        catalog = self._looked.planned.catalog
+        return await look(connection, name, self._plans, catalog, before)
 
-    async def _plans_differ(self) -> bool:
+    async def _ends_life(self, found: Difference, *, touched: bool) -> str:
+        """Why everything is to be planned again; empty: it is not."""
+        if found.publication:
+            return "the publication was changed"
+        self._suspect = self._suspect or touched or bool(found.plan)
+        now_s = asyncio.get_running_loop().time()
+        waits = bool(self._looked.planned.refused)
+        if not self._suspect and (
+            not waits or now_s - self._suspected_s < _TRY_AGAIN_S
+        ):
+            return ""
+        self._suspected_s = now_s
         try:
             async with survey(
                 self._assembly.config, sinks=self._assembly.sinks, partial=True
             ) as now:
-                return _differs(self._looked, now)
+                differs = _differs(self._looked, now)
         except (Halt, Refusal) as error:
             _log.warning("the views cannot be planned", reason=error.message)
-            return False
+            return ""
+        self._suspect = False
+        return "the tables of the views were changed" if differs else ""
 
     # — deriving again —
 
-    def _derive(self, tables: Collection[str], facts: Facts) -> None:
-        if self._deriving is not None:
-            return  # what has come since is found again when it is done
-        oids = {int(table) for table in tables}
-        names = {
-            name
-            for name, plan in self._assembly.plans.items()
-            if any(use.table.oid in oids for use in plan.tables)
-        }
-        self._deriving = self._assembly.spawn(self._sweep(names, facts), "schema sweep")
+    def _derive(
+        self, found: Difference, only: Collection[GenerationKey] | None = None
+    ) -> None:
+        """Have the views of these tables swept; `only` these generations of them."""
+        if found.publication and self._barrier is None:
+            self._barrier = self._assembly.spawn(self._ended(), "publication barrier")
+        oids = {int(table) for table in found.derive}
+        for name, plan in self._assembly.plans.items():
+            if not any(use.table.oid in oids for use in plan.tables):
+                continue
+            for outlet in self._assembly.pipeline.fan_out.of(name):
+                key = generation_key(outlet.generation)
+                if only is None or key in only:
+                    self._owe(outlet, plan)
 
-    async def _sweep(self, names: Collection[str], facts: Facts) -> None:
-        """Every document of these plans anew; then the facts are what is known."""
-        fan_out = self._assembly.pipeline.fan_out
-        generations = [o.generation for name in names for o in fan_out.of(name)]
-        try:
-            await self._assembly.pipeline.ready()
-            for generation in generations:
-                _log.warning(
-                    "rows came or went without an event; every document is derived "
-                    "again",
-                    target=str(generation.target),
-                    generation=generation.number,
-                )
-                await self._sweep_one(generation)
-            await self._save(facts)
-        finally:
-            self._deriving = None
+    def _owe(self, outlet: Outlet, plan: ViewPlan) -> None:
+        self._owing.add(outlet)
+        if outlet not in self._paying:
+            self._paying.add(outlet)
+            name = f"schema sweep {outlet.generation}"
+            self._assembly.spawn(self._pay(outlet, plan), name)
 
-    async def _sweep_one(self, generation: Generation) -> None:
-        plan = self._assembly.plan(generation)
-        if plan is None:
-            return
-        await self._life.claimed[generation.target.sink].wait()
-        try:
-            await self._life.jobs.sweep(generation, plan)
-        except* Halt as errors:
-            await self._life.halt(generation, first_of(errors))
+    async def _pay(self, outlet: Outlet, plan: ViewPlan) -> None:
+        """Every document of a generation anew, each by itself: one that waits for its
+        sink keeps no other from it."""
+        generation = outlet.generation
+        await self._assembly.pipeline.ready()
+        if self._barrier is not None:
+            await asyncio.shield(self._barrier)
+        while outlet in self._owing:
+            self._owing.discard(outlet)
+            _log.warning(
+                "rows came, went or changed without an event; every document is "
+                "derived again",
+                target=str(generation.target),
+                generation=generation.number,
+            )
+            await self._sweep(outlet, plan)
+        self._paying.discard(outlet)
+        self._settle()
 
-    async def _save(self, facts: Facts) -> None:
-        await patiently(partial(self._assembly.store.save_facts, facts))
-        self._stored = facts
+    async def _ended(self) -> None:
+        """Wait for whoever was writing while the publication was changed: of what he
+        had written before, nothing is in the log, nor in any snapshot yet."""
+        source = self._assembly.config.source
+
+        async def take() -> int:
+            async with session(source.dsn, read_only=False) as connection:
+                return await take_barrier(connection)
+
+        xid = await patiently(take)
+        told: set[int] = set()
+
+        async def wait() -> None:
+            async with session(source.dsn) as connection:
+                while not (row := await one(connection, "older", xid=str(xid)))[
+                    "ended"
+                ]:
+                    if fresh := set(row["pids"]) - told:
+                        told.update(fresh)
+                        _log.warning(
+                            "waiting for transactions that were open while the "
+                            "publication was changed",
+                            pids=sorted(fresh),
+                        )
+                    await asyncio.sleep(_LOOK_S)
+
+        await patiently(wait)
+
+    def _settle(self) -> None:
+        """Write down what is known, once all has been derived that follows from it."""
+        if not self._paying and self._stored != self._seen.facts:
+            self._stored = self._seen.facts
+            self._assembly.spawn(self._save(), "save facts")
+
+    async def _save(self) -> None:
+        save = self._assembly.store.save_facts
+        await patiently(lambda: save(self._stored))
 
 
 def _differs(before: Survey, now: Survey) -> bool:
@@ -180,10 +229,10 @@ def _differs(before: Survey, now: Survey) -> bool:
         return True
     if before.lacking.keys() != now.lacking.keys():
         return True
-    fingerprints = [
-        {name: plan.fingerprint for name, plan in looked.planned.plans.items()}
-        for looked in (before, now)
-    ]
-    if fingerprints[0] != fingerprints[1]:
+    if _fingerprints(before) != _fingerprints(now):
         return True
     return bool(now.former.refused.keys() - before.former.refused.keys())
+
+
+def _fingerprints(looked: Survey) -> Mapping[str, str]:
+    return {name: plan.fingerprint for name, plan in looked.planned.plans.items()}

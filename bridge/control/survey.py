@@ -43,6 +43,7 @@ from bridge.control.reconcile import (
 from bridge.control.session import Session, session, wrapped
 from bridge.derive.view import ViewPlan
 from bridge.errors import Halt
+from bridge.position import parse_lsn
 from bridge.sink import Level, Owner, Sink
 from bridge.store import Store, migrate
 from bridge.store.rows import (
@@ -89,6 +90,8 @@ class Survey:
     sinks: Mapping[str, Sink]
     owner: Owner
     timeline: int
+    lsn: int
+    """Where the log ended before the views were planned."""
     remembered: Remembered
     publication: PublicationState | None
     publication_changes: tuple[Statement, ...]
@@ -130,6 +133,7 @@ async def survey(
             sinks = await stack.enter_async_context(open_sinks(config))
         connection = await stack.enter_async_context(session(config.source.dsn))
         remembered = await remember(config)
+        end = await one(connection, "log_end")
         applied = _applied(config, remembered) if partial else ()
         planned = await plan(connection, config, applied=applied)
         former = await plan_former(
@@ -167,6 +171,7 @@ async def survey(
             sinks=sinks,
             owner=whose,
             timeline=timeline["timeline"],
+            lsn=parse_lsn(end["lsn"]),
             remembered=remembered,
             publication=publication,
             publication_changes=changes,

@@ -82,6 +82,9 @@ class Batch:
     truncated: frozenset[int]
     """Tables (by oid) that were truncated: every view of them is to be swept, at
     `version`. `puts` and `reread` hold what was written after it."""
+    sweeps: frozenset[str]
+    """Views to be swept, since the log does not tell which documents follow: it is of
+    a time when their tables were not as they are planned for."""
     null_keys: frozenset[str]
     """Views whose all-null key is to be derived too (`ViewPlan.null_key`)."""
     messages: tuple[tuple[str, bytes, int], ...]
@@ -96,7 +99,12 @@ class Batch:
     def empty(self) -> bool:
         """Nothing in it concerns any view; messages may still be there."""
         return not (
-            self.puts or self.reread or self.images or self.truncated or self.null_keys
+            self.puts
+            or self.reread
+            or self.images
+            or self.truncated
+            or self.sweeps
+            or self.null_keys
         )
 
 
@@ -107,7 +115,9 @@ class Digester:
     (`TypeShape.oid` is the base type's), enums, arrays of those. A type that Postgres
     makes JSON of through a cast must not be in it. What is missing is read back.
 
-    `position` is the end of the last transaction that went before.
+    `position` is the end of the last transaction that went before. Up to `planned`
+    the log may describe tables as they were before the views were planned: what
+    cannot be followed there asks for a sweep, and beyond it is an error.
     """
 
     def __init__(
@@ -117,6 +127,7 @@ class Digester:
         *,
         epoch: int,
         position: int = 0,
+        planned: int = 0,
         piece_changes_max: int = PIECE_CHANGES_MAX,
         piece_bytes_max: int = PIECE_BYTES_MAX,
     ) -> None:
@@ -125,6 +136,8 @@ class Digester:
         self.position = position
         self._piece_changes_max = piece_changes_max
         self._piece_bytes_max = piece_bytes_max
+        self._planned = planned
+        self._past = True
         self._steps: dict[int, tuple[Relation, tuple[Step, ...]]] = {}
         """By the identity of the description, which is kept alive beside it."""
 
@@ -142,8 +155,9 @@ class Digester:
         pieces of bounded size, by themselves. `position` moves when a batch with a
         new `end_lsn` is given out.
 
-        Raises RouteHalt when a row lacks an old value that a view needs: nothing of
-        the batch in the making is given out then.
+        Raises RouteHalt when a row lacks an old value that a view needs, Redescribed
+        when its table is not as the view was planned for: nothing of the batch in the
+        making is given out then.
         """
         draft: Draft | None = None
         for transaction in transactions:
@@ -197,6 +211,10 @@ class Digester:
         draft.lsn = transaction.end_lsn
         draft.version = Position(self.epoch, transaction.end_lsn).version
         draft.doubtful.clear()
+        past = transaction.end_lsn <= self._planned
+        if past != self._past:
+            self._past = past
+            self._steps.clear()
 
     def _take(self, draft: Draft, events: Iterable[Event]) -> None:
         """The hot loop: every event of one transaction (or of a piece of it)."""
@@ -233,7 +251,7 @@ class Digester:
         steps = tuple(
             step
             for route in self.routes
-            if (step := route.compile(relation)) is not None
+            if (step := route.compile(relation, past=self._past)) is not None
         )
         if len(self._steps) >= 4096:
             self._steps.clear()  # re-described over and over: a bound, not a policy
@@ -256,6 +274,7 @@ class Digester:
             reread={view: keys for view, keys in draft.reread.items() if keys},
             images={place: list(rows) for place, rows in draft.images.items()},
             truncated=frozenset(draft.truncated),
+            sweeps=frozenset(draft.sweeps),
             null_keys=frozenset(draft.null_keys),
             messages=tuple(draft.messages),
         )

@@ -18,13 +18,13 @@ from typing import NamedTuple, Protocol
 from bridge import probes
 from bridge.changes import Value
 from bridge.derive.view import ViewPlan
-from bridge.errors import Halt, Transient, ViewHalt
+from bridge.errors import Transient, ViewHalt
 from bridge.gate import Gate
 from bridge.keys import Parts, key_text
 from bridge.ledger import Entry, Ledger
 from bridge.operations import Operation, Rejection
 from bridge.position import Position
-from bridge.source import QueryFailed, SnapshotReader, Source
+from bridge.source import QueryFailed, SnapshotReader, Source, StatementRefused
 
 NOT_UNIQUE = "key not unique: the query gives more than one row for it"
 _RETRY_FIRST_S, _RETRY_MAX_S = 0.1, 5.0
@@ -84,8 +84,8 @@ async def derive(
     """
     try:
         rows, failures = await reader.documents(plan, keys, careful=careful)
-    except Halt as halt:
-        raise ViewHalt(plan.name, halt.message, hint=halt.hint) from halt
+    except StatementRefused as refused:
+        raise ViewHalt(plan.name, refused.message, hint=refused.hint) from refused
     found: dict[Parts, Operation] = {}
     rejected: dict[Parts, str] = {f.parts: f.reason for f in failures}
     for parts, document in rows:
@@ -240,8 +240,8 @@ class Deriver:
         for index, changed in images.items():
             try:
                 found = await reader.keys(plan.key_queries[index], list(changed))
-            except Halt as halt:
-                raise ViewHalt(view, halt.message, hint=halt.hint) from halt
+            except StatementRefused as refused:
+                raise ViewHalt(view, refused.message, hint=refused.hint) from refused
             except QueryFailed as error:
                 if not careful:
                     raise

@@ -32,6 +32,7 @@ class Draft:
         "puts",
         "read_all_back",
         "reread",
+        "sweeps",
         "transactions",
         "truncated",
         "version",
@@ -56,3 +57,5 @@ class Draft:
         """A piece of a spilled transaction: every key is read back."""
         self.doubtful: set[str] = set()
         """Views whose table the current transaction truncated."""
+        self.sweeps: set[str] = set()
+        """Views of which every document is to be derived again."""

@@ -49,7 +49,13 @@ from bridge.derive.statements import (
     scan_sql,
     uninlined_expressions,
 )
-from bridge.derive.tables import check_seen, check_table, mark_used, used_columns
+from bridge.derive.tables import (
+    check_seen,
+    check_table,
+    described,
+    mark_used,
+    used_columns,
+)
 from bridge.derive.view import Direct, DirectColumn, KeyQuery, TableUse, ViewPlan
 from bridge.errors import QueryRefusal
 from bridge.shape import Shape
@@ -251,7 +257,9 @@ def _assemble(
         query=analysis.query,
         shape=Shape(shape, tuple(c.name for c in columns)),
         tables=tuple(
-            TableUse(table_name(table), used[oid], needed[oid])
+            TableUse(
+                table_name(table), used[oid], needed[oid], described(table, used[oid])
+            )
             for oid, table in tables.items()
         ),
         key_queries=_distinct(found),

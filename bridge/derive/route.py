@@ -8,7 +8,8 @@ A view takes its rows in one of three ways:
 
 The one thing to know: an old value that is needed and not in the log is never guessed.
 An insert needs none; an update or delete without it raises RouteHalt, which names the
-table and the columns that its replica identity has to carry. A large (TOAST) value
+table and the columns that its replica identity has to carry. Of a time before the view
+was planned that is no error: the view is swept. A large (TOAST) value
 that an update left alone is taken from the old image where that has it; the planner
 asks for an identity that carries every link and key column, and Postgres logs the old
 identity whenever one of its columns is stored outside the row, so it always has it.
@@ -33,6 +34,10 @@ class RouteHalt(ViewHalt):
     """The log does not tell what `view` needs; going on would lose a document."""
 
 
+class Redescribed(ViewHalt):
+    """A table is not as the view was planned for: it is to be planned again."""
+
+
 Step: TypeAlias = Callable[[Draft, Change], None]
 
 
@@ -42,7 +47,7 @@ class Route:
     def __init__(self, plan: ViewPlan, types: Mapping[int, TypeShape]) -> None:
         self.plan = plan
         self._types = types
-        self._compiled: dict[Relation, Step | None] = {}
+        self._compiled: dict[tuple[Relation, bool], Step] = {}
 
     def reads(self, table_oid: int) -> bool:
         """Whether the view depends on that table."""
@@ -59,13 +64,22 @@ class Route:
                 kept.update(query.columns)
         return frozenset(kept)
 
-    def compile(self, relation: Relation) -> Step | None:
-        """The step for rows so described; None when the view does not read them."""
+    def compile(self, relation: Relation, *, past: bool = False) -> Step | None:
+        """The step for rows so described; None when the view does not read them.
+
+        RouteHalt or Redescribed when they cannot be followed; of the `past` they are
+        swept.
+        """
         if not self.reads(relation.oid):
             return None
-        if relation not in self._compiled:
-            self._compiled[relation] = self._compile(relation)
-        return self._compiled[relation]
+        place = (relation, past)
+        if place not in self._compiled:
+            if past:
+                self._compiled[place] = self._forgiving(relation)
+            else:
+                self._check(relation)
+                self._compiled[place] = self._compile(relation)
+        return self._compiled[place]
 
     def truncate(self, draft: Draft) -> None:
         """All rows of a table of the view are gone at this point of the transaction.
@@ -82,6 +96,36 @@ class Route:
             reread[operation.parts] = draft.version
         for parts in reread:
             reread[parts] = draft.version
+
+    def _check(self, relation: Relation) -> None:
+        """Redescribed unless the columns that the view reads are as it knows them."""
+        columns = {c.name: (c.type_oid, c.type_modifier) for c in relation.columns}
+        for use in self.plan.tables:
+            if use.table.oid != relation.oid:
+                continue
+            for known in use.described:
+                if columns.get(known.name) != (known.type_oid, known.type_modifier):
+                    raise _redescribed(self.plan.name, relation, known.name)
+
+    def _forgiving(self, relation: Relation) -> Step:
+        """The step where possible; what it cannot follow is swept."""
+        view = self.plan.name
+
+        def sweep(draft: Draft, _change: Change) -> None:
+            draft.sweeps.add(view)
+
+        try:
+            strict = self._compile(relation)
+        except RouteHalt:
+            return sweep
+
+        def step(draft: Draft, change: Change) -> None:
+            try:
+                strict(draft, change)
+            except RouteHalt:
+                draft.sweeps.add(view)
+
+        return step
 
     def _compile(self, relation: Relation) -> Step:
         plan, oid = self.plan, relation.oid
@@ -348,4 +392,14 @@ def _column_gone(view: str, relation: Relation, names: tuple[str, ...]) -> Route
         f"the log does not carry {columns} of {table}, which the view {view} needs",
         hint="was a column dropped, renamed or left out of the publication? "
         "`pgbridge plan` shows what the view needs",
+    )
+
+
+def _redescribed(view: str, relation: Relation, column: str) -> Redescribed:
+    table = f"{relation.schema}.{relation.name}"
+    return Redescribed(
+        view,
+        f"column {column} of {table} is not what it was when the view {view} was "
+        "planned",
+        hint="`pgbridge plan` shows what follows from it",
     )

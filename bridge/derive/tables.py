@@ -15,6 +15,7 @@ from bridge.changes import Identity
 from bridge.derive.levels import Level, Occurrence, Query
 from bridge.derive.levels.model import Derived
 from bridge.derive.levels.resolve import lookup
+from bridge.derive.view import DescribedColumn
 from bridge.errors import QueryRefusal
 
 _OF_VERSIONS = ("ctid", "xmin", "xmax", "cmin", "cmax")
@@ -164,3 +165,13 @@ def used_columns(
         used = frozenset(occurrence.used) | keys.get(oid, frozenset())
         found[oid] = found.get(oid, frozenset()) | used
     return found
+
+
+def described(table: Table, used: frozenset[str]) -> tuple[DescribedColumn, ...]:
+    """These columns as the log describes them, but for generated ones, which it may
+    leave out."""
+    return tuple(
+        DescribedColumn(column.name, column.type_oid, column.modifier)
+        for column in table.columns
+        if column.name in used and not column.generated
+    )

@@ -9,6 +9,7 @@ own type inside, so that indexes are used.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from bridge.shape import Shape
 
@@ -43,6 +44,14 @@ class KeyQuery:
     sql: str | None
 
 
+class DescribedColumn(NamedTuple):
+    """A column as it was when the view was planned."""
+
+    name: str
+    type_oid: int
+    type_modifier: int
+
+
 @dataclass(frozen=True, slots=True)
 class TableUse:
     """One published table that a view reads."""
@@ -52,6 +61,8 @@ class TableUse:
     """Columns the documents depend on; a change of others alone is no work."""
     identity: frozenset[str]
     """Columns whose old values must be in the log."""
+    described: tuple[DescribedColumn, ...] = ()
+    """Those of `columns` that the log has, as it has to describe them."""
 
 
 @dataclass(frozen=True, slots=True)

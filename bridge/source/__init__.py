@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 from bridge.changes import Value
 from bridge.derive.view import KeyQuery, ViewPlan
+from bridge.errors import Halt
 from bridge.gate import Snapshot
 from bridge.keys import Parts
 
@@ -28,6 +29,11 @@ class Failure(NamedTuple):
 
     parts: Parts
     reason: str
+
+
+class StatementRefused(Halt):
+    """A statement of a view is not carried out: its tables are not as it was planned
+    for, or a right is missing."""
 
 
 class QueryFailed(Exception):

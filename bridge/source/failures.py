@@ -13,7 +13,7 @@ import psycopg
 
 from bridge.errors import BridgeError, Halt, Transient
 from bridge.refusals import is_away, of_connection
-from bridge.source import QueryFailed
+from bridge.source import QueryFailed, StatementRefused
 
 _OF_A_ROW = ("22", "P0", "23", "21", "54")
 """Classes of errors that some row of a query causes: data, raised, cardinality."""
@@ -40,7 +40,7 @@ def meaning(error: psycopg.Error) -> BridgeError | QueryFailed:
         return QueryFailed(f"the query fails: {type(error).__name__} ({state})")
     message = error.diag.message_primary or type(error).__name__
     if state == "42501":
-        return Halt(
+        return StatementRefused(
             f"the source refuses: {message}",
             hint="`pgbridge check` prints the grants that the role needs",
         )
@@ -49,7 +49,7 @@ def meaning(error: psycopg.Error) -> BridgeError | QueryFailed:
             f"the source refuses the connection: {message}",
             hint="put user, password and database right in source.dsn",
         )
-    return Halt(
+    return StatementRefused(
         f"the source answers {state}: {message}",
         hint="`pgbridge plan` shows what of the schema has changed",
     )

@@ -14,7 +14,7 @@ from typing import Any
 
 from bridge.sink import Generation, Target
 from sinks.redis.options import Encoding, TargetOptions, read_target_options
-from sinks.redis.template import Naming, has_generation, naming
+from sinks.redis.template import Naming, has_generation, naming, pieces
 
 VERSION_DIGITS = 19
 """63 bits, zero-padded: compared as strings, since Lua's numbers hold only 53."""
@@ -142,11 +142,20 @@ def layout_of(generation: Generation, sink: str = "") -> Layout:
 
 
 def place_of(target: Target, options: TargetOptions, number: int) -> str:
-    """`gN`, or a digest of the template where generations share their names."""
+    """`gN`, or a digest of how values are named where generations share that.
+
+    A key's columns count by their order: what they are called is in no name.
+    """
     if has_generation(options.template):
         return f"g{number}"
-    template = options.template or f"{target.name}:"
-    text = json.dumps([template, target.shape.key])
+    key = target.shape.key
+    named: list[tuple[str, int | str | None]] = [(f"{target.name}:", None)]
+    if options.template:
+        named = [
+            (literal, key.index(column) if column in key else column)
+            for literal, column in pieces(options.template)
+        ]
+    text = json.dumps([named, len(key)])
     return "p" + sha256(text.encode()).hexdigest()[:8]
 
 

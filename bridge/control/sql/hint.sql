@@ -1,9 +1,10 @@
 -- A text that changes whenever one of these views, functions or types was touched.
 select coalesce(md5(string_agg(found.what, ',' order by found.what)), '') as hint
 from (
-    select concat_ws('/', 'v', r.oid, r.xmin) as what
-    from pg_rewrite r
-    where r.ev_class = any(%(views)s::oid[])
+    select concat_ws('/', 'v', c.oid, c.xmin, r.xmin) as what
+    from pg_class c
+    left join pg_rewrite r on r.ev_class = c.oid
+    where c.oid = any(%(views)s::oid[])
     union all
     select concat_ws('/', 'f', p.oid, p.xmin)
     from pg_proc p
@@ -16,4 +17,9 @@ from (
     select concat_ws('/', 'e', e.oid, e.xmin)
     from pg_enum e
     where e.enumtypid = any(%(types)s::oid[])
+    union all
+    select concat_ws('/', 'a', a.attrelid, a.attnum, a.xmin)
+    from pg_type t
+    join pg_attribute a on a.attrelid = t.typrelid
+    where t.oid = any(%(types)s::oid[]) and t.typtype = 'c' and a.attnum > 0
 ) found;
