@@ -59,6 +59,7 @@ from bridge.watch import Watch
 _log = logger("bridge.daemon")
 _STUMBLES_MAX = 2
 _STUMBLES_S = 600.0
+_LAST_COUNT_S = 1.0
 
 
 class _Ended(Exception):
@@ -159,6 +160,9 @@ class Lifetime:
         with suppress(TimeoutError, Transient):
             async with asyncio.timeout(self._config.limits.drain_timeout_s):
                 await pipeline.drain()
+                if self._life is not None:
+                    async with asyncio.timeout(_LAST_COUNT_S):
+                        await self._life.count(list(self._life.states))
 
     async def _arrange(self) -> tuple[Survey, Applied]:
         """Look, and carry out what is to be done before anything streams."""
@@ -330,7 +334,6 @@ class Lifetime:
         else:
             for outlet in list(assembly.pipeline.fan_out.outlets()):
                 await assembly.pipeline.level(outlet.generation, lsn)
-        await self._life.count(list(self._life.states))
         await self.drain()
         raise _Ended
 

@@ -138,6 +138,7 @@ class Pipeline:
         self._taking = asyncio.Event()
         self._taking.set()
         self._wanted = 0
+        self._ending = False
         self._saved: dict[Generation, int] = {}
         self._saved_s = 0.0
         self._told = 0
@@ -158,12 +159,9 @@ class Pipeline:
         """Stream until cancelled, or until something halts it (raised)."""
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._deriver.run())
-                group.create_task(self._look())
-                group.create_task(self._acknowledge())
-                group.create_task(self._save())
-                group.create_task(self._record())
-                group.create_task(self._stream())
+                parts = (self._deriver.run, self._look, self._acknowledge, self._save)
+                for part in (*parts, self._record, self._stream):
+                    group.create_task(part())
         finally:
             await self.markers.close()
 
@@ -202,18 +200,24 @@ class Pipeline:
         # Many things move it.
         while self.ledger.outstanding or self.gate.waiting:  # noqa: ASYNC110
             await asyncio.sleep(tick_s)
+        self._ending = True
         await self.write_down()
+        # That has pushed out the log whose end has to come back before the slot moves.
+        ends_s = time.monotonic() + 10 * _ASK_S
+        while (capture := self._capture) is not None and time.monotonic() < ends_s:
+            self._tell(capture, self._may_acknowledge())
+            if self._told >= min(map(self.saved, self._positions()), default=0):
+                return
+            capture.ask()
+            await asyncio.sleep(tick_s)
 
     async def write_down(self) -> None:
-        """Save and record every position now, and acknowledge what that allows."""
+        """Save and record every position now."""
         positions = self._positions()
         for generation, lsn in positions.items():
             await self._hooks.record(generation, lsn)
             self.ledger.recorded(generation, lsn)
-        await self._hooks.progress(positions)
-        self._saved = positions
-        if self._capture is not None:
-            self._tell(self._capture, self._may_acknowledge())
+        await self.save(positions)
 
     # — the stream —
 
@@ -409,7 +413,8 @@ class Pipeline:
     async def save(self, positions: Mapping[Generation, int]) -> None:
         """Write down how far these generations are. Transient, Halt."""
         await self._hooks.progress(positions)
-        self._saved |= positions
+        for generation, lsn in positions.items():
+            self._saved[generation] = max(lsn, self.saved(generation))
 
     def saved(self, generation: Generation) -> int:
         """How far the generation is, as it is written down."""
@@ -444,7 +449,8 @@ class Pipeline:
     async def _save(self) -> None:
         while True:
             await asyncio.sleep(self._limits.progress_s)
-            if not self._ready.is_set() or not (self._unsaved() or self._idle_log()):
+            waits = self._unsaved() or self._idle_log()
+            if self._ending or not (waits and self._ready.is_set()):
                 continue
             moved = {
                 generation: lsn
@@ -465,7 +471,7 @@ class Pipeline:
         recorded: dict[Generation, int] = {}
         while True:
             await asyncio.sleep(self._limits.record_s)
-            if not self._ready.is_set():
+            if self._ending or not self._ready.is_set():
                 continue
             for generation, lsn in self._positions().items():
                 if recorded.get(generation, 0) >= self.ledger.content(generation):

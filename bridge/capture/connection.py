@@ -90,7 +90,7 @@ def check_name(name: str) -> None:
     if not NAME.fullmatch(name):
         raise Halt(
             f"{name!r} cannot be the name of a slot or publication",
-            hint="Use a to z, digits and _, at most 63.",
+            hint="use a to z, digits and _, at most 63",
         )
 
 
@@ -117,7 +117,7 @@ def connect(
                 raise Interrupted
             if time.monotonic() >= deadline_s:
                 raise Transient(
-                    "cannot connect to the source: no answer", hint="Trying again."
+                    "cannot connect to the source: no answer", hint="trying again"
                 )
     except BaseException:
         conn.finish()
@@ -167,7 +167,7 @@ def _require_publication(conn: pq.abc.PGconn, publication: str) -> None:
         # Postgres 18 would stream nothing, and no error either.
         raise PublicationMissing(
             f"there is no publication {publication}",
-            hint="Make it with `pgbridge apply`; what changed meanwhile is lost.",
+            hint="make it with `pgbridge apply`; what changed meanwhile is lost",
         )
 
 
@@ -183,7 +183,7 @@ def slot_position(conn: pq.abc.PGconn, slot: str) -> int:
     if not found.ntuples:
         raise SlotMissing(
             f"there is no replication slot {slot}",
-            hint="Make it with `pgbridge apply`: everything is built again.",
+            hint="make it with `pgbridge apply`: everything is built again",
         )
     plugin, ours, wal_status, confirmed = (
         found.get_value(0, column) for column in range(4)
@@ -191,12 +191,12 @@ def slot_position(conn: pq.abc.PGconn, slot: str) -> int:
     if plugin != b"pgoutput" or ours != b"t":
         raise Halt(
             f"the replication slot {slot} is not of this database and pgoutput",
-            hint="Choose another source.slot.",
+            hint="choose another source.slot",
         )
     if wal_status == b"lost" or confirmed is None:
         raise SlotLost(
             f"the replication slot {slot} was invalidated",
-            hint="Its changes are gone: a new slot and a rebuild are needed.",
+            hint="its changes are gone: a new slot and a rebuild are needed",
         )
     return parse_lsn(confirmed.decode())
 
@@ -223,5 +223,5 @@ def refused(
     primary = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY)
     text = (primary or result.error_message or b"").decode(errors="replace")
     if sqlstate == "42704" and missing is not None:
-        return missing(f"{doing}: {text}", hint="Make it again: `pgbridge apply`.")
+        return missing(f"{doing}: {text}", hint="make it again: `pgbridge apply`")
     return refusal(sqlstate, text, doing=doing)

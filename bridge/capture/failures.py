@@ -57,13 +57,13 @@ def refusal(sqlstate: str | None, message: str, *, doing: str) -> BridgeError:
     text = f"{doing}: {first_line(message)}"
     match sqlstate:
         case None:
-            return Transient(text, hint="Waiting for the server.")
+            return Transient(text, hint="waiting for the server")
         case "55006":
-            return SlotActive(text, hint="Another daemon streams from this slot.")
+            return SlotActive(text, hint="another daemon streams from this slot")
         case "58P01":
-            return SlotLost(text, hint="Log the slot needs was removed: rebuild.")
+            return SlotLost(text, hint="log the slot needs was removed: rebuild")
         case _ if is_away(sqlstate):
-            return Transient(text, hint="Waiting for the server.")
+            return Transient(text, hint="waiting for the server")
         case _:
             hint = _HINTS.get(sqlstate, "`pgbridge check` looks at the source.")
             return Halt(f"{text} ({sqlstate})", hint=hint)

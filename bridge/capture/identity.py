@@ -40,11 +40,11 @@ class ServerIdentity:
         if self.version < VERSION_MIN:
             raise Halt(
                 f"the source is Postgres {self.version // 10000}",
-                hint="Postgres 15 or later is needed.",
+                hint="Postgres 15 or later is needed",
             )
         if self.in_recovery:
             raise HistoryChanged(
-                "the source is a standby", hint="Point source.dsn at the primary."
+                "the source is a standby", hint="point source.dsn at the primary"
             )
         if expected is None:
             return
@@ -52,10 +52,10 @@ class ServerIdentity:
             raise HistoryChanged(
                 "the source is another cluster: its system identifier is "
                 f"{self.system_identifier}, not {expected.system_identifier}",
-                hint="A new epoch and a rebuild are needed: `pgbridge apply`.",
+                hint="a new epoch and a rebuild are needed: `pgbridge apply`",
             )
         if self.timeline != expected.timeline:
             raise HistoryChanged(
                 f"the source is on timeline {self.timeline}, not {expected.timeline}",
-                hint="It was promoted or restored: a new epoch begins.",
+                hint="it was promoted or restored: a new epoch begins",
             )

@@ -71,13 +71,13 @@ class SlotState:
             raise SlotLost(
                 f"the replication slot {self.name} was invalidated"
                 f" ({self.invalidation_reason or self.wal_status})",
-                hint="Its changes are gone: a new slot and a rebuild are needed.",
+                hint="its changes are gone: a new slot and a rebuild are needed",
             )
         if self.plugin != "pgoutput" or not self.ours:
             raise Halt(
                 f"the replication slot {self.name} is not of this database and "
                 "pgoutput",
-                hint="Choose another source.slot.",
+                hint="choose another source.slot",
             )
 
 
@@ -201,7 +201,7 @@ async def drop_slot(connection: Connection, name: str) -> bool:
     if found is not None and not found.ours:
         raise Halt(
             f"the replication slot {name} is not of this database",
-            hint="Choose another source.slot; it is left as it is.",
+            hint="choose another source.slot; it is left as it is",
         )
     try:
         with wrapped(f"cannot drop the replication slot {name}", missing=SlotMissing):

@@ -190,7 +190,7 @@ class Stream:
             if self._asked and self._silent_s > self._silence_max_s:
                 raise Transient(
                     f"the source has said nothing for {self._silent_s:.0f} s",
-                    hint="Connecting again.",
+                    hint="connecting again",
                 )
 
     # -- feedback -------------------------------------------------------------------

@@ -47,6 +47,7 @@ def drop(
 
 
 async def _drop(config: Config, *, targets: bool) -> None:
+    from bridge.control.check import owner
     from bridge.control.planning import open_sinks
     from bridge.control.remove import drop_source, drop_targets, refuse_running
     from bridge.control.session import session
@@ -57,7 +58,8 @@ async def _drop(config: Config, *, targets: bool) -> None:
     async with session(config.source.dsn, read_only=False) as connection:
         if targets:
             async with open_sinks(config) as sinks:
-                await drop_targets(remembered, sinks, say)
+                whose = await owner(connection, config)
+                await drop_targets(remembered, sinks, whose, say)
         removed = await drop_source(connection, config.source, say)
     if not removed and not remembered.targets:
         say("nothing of pgbridge is there")

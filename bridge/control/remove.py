@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping
 from psycopg.sql import SQL, Identifier
 
 from bridge.capture.failures import SlotActive
-from bridge.capture.slot import drop_slot
+from bridge.capture.slot import describe_slot, drop_slot
 from bridge.config import SourceConfig
 from bridge.control.quoting import quoted
 from bridge.control.session import Session, session, wrapped
 from bridge.control.survey import Remembered, Survey
 from bridge.errors import BridgeError, Halt
-from bridge.sink import Generation, Shape, Sink, Target
+from bridge.sink import Generation, Owner, Shape, Sink, Target
 from bridge.store import Store, migrate
 from bridge.store.rows import GenerationKey, GenerationRow
 
@@ -81,9 +81,11 @@ def former_target(view: str, key: GenerationKey) -> Target:
 async def drop_targets(
     remembered: Remembered,
     sinks: Mapping[str, Sink],
+    owner: Owner,
     tell: Tell,
 ) -> None:
-    """Remove every generation from every sink that the file still names.
+    """Remove every generation from every sink that the file still names, and with the
+    last one the record of whose the sink is.
 
     Halt while a daemon runs.
     """
@@ -98,6 +100,8 @@ async def drop_targets(
                 target = former_target(row.view, key)
                 await sink.drop(Generation(target, key.number))
         tell(f"target {row} is dropped")
+    for sink in sinks.values():
+        await sink.release(owner)
 
 
 def refuse_running(remembered: Remembered) -> None:
@@ -116,8 +120,11 @@ async def drop_source(own: Session, config: SourceConfig, tell: Tell) -> bool:
     Halt while the slot is read; Transient.
     """
     removed = []
+    slot = await describe_slot(own, config.slot)
     try:
-        if await drop_slot(own, config.slot):
+        if slot is not None and not slot.ours:  # names are the server's
+            tell(f"slot {config.slot} stays: it is another database's")
+        elif await drop_slot(own, config.slot):
             removed.append(f"slot {config.slot}")
     except SlotActive as error:
         raise Halt(

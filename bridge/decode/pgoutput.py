@@ -37,7 +37,7 @@ class MessageError(Halt):
     def __init__(self, message: str) -> None:
         super().__init__(
             f"the log stream cannot be read: {message}",
-            hint="Is the server a Postgres 15 to 18? Report it with `check --json`.",
+            hint="is the server a Postgres 15 to 18? Report it with `check --json`",
         )
 
 

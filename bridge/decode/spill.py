@@ -118,7 +118,7 @@ class SpilledEvents:
         except OSError as error:
             raise Halt(
                 f"a large transaction does not fit on disk: {error.strerror}",
-                hint="Free the disk, or have TMPDIR point at a larger one.",
+                hint="free the disk, or have TMPDIR point at a larger one",
             ) from error
         self._chunks = []
         self.memory_bytes = 0

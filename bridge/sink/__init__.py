@@ -173,6 +173,12 @@ class Sink(Protocol):
     async def highest_epoch(self, owner: Owner) -> int:
         """The highest epoch that ever wrote here for this owner; 0 when none did."""
 
+    async def release(self, owner: Owner) -> None:
+        """Forget that the sink is this owner's, all of whose targets were dropped.
+
+        Changes nothing where it is another's. Repeatable.
+        """
+
     def side_by_side(self, target: Target) -> bool:
         """Whether two generations of this target can exist at the same time."""
 

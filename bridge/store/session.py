@@ -71,8 +71,8 @@ def wrapped(error: psycopg.Error) -> BridgeError:
             )
         case "3F000" | "42P01" | "42703" | "42883":
             return Halt(
-                f"the bridge's tables are not as they should be: {message}",
-                hint="`pgbridge apply` installs them",
+                "the schema bridge is not in this database yet, or is an older one",
+                hint="`pgbridge apply` installs it, and so does `pgbridge run`",
             )
         case _:
             return Halt(f"the bridge's tables answer {state}: {type(error).__name__}")

@@ -158,10 +158,15 @@ class Client:
             ) from None
         except ConnectionTimeout:
             raise Transient(
-                f"{self.sink}: {self._where} did not answer in time"
+                f"{self.sink}: {self._where} did not answer in time",
+                hint="see that it runs, and is not overloaded",
             ) from None
         except NoConnection:
-            raise Transient(f"{self.sink}: {self._where} cannot be reached") from None
+            raise Transient(
+                f"{self.sink}: {self._where} cannot be reached",
+                hint="see that it runs, and that `url` of the sink names its host and"
+                " port",
+            ) from None
         except TransportError as error:
             raise Halt(
                 f"{self.sink}: {self._where} gave no HTTP answer"

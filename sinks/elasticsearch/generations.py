@@ -61,6 +61,11 @@ class Generations:
             if meta.epoch < epoch:
                 await put_meta(self._client, index.name, replace(meta, epoch=epoch))
 
+    def release(self, owner: Owner) -> None:
+        """What is left of a claim is in this process alone."""
+        if self._places.owner == owner:
+            self._places.owner, self._places.epoch = None, 0
+
     async def highest_epoch(self, owner: Owner) -> int:
         """The highest epoch that any index of the owner tells."""
         known = self._places.epoch if self._places.owner == owner else 0

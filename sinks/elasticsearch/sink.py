@@ -63,6 +63,10 @@ class ElasticsearchSink:
         """The highest epoch that any index of the owner tells."""
         return await self._generations.highest_epoch(owner)
 
+    async def release(self, owner: Owner) -> None:
+        """Each index tells for itself whose it is; forget who claimed."""
+        self._generations.release(owner)
+
     def side_by_side(self, target: Target) -> bool:  # noqa: ARG002
         """Always: a generation is an index of its own."""
         return True

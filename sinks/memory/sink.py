@@ -106,6 +106,12 @@ class MemorySink:
         server = self._server()
         return server.epoch if server.owner == owner else 0
 
+    async def release(self, owner: Owner) -> None:
+        """Forget owner and epoch."""
+        server = self._server()
+        if server.owner == owner:
+            server.owner, server.epoch = None, 0
+
     def side_by_side(self, target: Target) -> bool:
         """Always: a generation is a dictionary."""
         return True

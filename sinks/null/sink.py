@@ -58,6 +58,9 @@ class NullSink:
         """The highest epoch claimed in this process."""
         return self._epoch
 
+    async def release(self, owner: Owner) -> None:
+        """Nobody's it was."""
+
     def side_by_side(self, target: Target) -> bool:
         """Nothing takes no room."""
         return True

@@ -14,7 +14,6 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from bridge.sink import Generation, Loss, Owner, Transient
-from sinks.redis.failures import sorting
 from sinks.redis.health import durable_offset
 from sinks.redis.layout import Layout, beat_key, lost_key, mark_key
 from sinks.redis.losses import Losses
@@ -51,7 +50,7 @@ class Audit:
         """All that is lost of these generations and not repaired."""
         journal = self.writer.journal
         answered = journal.mark  # before the server is asked: it may only be ahead
-        with sorting():
+        with self.server.sorting():
             pipeline = self.server.client.pipeline(transaction=False)
             pipeline.get(mark_key(self.sink))
             pipeline.get(lost_key(self.sink))
@@ -70,7 +69,7 @@ class Audit:
         if found is None and claimed is not None:
             await self.places.claim(*claimed)
         if not self.losses.none:
-            with sorting():
+            with self.server.sorting():
                 await self.server.client.set(lost_key(self.sink), "0", nx=True)
         await self._settle(answered, replication, persistence)
         return self.losses.told(list(layouts))
@@ -78,7 +77,7 @@ class Audit:
     async def settle_losses(self) -> None:
         """Take the server's own note of a loss away once nothing is lost."""
         if self.losses.none:
-            with sorting():
+            with self.server.sorting():
                 await self.server.client.delete(lost_key(self.sink))
 
     async def _missing(self, layouts: Mapping[Generation, Layout]) -> None:
@@ -125,7 +124,7 @@ class Audit:
     async def _synced(self) -> bool | None:
         """Whether the append-only file holds all that was written so far; None where
         the server is older than WAITAOF."""
-        with sorting():
+        with self.server.sorting():
             # WAITAOF speaks of what its own connection wrote, and of all before that.
             async with self.server.client.client() as one:
                 await one.set(beat_key(self.sink), "")

@@ -67,48 +67,55 @@ def is_function_missing(error: Exception) -> bool:
     )
 
 
-def sort(error: Exception) -> Transient | Halt:
-    """The error as the bridge knows it: `Transient` or `Halt`."""
+def sort(error: Exception, url: str = "") -> Transient | Halt:
+    """The error as the bridge knows it: `Transient` or `Halt`.
+
+    `url` is the server's address, without user and password.
+    """
+    server = f"the Redis server at {url}" if url else "the Redis server"
     if isinstance(error, _AUTHENTICATION):
         return Halt(
-            "the Redis server refuses the user or the password",
+            f"{server} refuses the user or the password",
             hint="correct `username` and `password` of the sink",
         )
     code = code_of(error)
     if code in _WAITING:
-        return Transient(f"the Redis server does not take this now: {_WAITING[code]}")
+        return Transient(f"{server} does not take this now: {_WAITING[code]}")
     if isinstance(error, exceptions.NoPermissionError) or code == "NOPERM":
         return Halt(
-            "the Redis user lacks the right to a command, key or channel",
+            f"{server} grants its user no right to a command, key or channel",
             hint="grant what docs/redis.md lists under rights",
         )
     if isinstance(error, exceptions.AskError | exceptions.ClusterCrossSlotError):
         return Halt(
-            "the server is a node of a Redis Cluster, which is not supported",
+            f"{server} is a node of a Redis Cluster, which is not supported",
             hint="give the address of a single server or of a primary with replicas",
         )
     if _is_certificate(error):
         return Halt(
-            "the Redis server's certificate is refused",
+            f"the certificate of {server} is refused",
             hint="give the authority's certificate as `ca_file` of the sink",
         )
     if isinstance(
         error, OSError | exceptions.ConnectionError | exceptions.TimeoutError
     ):
-        return Transient("the Redis server cannot be reached")
+        return Transient(
+            f"{server} cannot be reached",
+            hint="see that it runs, and that `url` of the sink names its host and port",
+        )
     return Halt(
-        f"the Redis server answered with an error that is not known: {code or 'ERR'}",
+        f"{server} answered with an error that is not known: {code or 'ERR'}",
         hint="look into the server's log, then `pgbridge resume` the sink",
     )
 
 
 @contextmanager
-def sorting() -> Iterator[None]:
+def sorting(url: str = "") -> Iterator[None]:
     """Wrap what the client raises inside."""
     try:
         yield
     except (exceptions.RedisError, OSError, TimeoutError) as error:
-        raise sort(error) from None
+        raise sort(error, url) from None
 
 
 def _is_certificate(error: BaseException | None) -> bool:

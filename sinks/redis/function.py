@@ -17,6 +17,7 @@ from sinks.redis.failures import code_of
 
 WRITE = (files("sinks.redis") / "write.lua").read_text("utf-8")
 CLAIM = (files("sinks.redis") / "claim.lua").read_text("utf-8")
+RELEASE = (files("sinks.redis") / "release.lua").read_text("utf-8")
 RECORD = (files("sinks.redis") / "record.lua").read_text("utf-8")
 
 _DIGEST = sha256(WRITE.encode()).hexdigest()[:12]

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from bridge.sink import Finding, Generation, Level, Owner, Refusal, Target
-from sinks.redis.failures import sorting
 from sinks.redis.layout import Layout, layout_of
 from sinks.redis.places import Places, in_the_way
 from sinks.redis.server import Server
@@ -24,10 +23,10 @@ SAMPLE_COUNT = 1_000
 """Keys looked at in a step: at most 200,000 of a server are looked at in all."""
 
 
-async def check(client: Any) -> list[Finding]:
+async def check(server: Server) -> list[Finding]:
     """Findings that concern every target."""
-    with sorting():
-        facts: Mapping[str, Any] = await client.info()
+    with server.sorting():
+        facts: Mapping[str, Any] = await server.client.info()
     findings = [_version(facts)]
     if facts.get("cluster_enabled"):
         findings.append(
@@ -96,7 +95,7 @@ async def examine(
         if halt := in_the_way(described, target.view, target.sink):
             findings.append(Finding(Level.ERROR, halt.message, halt.hint))
             break
-    with sorting():
+    with server.sorting():
         facts = await server.client.info()
     mirror = layout.held and not layout.options.ttl_ms
     if mirror and evicts_all(facts):
@@ -112,7 +111,7 @@ async def examine(
     places_known = {described["place"] for described in known.values()}
     side_by_side = layout.place == f"g{layout.number}"
     fresh = not known if side_by_side else layout.place not in places_known
-    if layout.held and fresh and await _taken(server.client, layout):
+    if layout.held and fresh and await _taken(server, layout):
         findings.append(
             Finding(
                 Level.ERROR,
@@ -164,13 +163,15 @@ def _durability(facts: Mapping[str, Any]) -> Finding:
     )
 
 
-async def _taken(client: Any, layout: Layout) -> bool:
+async def _taken(server: Server, layout: Layout) -> bool:
     """Whether a sample of keys has one that the template could have named."""
     pattern = _pattern(layout)
     cursor = 0
-    with sorting():
+    with server.sorting():
         for _ in range(SAMPLE_STEPS_MAX):
-            cursor, names = await client.scan(cursor, match=pattern, count=SAMPLE_COUNT)
+            cursor, names = await server.client.scan(
+                cursor, match=pattern, count=SAMPLE_COUNT
+            )
             if any(not name.startswith(b"pgbridge:") for name in names):
                 return True
             if cursor == 0:

@@ -15,8 +15,7 @@ from typing import Any, TypeAlias
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError, ResponseError
 
-from bridge.sink import Transient
-from sinks.redis.failures import sort
+from bridge.sink import Halt, Transient
 
 Answer: TypeAlias = "asyncio.Future[Any]"
 _Pending: TypeAlias = tuple[Answer, Callable[[Any], None]]
@@ -32,9 +31,11 @@ class Line:
         self,
         make: Callable[[], AbstractConnection],
         greet: Callable[[AbstractConnection], Awaitable[None]],
+        sort: Callable[[Exception], Transient | Halt],
     ) -> None:
         self._make = make
         self._greet = greet
+        self._sort = sort
         self._connection: AbstractConnection | None = None
         self._reader: asyncio.Task[None] | None = None
         self._sending = asyncio.Lock()
@@ -60,7 +61,7 @@ class Line:
             except BaseException as error:
                 await self._break(connection)
                 if isinstance(error, RedisError | OSError):
-                    raise sort(error) from None
+                    raise self._sort(error) from None
                 raise
             self._sent.set()
             return answer
@@ -80,7 +81,7 @@ class Line:
                 await self._greet(connection)
             except (RedisError, OSError) as error:
                 await connection.disconnect(nowait=True)
-                raise sort(error) from None
+                raise self._sort(error) from None
             except BaseException:
                 await connection.disconnect(nowait=True)
                 raise

@@ -13,12 +13,13 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from bridge.sink import Halt, Owner, Position, Target, Transient
-from sinks.redis.failures import sorting
-from sinks.redis.function import CLAIM, RECORD
+from sinks.redis.function import CLAIM, RECORD, RELEASE
 from sinks.redis.layout import (
     OWNER,
     Layout,
     TargetKeys,
+    beat_key,
+    lost_key,
     mark_key,
     naming_described,
     parse_version,
@@ -36,11 +37,12 @@ class Places:
     def __init__(self, sink: str, server: Server) -> None:
         self._sink = sink
         self._client = server.client
+        self._sorting = server.sorting
 
     async def claim(self, owner: Owner, epoch: int) -> None:
         """Record owner and epoch. Halt for another owner or a higher epoch."""
         keys = (OWNER, mark_key(self._sink))
-        with sorting():
+        with self._sorting():
             found, highest = await self._client.eval(
                 CLAIM, len(keys), *keys, str(owner), str(epoch)
             )
@@ -56,21 +58,27 @@ class Places:
                 hint="stop the other daemon, or start this one again",
             )
 
+    async def release(self, owner: Owner) -> None:
+        """Remove the record of this owner, the mark and what stands beside it."""
+        keys = (OWNER, mark_key(self._sink), lost_key(self._sink), beat_key(self._sink))
+        with self._sorting():
+            await self._client.eval(RELEASE, len(keys), *keys, str(owner))
+
     async def highest_epoch(self, owner: Owner) -> int:
         """0 when nobody, or another owner, has claimed."""
-        with sorting():
+        with self._sorting():
             found, epoch = await self._client.hmget(OWNER, "owner", "epoch")
         return int(epoch) if found and found.decode() == str(owner) else 0
 
     async def other_owner(self, owner: Owner) -> str:
         """Who else has claimed; "" when nobody has."""
-        with sorting():
+        with self._sorting():
             found = await self._client.hget(OWNER, "owner")
         return "" if found is None or found.decode() == str(owner) else found.decode()
 
     async def described(self, target: Target) -> dict[int, dict[str, Any]]:
         """What is known of the target's generations, by number."""
-        with sorting():
+        with self._sorting():
             found = await self._client.hgetall(TargetKeys(target.name).generations)
         return {int(number): json.loads(text) for number, text in found.items()}
 
@@ -82,7 +90,7 @@ class Places:
                 hint="give the sink another database number",
             )
         keys = layout.keys
-        with sorting():
+        with self._sorting():
             pipeline = self._client.pipeline(transaction=True)
             pipeline.hvals(keys.generations)
             pipeline.hgetall(keys.dropping)
@@ -99,14 +107,14 @@ class Places:
 
     async def exists(self, layout: Layout) -> bool:
         """Whether it was prepared and not dropped."""
-        with sorting():
+        with self._sorting():
             return bool(
                 await self._client.hexists(layout.keys.generations, str(layout.number))
             )
 
     async def missing(self, layouts: Sequence[Layout]) -> list[bool]:
         """For each whether it is not there; one round trip."""
-        with sorting():
+        with self._sorting():
             pipeline = self._client.pipeline(transaction=False)
             for layout in layouts:
                 pipeline.hexists(layout.keys.generations, str(layout.number))
@@ -116,19 +124,19 @@ class Places:
         """Name it the live one. Transient when it is not there."""
         if not await self.exists(layout):
             raise Transient("the generation to be published is not there")
-        with sorting():
+        with self._sorting():
             await self._client.set(layout.keys.live, str(layout.number))
 
     async def published(self, target: Target) -> int | None:
         """The live generation's number."""
-        with sorting():
+        with self._sorting():
             found = await self._client.get(TargetKeys(target.name).live)
         return int(found) if found is not None else None
 
     async def record(self, layout: Layout, position: Position) -> None:
         """Note the position where the generation is. Transient when it is not."""
         keys = (layout.keys.generations, layout.keys.positions)
-        with sorting():
+        with self._sorting():
             done = await self._client.eval(
                 RECORD, len(keys), *keys, str(layout.number), str(position)
             )
@@ -137,14 +145,14 @@ class Places:
 
     async def recorded(self, layout: Layout) -> Position | None:
         """The position noted last."""
-        with sorting():
+        with self._sorting():
             found = await self._client.hget(layout.keys.positions, str(layout.number))
         return Position.parse(found.decode()) if found is not None else None
 
     async def drop(self, layout: Layout) -> None:
         """Take it out, then remove its keys unless another generation shares them."""
         keys, number = layout.keys, str(layout.number)
-        with sorting():
+        with self._sorting():
             known = await self._client.hgetall(keys.generations)
             described = known.pop(number.encode(), None)
             if described is not None:

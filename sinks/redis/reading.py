@@ -15,7 +15,6 @@ import orjson
 from redis.exceptions import ResponseError
 
 from bridge.sink import Parts, Stored, key_text
-from sinks.redis.failures import sorting
 from sinks.redis.layout import Layout, parse_version
 from sinks.redis.options import Encoding, TargetOptions
 from sinks.redis.places import Places
@@ -32,6 +31,7 @@ class Reading:
 
     def __init__(self, server: Server, places: Places) -> None:
         self._client = server.client
+        self._sorting = server.sorting
         self._places = places
 
     async def read(self, layout: Layout, keys: Sequence[Parts]) -> dict[str, Stored]:
@@ -41,7 +41,7 @@ class Reading:
             return found
         names = {key_text(parts): layout.naming.of_parts(parts) for parts in keys}
         ordered = list(names)
-        with sorting():
+        with self._sorting():
             for start in range(0, len(ordered), READ_KEYS_MAX):
                 page = ordered[start : start + READ_KEYS_MAX]
                 pairs = [(layout.versions + text, names[text]) for text in page]
@@ -62,7 +62,7 @@ class Reading:
         if not layout.held:
             return
         prefix = layout.versions
-        with sorting():
+        with self._sorting():
             async for names, versions in self._places.pages(prefix):
                 page: list[Stored] = []
                 pairs: list[tuple[str, str]] = []
@@ -81,7 +81,7 @@ class Reading:
 
     async def count(self, layout: Layout) -> int:
         """As the function counts: puts of what was not there, less deletes."""
-        with sorting():
+        with self._sorting():
             found = await self._client.get(layout.count)
         return int(found or 0)
 

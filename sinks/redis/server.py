@@ -6,6 +6,7 @@ come unasked; and nothing is retried here, since the bridge does.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -13,6 +14,8 @@ from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from bridge.sink import Halt, Transient
+from sinks.redis import failures
 from sinks.redis.options import Options
 
 CONNECT_TIMEOUT_S = 5.0
@@ -44,6 +47,7 @@ class Server:
             keywords["ssl_check_hostname"] = options.verify
             if options.ca_file:
                 keywords["ssl_ca_certs"] = options.ca_file
+        self._url = options.url
         self._pool: Any = BlockingConnectionPool.from_url(options.url, **keywords)
         self.client: Any = Redis(connection_pool=self._pool)
         """For everything but writes."""
@@ -52,6 +56,14 @@ class Server:
         """A new connection outside of the pool."""
         made: AbstractConnection = self._pool.make_connection()
         return made
+
+    def sort(self, error: Exception) -> Transient | Halt:
+        """An error of the client as the bridge knows it, naming this server."""
+        return failures.sort(error, self._url)
+
+    def sorting(self) -> AbstractContextManager[None]:
+        """Wrap what the client raises inside."""
+        return failures.sorting(self._url)
 
     async def renew(self) -> None:
         """Connect anew from here on: the address may lead to another server now."""

@@ -73,7 +73,7 @@ class RedisSink:
 
     async def check(self) -> list[Finding]:
         """Version, role, eviction, durability."""
-        return await health.check(self._server.client)
+        return await health.check(self._server)
 
     async def claim(self, owner: Owner, epoch: int) -> None:
         """Record owner and epoch under `pgbridge:owner`."""
@@ -83,6 +83,11 @@ class RedisSink:
     async def highest_epoch(self, owner: Owner) -> int:
         """The epoch claimed last."""
         return await self._places.highest_epoch(owner)
+
+    async def release(self, owner: Owner) -> None:
+        """Remove `pgbridge:owner` and what is kept for the sink as a whole."""
+        self._claimed = None
+        await self._places.release(owner)
 
     def side_by_side(self, target: Target) -> bool:
         """Whether the key template names the generation."""

@@ -17,7 +17,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
 
 from bridge.sink import Generation, Operation, Rejection, Report, Transient
-from sinks.redis.failures import code_of, is_function_missing, sort
+from sinks.redis.failures import code_of, is_function_missing
 from sinks.redis.function import Loaded, load, load_request
 from sinks.redis.journal import Journal
 from sinks.redis.layout import lost_key, mark_key
@@ -55,7 +55,8 @@ class Writer:
         self._functions = functions
         self._loaded: Loaded | None = None
         self.started = False
-        self._line = Line(server.connection, self._greet)
+        self._sort = server.sort
+        self._line = Line(server.connection, self._greet, server.sort)
 
     async def close(self) -> None:
         """End the connection; the next write makes a new one."""
@@ -153,7 +154,7 @@ class Writer:
         if not is_function_missing(error):
             if code_of(error) == "READONLY":
                 await self._line.close()  # the address may lead to another server now
-            raise sort(error) from None
+            raise self._sort(error) from None
         assert self._loaded is not None, "something was called"
         packed = load_request(self._loaded)
         await (await self._line.send(lambda: packed, lambda _: None))

@@ -175,6 +175,22 @@ class Daemon:
         return int(text.partition("VmHWM:")[2].split()[0]) * 1024
 
 
+def pgbridge(config: Path, *arguments: str) -> tuple[int, str, str]:
+    """One command as its user runs it: exit code, stdout, stderr."""
+    done = subprocess.run(
+        [sys.executable, "-c", "from bridge.cli import main; main()", *arguments],
+        env=os.environ | {"PGBRIDGE_CONFIG": str(config)},
+        cwd=_ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, done.stdout, done.stderr
+
+
 class Traffic:
     """Writers that insert, update, delete, move keys and roll back."""
 

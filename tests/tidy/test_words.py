@@ -101,3 +101,35 @@ def test_nothing_is_marked_as_undone() -> None:
 
 def test_no_path_of_one_machine() -> None:
     assert offences(MACHINE) == []
+
+
+def hints(source: Source) -> Iterator[tuple[int, str]]:
+    """What errors tell the operator to do, as far as it stands in the source."""
+    for node in ast.walk(source.tree):
+        if not isinstance(node, ast.keyword) or node.arg != "hint":
+            continue
+        match node.value:
+            case ast.Constant(value=str(text)) if text:
+                yield node.value.lineno, text
+            case ast.JoinedStr(values=[*parts]) if parts:
+                ends = (p.value if isinstance(p, ast.Constant) else "…" for p in parts)
+                yield node.value.lineno, "".join(map(str, ends))
+
+
+def amiss(hint: str) -> bool:
+    """It is printed after `help: `: no capital but a name's, and no full stop."""
+    name = re.match(r"Postgres|[A-Z]{2}", hint)
+    return (hint[0].isupper() and not name) or hint.endswith(".")
+
+
+@pytest.mark.parametrize("source", sources(*PACKAGES), ids=lambda source: source.name)
+def test_hints_are_written_alike(source: Source) -> None:
+    found = [f"{source.name}:{line} {h}" for line, h in hints(source) if amiss(h)]
+    assert found == []
+
+
+def test_hints_that_are_not_are_seen() -> None:
+    assert amiss("Choose another slot")
+    assert amiss("choose another slot.")
+    assert not amiss("Postgres 15 or later is needed")
+    assert not amiss("see `pgbridge status`")

@@ -137,6 +137,23 @@ class GenerationPromises(Hooks):
             assert await sink.highest_epoch(OWNER) == 0
 
     @pytest.mark.asyncio
+    async def test_a_sink_whose_targets_were_dropped_is_anybodys(self) -> None:
+        async with self.fresh() as sink:
+            one = Generation(self.target(), 1)
+            await sink.claim(OWNER, EPOCH)
+            await sink.prepare(one, OWNER)
+            await sink.release(OTHER)
+            with pytest.raises(Halt):
+                await sink.prepare(one, OTHER)
+            await sink.drop(one)
+            for _ in range(2):
+                await sink.release(OWNER)
+            assert await sink.highest_epoch(OWNER) == 0
+            await sink.claim(OTHER, EPOCH)
+            await sink.prepare(one, OTHER)
+            await sink.drop(one)
+
+    @pytest.mark.asyncio
     async def test_recorded_position(self, sink: Sink, one: Generation) -> None:
         assert await sink.recorded(one) is None
         for position in (Position(EPOCH, 10), Position(EPOCH, 1 << 52)):

@@ -1,0 +1,129 @@
+"""What is left when the daemon has ended, and when the bridge is taken away."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+import redis
+
+from bridge.cli import run
+from tests.fixtures.servers import PostgresAddress
+from tests.scenario import harness
+from tests.scenario.world import Bridge
+
+pytestmark = pytest.mark.scenario
+
+ITEMS = (
+    "create table item (id int primary key, name text)",
+    "insert into item select g, 'item ' || g from generate_series(1, 50) g",
+)
+
+
+def pgbridge(bridge: Bridge, *arguments: str) -> tuple[int, str, str]:
+    return harness.pgbridge(bridge.daemon.config, *arguments)
+
+
+def status(bridge: Bridge) -> Any:
+    code, out, err = pgbridge(bridge, "status", "--json")
+    assert code == 0, err
+    return json.loads(out)
+
+
+def test_after_once_status_tells_what_is_there(bridge: Bridge) -> None:
+    """Documents are counted and the lag is none, also of what changed since."""
+    bridge.execute(*ITEMS)
+    bridge.configure({"item": 'table = "item"'})
+    for count in (50, 90, 130):
+        code, _, err = pgbridge(bridge, "run", "--once")
+        assert code == 0, err
+        for target in status(bridge)["targets"]:
+            assert target["state"] == "live"
+            assert target["documents"] == count, target
+            assert target["lag_seconds"] == 0, target
+        bridge.execute(
+            f"insert into item select g + {count}, 'more' from generate_series(1, 40) g"
+        )
+
+
+COMMANDS = (
+    "wait",
+    "pause cache",
+    "resume cache",
+    "backfill item",
+    "promote item",
+    "rollback item",
+    "verify item",
+    "dead-letters list",
+    "dead-letters retry --all",
+)
+
+
+def test_before_the_first_run_a_command_says_so(
+    bridge: Bridge, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In its own words, and installs nothing."""
+    bridge.execute(*ITEMS)
+    bridge.configure({"item": 'table = "item"'}, sinks=["cache"])
+    for command in COMMANDS:
+        code = run([*command.split(), "-c", str(bridge.daemon.config)])
+        told = capsys.readouterr()
+        assert (code, told.out) == (1, ""), command
+        assert "relation" not in told.err, command
+        assert "pgbridge run" in told.err, command
+    assert bridge.one("select to_regnamespace('bridge')") is None
+
+
+def test_dropped_with_its_targets_nothing_is_left(bridge: Bridge) -> None:
+    """Not a key, not an index: another bridge may have the place."""
+    bridge.execute(*ITEMS)
+    bridge.configure({"item": 'table = "item"'})
+    assert pgbridge(bridge, "run", "--once")[0] == 0
+    with redis.Redis.from_url(bridge.redis) as cache:
+        assert cache.exists("pgbridge:owner", "pgbridge:cache:mark") == 2
+        code, out, err = pgbridge(bridge, "drop", "--targets", "--yes")
+        assert code == 0, err
+        assert f"slot {bridge.slot} is dropped" in out
+        assert cache.keys("*") == []
+    with httpx.Client(base_url=bridge.es, trust_env=False) as client:
+        assert client.get(f"/_resolve/index/{bridge.prefix}*").json()["indices"] == []
+    slots = "select count(*) from pg_replication_slots where slot_name = %s"
+    assert bridge.one(slots, bridge.slot) == 0
+    assert bridge.one("select count(*) from pg_publication") == 0
+    assert bridge.one("select to_regnamespace('bridge')") is None
+
+
+def test_dropping_leaves_a_slot_of_that_name_in_another_database(
+    bridge: Bridge, postgres: PostgresAddress
+) -> None:
+    """Names of slots are the server's: the file's may be somebody else's."""
+    bridge.execute(*ITEMS)
+    bridge.configure({"item": 'table = "item"'}, sinks=["cache"])
+    with psycopg.connect(postgres.dsn, autocommit=True) as other:
+        other.execute(
+            "select pg_create_logical_replication_slot(%s, 'pgoutput')", [bridge.slot]
+        )
+        try:
+            for command in ("apply", "run --once"):
+                code, out, err = pgbridge(bridge, *command.split())
+                assert code in (1, 4), command
+                assert not out
+                error, hint = err.splitlines()[-2:]
+                assert bridge.slot in error
+                assert hint == "help: choose another source.slot"
+            assert bridge.one("select to_regnamespace('bridge')") is None
+            bridge.execute("create publication " + bridge.slot)
+            code, out, err = pgbridge(bridge, "drop", "--yes")
+            assert code == 0, err
+            assert "another database's" in out
+            assert bridge.one("select count(*) from pg_publication") == 0
+            left = other.execute(
+                "select database from pg_replication_slots where slot_name = %s",
+                [bridge.slot],
+            ).fetchone()
+            assert left == (other.info.dbname,)
+        finally:
+            other.execute("select pg_drop_replication_slot(%s)", [bridge.slot])
