@@ -41,11 +41,11 @@ class HistoryChanged(Halt):
 
 
 _HINTS: Final = {
-    "28000": "Allow the role in pg_hba.conf, for a replication connection too.",
-    "28P01": "Correct the user or password in source.dsn.",
-    "3D000": "Correct the database in source.dsn.",
-    "42501": "Grant the role what `pgbridge check` prints.",
-    "55000": "See `pgbridge check` for what the server lacks.",
+    "28000": "allow the role in pg_hba.conf, for a replication connection too",
+    "28P01": "correct the user or password in source.dsn",
+    "3D000": "correct the database in source.dsn",
+    "42501": "grant the role what `pgbridge check` prints",
+    "55000": "see `pgbridge check` for what the server lacks",
 }
 
 
@@ -65,5 +65,5 @@ def refusal(sqlstate: str | None, message: str, *, doing: str) -> BridgeError:
         case _ if is_away(sqlstate):
             return Transient(text, hint="waiting for the server")
         case _:
-            hint = _HINTS.get(sqlstate, "`pgbridge check` looks at the source.")
+            hint = _HINTS.get(sqlstate, "`pgbridge check` looks at the source")
             return Halt(f"{text} ({sqlstate})", hint=hint)
