@@ -47,6 +47,8 @@ class _Flight:
     era: int
     given_up: bool = False
     """Their keys are owed again, and the call is not repeated."""
+    trouble: bool = False
+    """Whether the last call brought nothing into the sink."""
 
 
 class Lane:
@@ -366,7 +368,7 @@ class Lane:
                     return
                 # Fewer than before, where they took the sink too long.
                 part = flight.operations[: self._count]
-                report = await self._call(feed, part)
+                report = await self._call(flight, part)
                 if report is not None:
                     await self._answered(flight, report, part)
                 again = report is None or report.again
@@ -374,21 +376,24 @@ class Lane:
                     delay = await self._back_off(delay)
         finally:
             self._out.discard(flight)
+            if flight.trouble:
+                self._well()
             feed.landed(flight.operations)
             self._landed.set()
             self._wake.set()
 
-    async def _call(self, feed: Feed, operations: list[Operation]) -> Report | None:
+    async def _call(
+        self, flight: _Flight, operations: list[Operation]
+    ) -> Report | None:
         """One write; None when its outcome is not known, and it is to be repeated."""
         await probes.reach("deliver.send")
         self._flights += 1
         began = asyncio.get_running_loop().time()
         try:
-            report = await self.sink.write(feed.generation, operations)
+            report = await self.sink.write(flight.feed.generation, operations)
         except Transient as error:
             self._adapt(len(operations), began)
-            if self.state is LaneState.OK:
-                self.set_state(LaneState.DOWN, sentence(error))
+            self._ill(flight, sentence(error))
             return None
         except Halt as error:
             self.set_state(LaneState.HALTED, sentence(error))
@@ -397,10 +402,23 @@ class Lane:
             self._flights -= 1
             self._landed.set()
         self._adapt(len(operations), began)
-        if self.state is LaneState.DOWN:
-            self.set_state(LaneState.OK)
+        if len(report.again) == len(operations):
+            self._ill(flight, report.why or "no document is taken for the moment")
+        else:
+            flight.trouble = False
+            self._well()
         await probes.reach("deliver.kept")
         return report
+
+    def _ill(self, flight: _Flight, reason: str) -> None:
+        flight.trouble = True
+        if self.state is LaneState.OK:
+            self.set_state(LaneState.DOWN, reason)
+
+    def _well(self) -> None:
+        """A write came through: the sink is down only while another does not."""
+        if self.state is LaneState.DOWN and not any(f.trouble for f in self._out):
+            self.set_state(LaneState.OK)
 
     def _adapt(self, count: int, began: float) -> None:
         """How many operations of one write the sink takes in a reasonable time."""

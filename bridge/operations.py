@@ -52,6 +52,8 @@ class Report:
     Counted as done, reported, mended by a new generation."""
     rejections: dict[int, Rejection] = field(default_factory=dict)
     again: list[int] = field(default_factory=list)
+    why: str = ""
+    """Why those of `again` were not taken, for `status`; no value of a row."""
 
 
 _STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*"'  # without a choice a byte: twice as fast

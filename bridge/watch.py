@@ -29,6 +29,7 @@ from bridge.observe.logs import logger
 from bridge.observe.status import SourceStatus
 from bridge.parking import Parking
 from bridge.position import parse_lsn
+from bridge.shown import Shown
 from bridge.sink import Generation, Loss
 from bridge.source import StatementRefused
 from bridge.store.rows import GenerationState, ProgressRow, SinkState
@@ -51,6 +52,7 @@ class Watch:
         self._progress: dict[Generation, ProgressRow] = {}
         self._mending: set[Generation] = set()
         self._losses = Mending(assembly, life)
+        self._shown = Shown(assembly, life)
         self._truncated: dict[str, list[Entry]] = {}
         self._sweeping: set[str] = set()
         self._parkings = {
@@ -186,6 +188,8 @@ class Watch:
                 continue
             for loss in losses:
                 self._mend(loss)
+            lost = {loss.generation for loss in losses} | self._mending
+            await self._shown.look([one for one in fed if one not in lost])
 
     def _mend(self, loss: Loss) -> None:
         if loss.generation in self._mending:

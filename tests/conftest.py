@@ -23,6 +23,7 @@ pytest_plugins = [
     "tests.fixtures.servers",
     "tests.fixtures.private",
     "tests.fixtures.proxy",
+    "tests.fixtures.http_faults",
     "tests.fixtures.probing",
     "tests.fixtures.elasticsearch",
     "tests.fixtures.redis_sinks",

@@ -6,6 +6,8 @@ another one stands in its stead, so that one is built at once and promoted like 
 
 from __future__ import annotations
 
+import asyncio
+
 from bridge.assembly import Assembly
 from bridge.backfill.life import Life
 from bridge.control.letters import generation_key
@@ -34,7 +36,10 @@ class Mending:
             return  # fed no more
         _log.warning("sink lost documents", generation=str(generation), why=loss.reason)
         try:
-            if loss.keys is not None:
+            if loss.serves:
+                if not await self._replaced_beside(generation):
+                    return
+            elif loss.keys is not None:
                 await life.jobs.keys(generation, plan, list(loss.keys))
             elif generation in life.building or not sink.side_by_side(
                 generation.target
@@ -50,6 +55,18 @@ class Mending:
             return  # told again by the next audit
         except Halt as error:
             await life.halt(generation, error)
+
+    async def _replaced_beside(self, old: Generation) -> bool:
+        """Build another one while readers stay with this one; whether it was left."""
+        life, target = self._life, old.target
+        if life.states.get(old) is not GenerationState.LIVE:
+            return True  # nobody reads it
+        plan = self._assembly.plans[target.view]
+        generation = Generation(target, await life.create(target, plan))
+        if generation not in life.states:
+            life.feed(generation, GenerationState.BUILDING)
+        await asyncio.wait({life.begin_build(generation)})
+        return life.states.get(old) is not GenerationState.LIVE
 
     async def _replace(self, lost: Generation) -> None:
         """A generation whose place is gone: another one is built in its stead."""

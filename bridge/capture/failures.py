@@ -2,11 +2,12 @@
 
     Transient
     ├── SlotActive           another connection streams from the slot
+    ├── Standby              the address leads to a standby, for the moment
     Halt
     ├── SlotMissing          no such slot
     ├── SlotLost             the slot was invalidated: its changes are gone for good
     ├── PublicationMissing   no such publication
-    └── HistoryChanged       another cluster, another timeline, or a standby
+    └── HistoryChanged       another cluster, or another timeline
 
 The one thing to know: what is refused at connection has no SQLSTATE and is told in
 `bridge.refusals`; of all else the first line is quoted, which holds no values of rows.
@@ -22,6 +23,10 @@ from bridge.refusals import first_line, is_away
 
 class SlotActive(Transient):
     """Somebody else streams from the slot, perhaps our own last connection."""
+
+
+class Standby(Transient):
+    """Whoever answers is not a primary: before a promotion, or by mistake."""
 
 
 class SlotMissing(Halt):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bridge.capture.failures import HistoryChanged
+from bridge.capture.failures import HistoryChanged, Standby
 from bridge.errors import Halt
 
 IDENTITY_SQL: Final = Path(__file__).with_name("identity.sql").read_text()
@@ -33,9 +33,8 @@ class ServerIdentity:
     """`server_version_num`: 180006."""
 
     def require(self, expected: ServerIdentity | None) -> None:
-        """HistoryChanged unless this is a primary in the history of `expected`.
-
-        Without `expected` it only has to be a primary. Halt: the server is too old.
+        """HistoryChanged unless this is in the history of `expected`, Standby unless
+        it is a primary. Halt: the server is too old.
         """
         if self.version < VERSION_MIN:
             raise Halt(
@@ -43,8 +42,9 @@ class ServerIdentity:
                 hint="Postgres 15 or later is needed",
             )
         if self.in_recovery:
-            raise HistoryChanged(
-                "the source is a standby", hint="point source.dsn at the primary"
+            raise Standby(
+                "the source is a standby",
+                hint="waiting until it is promoted, or source.dsn names the primary",
             )
         if expected is None:
             return

@@ -42,7 +42,7 @@ from bridge.control.reconcile import (
 )
 from bridge.control.session import Session, session, wrapped
 from bridge.derive.view import ViewPlan
-from bridge.errors import Halt
+from bridge.errors import Halt, Transient
 from bridge.position import parse_lsn
 from bridge.sink import Level, Owner, Sink
 from bridge.store import Store, migrate
@@ -143,7 +143,7 @@ async def survey(
         whose = await owner(connection, config)
         timeline = await one(connection, "timeline")
         if timeline["in_recovery"]:
-            raise Halt(
+            raise Transient(
                 "the source is a standby: it can show a past that the stream has left",
                 hint="let source.dsn name the primary",
             )

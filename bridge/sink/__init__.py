@@ -141,6 +141,9 @@ class Loss:
     generation: Generation
     keys: tuple[Parts, ...] | None
     reason: str
+    serves: bool = False
+    """What is there is complete and goes on being fed and read until another
+    generation stands beside it; only for `keys` None."""
 
 
 class Sink(Protocol):

@@ -17,7 +17,7 @@ import psycopg
 from psycopg import AsyncConnection, AsyncRawCursor, sql
 from psycopg.conninfo import make_conninfo
 
-from bridge.errors import Halt
+from bridge.errors import Halt, Transient
 from bridge.gate import Snapshot
 from bridge.position import parse_lsn
 from bridge.source.failures import wrapped
@@ -86,13 +86,13 @@ async def connect(
 
 
 async def identify(connection: Connection) -> ServerIdentity:
-    """Whose history this connection reads. Halt on a standby."""
+    """Whose history this connection reads. Transient on a standby."""
     with wrapped():
         cursor = await connection.execute(_IDENTITY)
         row = await cursor.fetchone()
     assert row is not None
     if row[1]:
-        raise Halt(
+        raise Transient(
             "the source is a standby: it can show a past that the stream has left",
             hint="let source.dsn name the primary",
         )

@@ -46,6 +46,8 @@ _PRESSURE = re.compile(
     r"(?:primary|coordinating)_operation_bytes=(\d+),"
     r" max_(?:primary|coordinating)_bytes=(\d+)"
 )
+_BLOCK = re.compile(r"blocked by: \[([A-Z_]+/\d+/[a-z\-]+(?: [a-z\-]+)*)")
+"""index [products--g1] blocked by: [FORBIDDEN/8/index write (api)];"""
 _DYNAMIC = re.compile(r"within \[([^\]]*)\] is not allowed\Z")
 
 
@@ -142,6 +144,9 @@ def _failed(
     kind, reason = error["type"], error.get("reason") or ""
     if kind in LATER or status in (408, 429) or status >= 500:
         report.again.append(index)
+        report.why = f"documents are answered {status} {kind}"
+        if (block := _BLOCK.search(reason)) is not None:
+            report.why += f", blocked by {block[1]}"
     elif status == 409:
         _conflict(operation, index, reason, batch, report)
     elif status in (401, 403):

@@ -20,10 +20,13 @@ from sinks.elasticsearch.meta import (
     find_one,
     put_meta,
 )
-from sinks.elasticsearch.places import Place, Places, in_the_way, loss
+from sinks.elasticsearch.places import Place, Places, identified, in_the_way, loss
 from sinks.elasticsearch.plan import index_name, plan, write_alias
 
 SHARD_WAIT_S = 30
+CLOSED_LOOKS = 2
+"""How often an index is found closed before it is opened: whoever closes it to restore
+it in place has the time to."""
 OURS = "*--g*"
 """What indexes of generations are called."""
 
@@ -119,10 +122,14 @@ class Generations:
         histories = (await find_histories(self._client, [found.name])).get(found.name)
         if histories is None or len(histories) < found.shards:
             raise self._not_started(found.name)
-        meta = replace(meta, uuid=found.uuid, histories=histories)
+        mapping = f"{found.mapping}:{await self._version()}"
+        meta = replace(meta, uuid=found.uuid, histories=histories, mapping=mapping)
         if meta != found.meta:
             await put_meta(self._client, found.name, meta)
         return meta
+
+    async def _version(self) -> str:
+        return ".".join(map(str, await self._client.version()))
 
     def _not_started(self, index: str) -> Transient:
         return Transient(
@@ -280,13 +287,43 @@ class Generations:
                     reason = "the index was replaced" if index else "the index is gone"
                     losses.append(Loss(generation, None, reason))
                     continue
+            if index is not None and index.meta is None:
+                index = identified(place, index)
+                if index is not None and index.meta is not None:
+                    await put_meta(self._client, name, index.meta)
             place.lost = place.lost or loss(place, index, histories.get(name))
             if place.lost:
                 losses.append(Loss(generation, None, place.lost))
+            elif index is not None and (changed := await self._changed(place, index)):
+                losses.append(changed)
         return losses
+
+    async def _changed(self, place: Place, index: Index) -> Loss | None:
+        """What somebody did by hand to an index that still is the one that was kept."""
+        generation = place.generation
+        place.closed = place.closed + 1 if index.closed else 0
+        if place.closed > CLOSED_LOOKS:
+            path = f"/{index.name}/_open?wait_for_active_shards=0"
+            await self._client.ask("POST", path)
+            return Loss(generation, (), "the index was closed, and is opened again")
+        kept = place.meta.mapping
+        made, _, version = kept.partition(":")
+        if made == index.mapping:
+            return None
+        now = await self._version()
+        if kept and version == now:
+            reason = "the mapping was changed by hand"
+            return Loss(generation, None, reason, serves=True)
+        # Made by an earlier release, or told by another server's version.
+        assert index.meta is not None
+        place.meta = replace(index.meta, mapping=f"{index.mapping}:{now}")
+        await put_meta(self._client, index.name, place.meta)
+        return None
 
     async def repaired(self, loss: Loss) -> None:
         """From now on what is there is what is kept."""
+        if loss.keys is not None:
+            return  # told once, and nothing is missing
         found = await find_one(self._client, loss.generation)
         self._places.forget(loss.generation)
         if (

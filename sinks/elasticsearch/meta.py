@@ -3,7 +3,7 @@
     "_meta": {"pgbridge": {
         "owner": "7391…/shop/pgbridge", "epoch": 3, "view": "product",
         "target": "products", "generation": 2, "fingerprint": "4f…", "uuid": "Fq…",
-        "histories": {"0": "Tp…"}, "position": "3:0/16B3748",
+        "histories": {"0": "Tp…"}, "position": "3:0/16B3748", "mapping": "9a…:9.2.0",
         "ceiling": "27021597764222976"}}
 
 The one thing to know: `uuid` is the index's own, put in after it was made. An index
@@ -14,10 +14,13 @@ restored in place, or started from an old copy or from none.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
+
+import orjson
 
 from bridge.sink import Generation, Owner, Position
 from sinks.elasticsearch.client import Client
@@ -27,9 +30,9 @@ KEY = "pgbridge"
 INDEXES_A_REQUEST = 40
 """A request line of Elasticsearch has at most 4,096 bytes; a name has at most 80."""
 _FILTER = (
-    "filter_path=*.settings.index.uuid,*.settings.index.number_of_shards,*.aliases"
+    "filter_path=*.settings.index.uuid,*.settings.index.number_of_shards"
+    ",*.settings.index.verified_before_close,*.aliases,*.mappings"
 )
-_META = "*.mappings._meta"
 _HISTORIES = (
     "filter_path=indices.*.shards.*.routing.primary,"
     "indices.*.shards.*.commit.user_data.history_uuid"
@@ -53,6 +56,9 @@ class Meta:
     """No version above this one was issued for the generation."""
     histories: Mapping[str, str] = field(default_factory=dict)
     """By shard number."""
+    mapping: str = ""
+    """Digest of the mapping as it was made, and after a colon the server's version,
+    since another one may print the same mapping otherwise. Empty: not known."""
 
     def dump(self) -> dict[str, Any]:
         """The body of `_meta`. Long numbers are texts, since JSON rounds them."""
@@ -68,6 +74,7 @@ class Meta:
                 "position": str(self.position) if self.position else "",
                 "ceiling": str(self.ceiling),
                 "histories": dict(self.histories),
+                "mapping": self.mapping,
             }
         }
 
@@ -90,6 +97,7 @@ class Meta:
                 position=Position.parse(text) if text else None,
                 ceiling=int(held["ceiling"]),
                 histories=dict(held.get("histories", {})),
+                mapping=str(held.get("mapping", "")),
             )
         except (KeyError, TypeError, ValueError):
             return None
@@ -112,6 +120,9 @@ class Index:
     shards: int
     aliases: frozenset[str]
     meta: Meta | None
+    mapping: str = ""
+    """Digest of the mapping without its `_meta`."""
+    closed: bool = False
 
     @property
     def is_whole(self) -> bool:
@@ -130,15 +141,19 @@ async def find(client: Client, names: Sequence[str]) -> dict[str, Index]:
         answer = await client.ask(
             "GET",
             f"/{joined}?ignore_unavailable=true&allow_no_indices=true"
-            f"&expand_wildcards=all&{_FILTER},{_META}",
+            f"&expand_wildcards=all&{_FILTER}",
         )
         for name, body in answer.items():
+            mapping = dict(body.get("mappings") or {})
+            meta = Meta.load(mapping.pop("_meta", None))
             found[name] = Index(
                 name=name,
                 uuid=body["settings"]["index"]["uuid"],
                 shards=int(body["settings"]["index"]["number_of_shards"]),
                 aliases=frozenset(body.get("aliases") or ()),
-                meta=Meta.load((body.get("mappings") or {}).get("_meta")),
+                meta=meta,
+                mapping=_digest(mapping),
+                closed="verified_before_close" in body["settings"]["index"],
             )
     return found
 
@@ -169,6 +184,11 @@ async def find_histories(
                 if copy["routing"]["primary"] and "commit" in copy
             }
     return found
+
+
+def _digest(mapping: Mapping[str, Any]) -> str:
+    text = orjson.dumps(mapping, option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(text).hexdigest()[:16]
 
 
 async def put_meta(client: Client, index: str, meta: Meta) -> None:

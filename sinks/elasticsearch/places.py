@@ -32,6 +32,8 @@ class Place:
     """No version above this one was ever issued: those of an earlier process are told
     by the ceiling, those of this one are known."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    closed: int = 0
+    """How often in a row it was found closed."""
     lost: str = ""
     """Why what was kept is lost; empty when it is not."""
 
@@ -112,7 +114,7 @@ class Places:
         self, place: Place, *, ceiling: int, position: Position | None = None
     ) -> None:
         """Write `_meta` after seeing that the index is still the one it was."""
-        found = await find_one(self._client, place.generation)
+        found = identified(place, await find_one(self._client, place.generation))
         if reason := loss(place, found):
             place.lost = reason
             raise Transient(f"{self._client.sink}: {place.index}: {reason}")
@@ -121,6 +123,13 @@ class Places:
         meta = replace(found.meta, ceiling=ceiling, position=position)
         await put_meta(self._client, place.index, meta)
         place.meta = meta
+
+
+def identified(place: Place, found: Index | None) -> Index | None:
+    """An index whose `_meta` somebody has overwritten is known by its own id."""
+    if found is None or found.meta is not None or found.uuid != place.meta.uuid:
+        return found
+    return replace(found, meta=place.meta)
 
 
 def loss(

@@ -58,6 +58,8 @@ class Writing:
             else:
                 self._refused[indexes[0]] = answer.error[0] or "bad request"
         self._settle_refused()
+        if self._report.why:
+            self._report.why = f"{self._place.index}: {self._report.why}"
         return self._report
 
     def _send(self, operations: Sequence[Operation]) -> Answer:

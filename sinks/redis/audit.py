@@ -14,6 +14,7 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from bridge.sink import Generation, Loss, Owner, Transient
+from sinks.redis.evictions import Evictions
 from sinks.redis.health import durable_offset
 from sinks.redis.layout import Layout, beat_key, lost_key, mark_key
 from sinks.redis.losses import Losses
@@ -39,6 +40,7 @@ class Audit:
     places: Places
     writer: Writer
     losses: Losses
+    evictions: Evictions
     _offsets: list[tuple[int, int]] = field(default_factory=list)
     """(number, offset of the replication stream at which it had been carried out)."""
 
@@ -54,10 +56,9 @@ class Audit:
             pipeline = self.server.client.pipeline(transaction=False)
             pipeline.get(mark_key(self.sink))
             pipeline.get(lost_key(self.sink))
-            pipeline.info("replication")
-            pipeline.info("persistence")
-            mark, lost, replication, persistence = await pipeline.execute()
-        if replication.get("role") != "master":
+            pipeline.info()
+            mark, lost, facts = await pipeline.execute()
+        if facts.get("role") != "master":
             await self.server.renew()
             await self.writer.close()
             raise Transient("the Redis server has become a replica")
@@ -66,12 +67,13 @@ class Audit:
             self.writer.compare(found)
         self.writer.noted(lost)
         await self._missing(layouts)
+        await self.evictions.look(facts, layouts)
         if found is None and claimed is not None:
             await self.places.claim(*claimed)
         if not self.losses.none:
             with self.server.sorting():
                 await self.server.client.set(lost_key(self.sink), "0", nx=True)
-        await self._settle(answered, replication, persistence)
+        await self._settle(answered, facts)
         return self.losses.told(list(layouts))
 
     async def settle_losses(self) -> None:
@@ -91,17 +93,16 @@ class Audit:
     async def _settle(
         self,
         answered: int,
-        replication: Mapping[str, Any],
-        persistence: Mapping[str, Any],
+        facts: Mapping[str, Any],
     ) -> None:
         """Forget the keys of numbers that are durable."""
         journal = self.writer.journal
         if not journal.unsettled:
             return
-        offset = int(replication.get("master_repl_offset", 0))
+        offset = int(facts.get("master_repl_offset", 0))
         self._offsets.append((answered, offset))
-        replicas = durable_offset(replication)
-        aof = bool(persistence.get("aof_enabled"))
+        replicas = durable_offset(facts)
+        aof = bool(facts.get("aof_enabled"))
         durable = answered
         if replicas is None and not aof:
             self._offsets.clear()

@@ -97,8 +97,7 @@ async def examine(
             break
     with server.sorting():
         facts = await server.client.info()
-    mirror = layout.held and not layout.options.ttl_ms
-    if mirror and evicts_all(facts):
+    if layout.mirrors and evicts_all(facts):
         findings.append(
             Finding(
                 Level.ERROR,

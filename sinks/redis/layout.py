@@ -42,6 +42,11 @@ def beat_key(sink: str) -> str:
     return f"pgbridge:{sink}:beat"
 
 
+def evicted_key(sink: str) -> str:
+    """What the server had evicted when all that it evicted had been derived again."""
+    return f"pgbridge:{sink}:evicted"
+
+
 @dataclass(frozen=True, slots=True)
 class TargetKeys:
     """Names of what is kept for all generations of one target."""
@@ -104,6 +109,11 @@ class Layout:
     def held(self) -> bool:
         """Whether there are values and versions at all."""
         return self.options.encoding is not Encoding.NONE
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether every document is to stay until the bridge removes it."""
+        return self.held and not self.options.ttl_ms
 
     def described(self) -> str:
         """What is stored of a generation: enough to remove it when the configuration

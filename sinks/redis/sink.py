@@ -26,6 +26,7 @@ from bridge.sink import (
 )
 from sinks.redis import health
 from sinks.redis.audit import EMPTY, Audit
+from sinks.redis.evictions import Evictions
 from sinks.redis.layout import Layout, layout_of
 from sinks.redis.losses import Losses
 from sinks.redis.options import Options, read_target_options
@@ -60,7 +61,12 @@ class RedisSink:
         self._places = Places(name, self._server)
         self._reading = Reading(self._server, self._places)
         self._audit = Audit(
-            name, self._server, self._places, self._writer, self._losses
+            name,
+            self._server,
+            self._places,
+            self._writer,
+            self._losses,
+            Evictions(name, self._server, self._losses),
         )
         self._known: dict[tuple[str, int, str], _Known] = {}
         self._prepared: set[tuple[str, int]] = set()

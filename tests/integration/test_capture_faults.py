@@ -15,6 +15,7 @@ from bridge.capture.failures import (
     SlotActive,
     SlotLost,
     SlotMissing,
+    Standby,
 )
 from bridge.capture.thread import CaptureClosed, CaptureLimits, CaptureThread
 from bridge.changes import Transaction
@@ -310,7 +311,7 @@ async def test_a_standby_and_another_timeline(make_postgres: MakePostgres) -> No
     assert identity.timeline == 1
     standby = await asyncio.to_thread(make_postgres, standby_of=primary)
     there = replace(settings, dsn=standby.dsn, expected=identity)
-    assert type(await failure(there)) is HistoryChanged
+    assert type(await failure(there)) is Standby
     await asyncio.to_thread(standby.promote)
     error = await failure(there)
     assert type(error) is HistoryChanged
