@@ -28,11 +28,9 @@ from bridge.control.survey import survey
 from bridge.errors import (
     BridgeError,
     Exit,
-    Halt,
-    Refusal,
     Transient,
     ViewHalt,
-    errors_in,
+    first_problem,
 )
 from bridge.lifetime import Lifetime, Stumbled
 from bridge.observe.http import Readiness, serving
@@ -93,7 +91,7 @@ class Daemon:
                 try:
                     outcome = await self._leading()
                 except BaseException as error:
-                    problem = _first_problem(error)
+                    problem = first_problem(error)
                     if problem is None:
                         raise
                     if not (isinstance(problem, Transient) or _look_again(problem)):
@@ -167,7 +165,7 @@ class Daemon:
     def _stumbles(self, life: Lifetime, error: BaseException | None) -> bool:
         """Whether it is of one view alone: everything is planned again, as its tables
         are now, and where that does not help it is left out and the others go on."""
-        problem = None if error is None else _first_problem(error)
+        problem = None if error is None else first_problem(error)
         if not isinstance(problem, ViewHalt):
             return False
         known = life.stumbled(problem)
@@ -290,18 +288,3 @@ def _look_again(problem: BridgeError) -> bool:
     """Whether the next life tells what is to be done: it looks at slot and history,
     and builds everything anew or halts with the command, as `on_slot_loss` says."""
     return isinstance(problem, SlotLost | SlotMissing | HistoryChanged)
-
-
-def _first_problem(error: BaseException) -> BridgeError | None:
-    """What decides what happens next: a refusal or halt before what can be waited for.
-
-    None when there is anything that is not a declared error: a bug.
-    """
-    found = errors_in(error)
-    if found is None:
-        return None
-    for kind in (Refusal, Halt, Transient):
-        for problem in found:
-            if isinstance(problem, kind):
-                return problem
-    return None

@@ -14,6 +14,7 @@ none of these halts the part in which it was raised.
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import TypeVar
 
 
 class Exit(IntEnum):
@@ -38,7 +39,10 @@ class BridgeError(Exception):
         self.hint = hint
 
 
-def first_of(errors: BaseExceptionGroup[BridgeError]) -> BridgeError:
+ErrorT = TypeVar("ErrorT", bound=BridgeError)
+
+
+def first_of(errors: BaseExceptionGroup[ErrorT]) -> ErrorT:
     """The first of a group's errors, however deep it lies."""
     first = errors.exceptions[0]
     return first_of(first) if isinstance(first, BaseExceptionGroup) else first
@@ -93,3 +97,18 @@ class QueryRefusal(Refusal):
 def sentence(error: BridgeError) -> str:
     """What is wrong and what to do, in one line."""
     return f"{error.message}; {error.hint}" if error.hint else error.message
+
+
+def first_problem(error: BaseException) -> BridgeError | None:
+    """What decides what happens next: a refusal or halt before what can be waited for.
+
+    None when there is anything that is not a declared error: a bug.
+    """
+    found = errors_in(error)
+    if found is None:
+        return None
+    for kind in (Refusal, Halt, Transient):
+        for problem in found:
+            if isinstance(problem, kind):
+                return problem
+    return None

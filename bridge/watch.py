@@ -21,7 +21,7 @@ from bridge.capture.slot import describe_slot
 from bridge.control.session import session
 from bridge.deliver import Lane
 from bridge.derive.view import ViewPlan
-from bridge.errors import Halt, Transient, ViewHalt, first_of, sentence
+from bridge.errors import Halt, Transient, first_of, sentence
 from bridge.keys import Parts
 from bridge.lanes import LaneState
 from bridge.ledger import Entry
@@ -277,8 +277,7 @@ class Watch:
             try:
                 await self._life.jobs.sweep(generation, plan)
             except* StatementRefused as errors:
-                refused = first_of(errors)
-                raise ViewHalt(plan.name, refused.message, hint=refused.hint) from None
+                raise first_of(errors).of(plan.name) from None
 
         if not await lane.unless_parked(sweep()):
             await self._parkings[lane.name].owe_all(generation)

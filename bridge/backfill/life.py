@@ -436,8 +436,8 @@ class Life:
 
     # — rebuilds and losses —
 
-    async def create(self, target: Target, plan: ViewPlan) -> int:
-        """A new generation in the store, or the same one that was begun; its number."""
+    async def create(self, target: Target, plan: ViewPlan) -> Generation:
+        """A new generation, in the store and fed, or the same one that was begun."""
         key = await patiently(
             partial(
                 self._assembly.store.generations.create,
@@ -450,7 +450,10 @@ class Life:
                 ),
             )
         )
-        return key.number
+        generation = Generation(target, key.number)
+        if generation not in self.states:
+            self.feed(generation, GenerationState.BUILDING)
+        return generation
 
 
 def _there(row: GenerationRow) -> bool:

@@ -62,10 +62,7 @@ class Mending:
         if life.states.get(old) is not GenerationState.LIVE:
             return True  # nobody reads it
         plan = self._assembly.plans[target.view]
-        generation = Generation(target, await life.create(target, plan))
-        if generation not in life.states:
-            life.feed(generation, GenerationState.BUILDING)
-        await asyncio.wait({life.begin_build(generation)})
+        await asyncio.wait({life.begin_build(await life.create(target, plan))})
         return life.states.get(old) is not GenerationState.LIVE
 
     async def _replace(self, lost: Generation) -> None:
@@ -81,7 +78,4 @@ class Mending:
             return  # nobody reads it, or the next one is being built already
         target = assembly.targets[sink, name]
         plan = assembly.plans[target.view]
-        generation = Generation(target, await life.create(target, plan))
-        if generation not in life.states:
-            life.feed(generation, GenerationState.BUILDING)
-        life.begin_build(generation)
+        life.begin_build(await life.create(target, plan))

@@ -53,13 +53,11 @@ class Rebuilds:
             return live.number
         generation = await self._begun_by(command, target)
         if generation is None:
-            generation = Generation(target, await life.create(target, plan))
+            generation = await life.create(target, plan)
         elif generation not in life.states:
             raise Halt(f"{generation} was dropped since")
         if life.states.get(generation) in READABLE:
             return generation.number  # promoted before a crash
-        if generation not in life.states:
-            life.feed(generation, GenerationState.BUILDING)
         await patiently(partial(life.build_of, generation, command))
         await asyncio.wait({life.begin_build(generation)})
         state = life.states.get(generation)

@@ -13,7 +13,7 @@ from functools import partial
 from bridge.assembly import Assembly
 from bridge.backfill.jobs import Jobs
 from bridge.backfill.patience import patiently
-from bridge.errors import BridgeError, Halt, Transient, errors_in, sentence
+from bridge.errors import BridgeError, Halt, Transient, first_problem, sentence
 from bridge.observe.logs import logger
 from bridge.store.rows import BackfillRow, WorkState
 
@@ -99,14 +99,11 @@ class Backfills:
 def declared(raised: Exception) -> BridgeError:
     """What to tell of an exception: an error that is not one of ours halts the part
     in which it was raised, and nothing else."""
-    found = errors_in(raised)
+    found = first_problem(raised)
     if found is None:
         _log.error("unexpected", exc_info=raised)
         return Halt(
             f"an unexpected {type(raised).__name__}",
             hint="this is a defect of pgbridge; `run --debug` logs where it is",
         )
-    for error in found:
-        if not isinstance(error, Transient):
-            return error
-    return found[0]
+    return found

@@ -47,8 +47,6 @@ class HistoryChanged(Halt):
 
 _HINTS: Final = {
     "28000": "allow the role in pg_hba.conf, for a replication connection too",
-    "28P01": "correct the user or password in source.dsn",
-    "3D000": "correct the database in source.dsn",
     "42501": "grant the role what `pgbridge check` prints",
     "55000": "see `pgbridge check` for what the server lacks",
 }

@@ -85,7 +85,7 @@ async def derive(
     try:
         rows, failures = await reader.documents(plan, keys, careful=careful)
     except StatementRefused as refused:
-        raise ViewHalt(plan.name, refused.message, hint=refused.hint) from refused
+        raise refused.of(plan.name) from refused
     found: dict[Parts, Operation] = {}
     rejected: dict[Parts, str] = {f.parts: f.reason for f in failures}
     for parts, document in rows:
@@ -241,7 +241,7 @@ class Deriver:
             try:
                 found = await reader.keys(plan.key_queries[index], list(changed))
             except StatementRefused as refused:
-                raise ViewHalt(view, refused.message, hint=refused.hint) from refused
+                raise refused.of(view) from refused
             except QueryFailed as error:
                 if not careful:
                     raise

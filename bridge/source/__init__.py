@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 from bridge.changes import Value
 from bridge.derive.view import KeyQuery, ViewPlan
-from bridge.errors import Halt
+from bridge.errors import Halt, ViewHalt
 from bridge.gate import Snapshot
 from bridge.keys import Parts
 
@@ -34,6 +34,10 @@ class Failure(NamedTuple):
 class StatementRefused(Halt):
     """A statement of a view is not carried out: its tables are not as it was planned
     for, or a right is missing."""
+
+    def of(self, view: str) -> ViewHalt:
+        """The same, told of the view whose statement it was."""
+        return ViewHalt(view, self.message, hint=self.hint)
 
 
 class QueryFailed(Exception):

@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from bridge.sink import Generation, Loss
-from sinks.redis.failures import sorting
 from sinks.redis.layout import Layout, evicted_key, lost_key
 from sinks.redis.losses import Losses
 from sinks.redis.server import Server
@@ -51,7 +50,7 @@ class Evictions:
         if not count or not kept:
             return
         now = f"{facts.get('run_id')}:{count}"
-        with sorting():
+        with self._server.sorting():
             before = await self._server.client.get(self._key)
         if before == now.encode():
             return
@@ -64,5 +63,5 @@ class Evictions:
             self._losses.add(Loss(generation, None, EVICTED) for generation in kept)
             # A crash before the repair must not leave a count that hides it.
             pipeline.set(lost_key(self._sink), "0", nx=True)
-        with sorting():
+        with self._server.sorting():
             await pipeline.execute()
