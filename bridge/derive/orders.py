@@ -38,7 +38,7 @@ def check_orders(query: Query) -> None:
     for level in query.levels:
         statement = level.statement
         ties = statement.limitOption == LimitOption.LIMIT_OPTION_WITH_TIES
-        sort = [_sorted(s, level) for s in statement.sortClause or ()]
+        sort = [sort_value(s, level) for s in statement.sortClause or ()]
         if level.limited and not level.asked and not ties:
             _check(level, sort, "limit", "`limit`")
         if statement.distinctClause and statement.distinctClause[0] is not None:
@@ -67,7 +67,8 @@ def _check(
         )
 
 
-def _sorted(sort: ast.SortBy, level: Level) -> ast.Node:
+def sort_value(sort: ast.SortBy, level: Level) -> ast.Node:
+    """What an `order by` sorts by; a number there means an output."""
     value = sort.node
     assert isinstance(value, ast.Node)
     if isinstance(value, ast.A_Const) and isinstance(value.val, ast.Integer):
@@ -124,17 +125,23 @@ def _add(value: ast.Node, level: Level, known: Known) -> None:
 
 def _determined(level: Level, known: Known) -> bool:
     """Whether these columns leave at most one row of all the level's items."""
+    closed(level, known)
+    return all(one_row(item, known) for item in level.items.values())
+
+
+def closed(level: Level, known: Known) -> Known:
+    """The columns, with all added that are equal where these are equal."""
     items = list(level.items.values())
     before = -1
     while len(known) != before:
         before = len(known)
         for item in items:
-            if _one(item, known):
+            if one_row(item, known):
                 known |= {(id(item), column) for column in item.columns or ()}
         for condition in level.conditions:
             within, _ = condition.place.filtered()
             known |= set(_fixed(condition.value, level, known, within))
-    return all(_one(item, known) for item in items)
+    return known
 
 
 def _fixed(
@@ -171,7 +178,7 @@ def _is_known(value: ast.Node, level: Level, known: Known) -> bool:
     return True
 
 
-def _one(item: Item, known: Known) -> bool:
+def one_row(item: Item, known: Known) -> bool:
     """Whether what is known leaves at most one row of an item."""
     mine = {column for owner, column in known if owner == id(item)}
     if isinstance(item, Occurrence):

@@ -19,6 +19,7 @@ from bridge.derive.levels.resolve import expand
 from bridge.derive.parse import walk
 from bridge.derive.shapes import type_shape
 from bridge.derive.structure import UNKNOWN, Structures
+from bridge.derive.ties import questioned
 from bridge.errors import QueryRefusal
 from bridge.shape import Column, Kind, TypeShape
 
@@ -113,12 +114,14 @@ def _built(shape: TypeShape) -> bool:
 def questions(
     statement: ast.SelectStmt, analysis: Analysis, catalog: Catalog
 ) -> list[str]:
-    """Queries whose column types `output_shape` would like to know."""
+    """Queries whose column types `output_shape` and `check_ties` ask for."""
     query = read(statement, catalog)
     structures = Structures(query, catalog, {})
     for output, column in zip(query.root.outputs, analysis.columns, strict=False):
         if _built(type_shape(catalog.types, column.type_oid, column.modifier)):
             structures.of(output.value, query.root)
+    for value, level in questioned(query):
+        structures.asked(value, level)
     return list(structures.questions)
 
 

@@ -49,6 +49,7 @@ from bridge.derive.statements import (
     scan_sql,
     uninlined_expressions,
 )
+from bridge.derive.structure import Structures
 from bridge.derive.tables import (
     check_seen,
     check_table,
@@ -56,6 +57,7 @@ from bridge.derive.tables import (
     mark_used,
     used_columns,
 )
+from bridge.derive.ties import check_ties
 from bridge.derive.view import Direct, DirectColumn, KeyQuery, TableUse, ViewPlan
 from bridge.errors import QueryRefusal
 from bridge.shape import Shape
@@ -109,6 +111,7 @@ def _plan(
     key = find_key(query, definition.key, catalog, rules)
     check_orders(query)
     _check_key(key, catalog)
+    check_ties(query, catalog, Structures(query, catalog, analysis.parts))
     found = _ways(query, key, catalog, analysis, rules)
     return Planned(
         _assemble(definition, analysis, catalog, query, key, found, rules),

@@ -191,13 +191,20 @@ class Structures:
             return _object({n: self._output(item.body, i, depth) for i, n in names})
         return UNKNOWN
 
-    def _asked(self, value: ast.Node, level: Level, *, raw: bool) -> TypeShape:
-        question = _question(value, level, raw=raw)
+    def asked(self, value: ast.Node, level: Level) -> tuple[int, int] | None:
+        """Type and modifier of an aggregate's argument; None when it is not known."""
+        return self._answer(_question(value, level, raw=True))
+
+    def _answer(self, question: str) -> tuple[int, int] | None:
         self.questions[question] = None
         answer = self.answers.get(question)
         if answer is None or answer[0] not in self.catalog.types:
-            return UNKNOWN
-        return type_shape(self.catalog.types, *answer)
+            return None
+        return answer
+
+    def _asked(self, value: ast.Node, level: Level, *, raw: bool) -> TypeShape:
+        answer = self._answer(_question(value, level, raw=raw))
+        return UNKNOWN if answer is None else type_shape(self.catalog.types, *answer)
 
 
 _SELECTED = (SubLinkType.EXPR_SUBLINK, SubLinkType.ARRAY_SUBLINK)

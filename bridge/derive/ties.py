@@ -1,0 +1,310 @@
+"""Values that Postgres calls equal and writes differently: numeric 1.0 and 1.00, citext
+`A` and `a`, intervals of one day and of 24 hours.
+
+Where an order, a group or `distinct` meets several of them, any may come first or stand
+for the others, and a document would change without any row having changed.
+
+The one thing to know: it does no harm where the values are one row's, by a unique key,
+or where their texts are in the order as well. Of single numbers that are equal either
+may be given: no reader of JSON can tell them apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from pglast import ast
+
+from bridge.catalog import Catalog
+from bridge.derive.levels import Level, Occurrence, Query
+from bridge.derive.levels.barriers import calls
+from bridge.derive.levels.model import Arm
+from bridge.derive.levels.resolve import expand, lookup, same_as
+from bridge.derive.orders import Known, closed, one_row, sort_value
+from bridge.derive.parse import walk
+from bridge.derive.places import NamedRefusal
+from bridge.derive.structure import Structures
+
+_SEVERAL = frozenset("numeric float4 float8 interval bpchar jsonb record".split())
+"""Built-in types with equal values of several texts."""
+_NUMBERS = frozenset("numeric float4 float8".split())
+_EXTENSIONS = frozenset("ltree hstore".split())
+"""Types of extensions whose equal values have one text."""
+_CHOOSES = frozenset("min max mode percentile_disc".split())
+"""Aggregates that give one of the values."""
+_FREE = frozenset(
+    "count sum avg bool_and bool_or every bit_and bit_or bit_xor stddev stddev_pop "
+    "stddev_samp variance var_pop var_samp corr covar_pop covar_samp regr_avgx "
+    "regr_avgy regr_count regr_intercept regr_r2 regr_slope regr_sxx regr_sxy "
+    "regr_syy percentile_cont rank dense_rank percent_rank cume_dist "
+    "range_agg range_intersect_agg".split()
+)
+"""Aggregates that give the same whichever of equal values comes first."""
+_SCALES = frozenset(("sum", "avg"))
+"""Of different values these show which of the equal ones was taken."""
+
+Typed: TypeAlias = "tuple[int, int, bool]"
+"""A type's oid, its modifier, and whether its collation is deterministic."""
+
+
+def several_texts(catalog: Catalog, oid: int, modifier: int, *, plain: bool) -> bool:
+    """Whether equal values of the type may have several texts.
+
+    `plain`: equal texts of its collation are the same text.
+    """
+    of = catalog.types.get(oid)
+    if of is None:
+        return False
+    if of.kind == "d":
+        return several_texts(catalog, of.base, of.base_modifier, plain=plain)
+    if of.is_array or of.kind in "rm":
+        inner = of.element
+        if of.kind == "m" and not inner:
+            return of.name == "nummultirange"
+        return several_texts(catalog, inner, modifier, plain=plain)
+    if of.kind == "c":
+        return any(
+            several_texts(catalog, member, more, plain=True)
+            for _, member, more in of.members
+        )
+    if of.schema != "pg_catalog":
+        return of.kind != "e" and of.name not in _EXTENSIONS
+    if of.name == "numeric":
+        return modifier < 0  # with a scale of its own, all have that many digits
+    if of.name == "bpchar" and modifier > 0:
+        return not plain
+    return of.name in _SEVERAL or not plain
+
+
+def questioned(query: Query) -> Iterator[tuple[ast.Node, Level]]:
+    """Expressions that `check_ties` would like to know the type of."""
+    for level in query.levels:
+        for call in calls((level.statement.targetList, level.statement.sortClause)):
+            for value in (*_sorted(call), *(call.args or ())):
+                if not isinstance(value, ast.ColumnRef | ast.A_Const):
+                    yield value, level
+
+
+def check_ties(query: Query, catalog: Catalog, structures: Structures) -> None:
+    """Refuse what shows one of several equal values, or their order, by chance."""
+    ties = _Ties(catalog, structures)
+    for level in query.levels:
+        statement = level.statement
+        for call in calls((statement.targetList, statement.sortClause)):
+            ties.check_call(call, level)
+        if not level.asked and level.top.arm is not Arm.SEMI:
+            ties.check_groups(level)
+            ties.check_limit(level)
+
+
+def _sorted(call: ast.FuncCall) -> list[ast.Node]:
+    found = [s.node for s in call.agg_order or ()]
+    return [node for node in found if isinstance(node, ast.Node)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ties:
+    catalog: Catalog
+    structures: Structures
+
+    def check_call(self, call: ast.FuncCall, level: Level) -> None:
+        """One call of an aggregate; other functions have neither order nor choice."""
+        name = [str(part.sval) for part in call.funcname or ()][-1]
+        args = [a for a in call.args or () if isinstance(a, ast.Node)]
+        order = _sorted(call)
+        if name in _CHOOSES:
+            for value in (*order, *args)[:1]:
+                if self._shown(value, level) and not self._known(value, level, [value]):
+                    raise _chosen(name)
+        elif call.agg_distinct:
+            if name not in _FREE or name in _SCALES:
+                self._check_distinct(name, args, level)
+        elif order and not call.agg_within_group and name not in _FREE:
+            self._check_order(name, args, order, level)
+
+    def _check_order(
+        self, name: str, args: list[ast.Node], order: list[ast.Node], level: Level
+    ) -> None:
+        """Total but for texts: an order that leaves more open is the user's own."""
+        if all(self._known(arg, level, order, texts=False) for arg in args) and not all(
+            self._known(arg, level, order) for arg in args
+        ):
+            raise NamedRefusal(
+                f"{name}() is ordered by values that may be equal and written "
+                "differently, which leaves their order open",
+                hint="end the order with the text of the value, as in "
+                f"`{name}(x order by x, x::text)`"
+                + ('; of a text, `x collate "C"`' if self._texts(order, level) else ""),
+                words=(name,),
+            )
+
+    def _check_distinct(self, name: str, args: list[ast.Node], level: Level) -> None:
+        for arg in args:
+            if self._several(arg, level) and not self._known(arg, level, args):
+                raise NamedRefusal(
+                    f"{name}(distinct …) keeps any one of values that are equal and "
+                    "written differently",
+                    hint=f"take their texts: `{name}(distinct x::text)`"
+                    if name not in _SCALES
+                    else f"give the values one scale: `{name}(distinct round(x, 2))`",
+                    words=(name,),
+                )
+
+    def check_groups(self, level: Level) -> None:
+        """Whether one value that is given out stands for others like it."""
+        statement = level.statement
+        if statement.distinctClause and statement.distinctClause[0] is None:
+            by, word = [output.value for output in level.outputs], "distinct"
+        elif statement.groupClause:
+            by, word = list(statement.groupClause), "group"
+        else:
+            return
+        given = {
+            same_as(node, level)
+            for output in level.outputs
+            for node in _values(output.value)
+        }
+        for value in by:
+            if (
+                same_as(value, level) in given
+                and self._shown(value, level)
+                and not self._known(value, level, by, grouped=True)
+            ):
+                raise NamedRefusal(
+                    f"`{word}{' by' if word == 'group' else ''}` takes for one what is "
+                    "equal and written differently, and gives any of it",
+                    hint="take the text in its place: `x::text`",
+                    words=(word,),
+                )
+
+    def check_limit(self, level: Level) -> None:
+        """Whether the rows of a `limit` are equal and written differently."""
+        order = [sort_value(s, level) for s in level.statement.sortClause or ()]
+        if not level.limited or level.branches:
+            return
+        for output in level.outputs:
+            value = output.value
+            if self._shown(value, level) and not self._known(value, level, order):
+                raise NamedRefusal(
+                    "`limit` chooses rows by an order that leaves some of them equal, "
+                    f"whose {output.name} is written differently",
+                    hint="end the order with the primary key of each table that is "
+                    "read there",
+                    words=("limit", "fetch", "offset"),
+                )
+
+    def _shown(self, value: ast.Node, level: Level) -> bool:
+        """Several texts that a reader of the JSON can tell apart."""
+        of = self._type(value, level)
+        if of is None or not self._several(value, level):
+            return False
+        return self.catalog.base_type(of[0]).name not in _NUMBERS
+
+    def _several(self, value: ast.Node, level: Level) -> bool:
+        of = self._type(value, level)
+        return of is not None and several_texts(self.catalog, of[0], of[1], plain=of[2])
+
+    def _texts(self, order: Sequence[ast.Node], level: Level) -> bool:
+        types = [self._type(value, level) for value in order]
+        return any(of is not None and not of[2] for of in types)
+
+    def _type(self, value: ast.Node, level: Level) -> Typed | None:
+        if isinstance(value, ast.CollateClause):
+            assert value.arg is not None
+            inner = self._type(value.arg, level)
+            built_in = len(value.collname or ()) == 1  # printed without a schema
+            return None if inner is None else (inner[0], inner[1], built_in)
+        readings = expand(value, level)
+        plain = all(
+            r.occurrence.table.column(r.column).deterministic
+            for reading in readings
+            for r in reading.refs
+        )
+        refs = [reading.plain for reading in readings]
+        if refs and refs[0] is not None and len(refs) == 1:
+            column = refs[0].occurrence.table.column(refs[0].column)
+            return column.type_oid, column.modifier, plain
+        asked = self.structures.asked(value, level)
+        return None if asked is None else (*asked, plain)
+
+    def _known(
+        self,
+        value: ast.Node,
+        level: Level,
+        order: Sequence[ast.Node],
+        *,
+        texts: bool = True,
+        grouped: bool = False,
+    ) -> bool:
+        """Whether the value (its text) is the same in rows that are equal in these."""
+        if isinstance(value, ast.SubLink) or id(value) in level.opaque:
+            return False
+        groups = () if grouped else level.statement.groupClause or ()
+        exact = {same_as(o, level) for o in order if not self._several(o, level)}
+        alike = exact if texts else {same_as(o, level) for o in order}
+        if same_as(value, level) in alike:
+            return True
+        if texts and _text_of(value, level) & {same_as(o, level) for o in order}:
+            return True
+        if isinstance(value, ast.ColumnRef):
+            found = lookup(value, level)
+            if found is None or found[1] is None:
+                return False
+            item, _ = found
+            if item.leaf.level is not level:
+                return True  # from outside: one value for all of the rows
+            return one_row(item, _closed([*order, *groups], level))
+        parts = list(_parts(value))
+        return all(
+            self._known(p, level, order, texts=texts, grouped=grouped) for p in parts
+        )
+
+
+def _closed(values: Sequence[ast.Node], level: Level) -> Known:
+    known: Known = set()
+    for value in values:
+        found = lookup(value, level) if isinstance(value, ast.ColumnRef) else None
+        if found is not None and found[1] is not None:
+            known.add((id(found[0]), found[1]))
+            if isinstance(found[0], Occurrence) and found[0].leaf.level is not level:
+                known.discard((id(found[0]), found[1]))
+    return closed(level, known)
+
+
+def _text_of(value: ast.Node, level: Level) -> set[str]:
+    """How the text of an expression may be written in an order."""
+    text = ast.TypeName(names=(ast.String(sval="text"),), typemod=-1)
+    cast = ast.TypeCast(arg=value, typeName=text)
+    plain = ast.CollateClause(arg=value, collname=(ast.String(sval="C"),))
+    return {same_as(cast, level), same_as(plain, level)}
+
+
+def _parts(value: ast.Node) -> Iterator[ast.Node]:
+    """The expressions directly in one, constants left out."""
+    inner = iter(walk(value))
+    next(inner)
+    skip: set[int] = set()
+    for node in inner:
+        if id(node) in skip:
+            continue
+        if isinstance(node, ast.ColumnRef | ast.SubLink | ast.FuncCall | ast.TypeCast):
+            skip |= {id(n) for n in walk(node)}
+            yield node
+
+
+def _values(value: ast.Node) -> Iterator[ast.Node]:
+    """An output and the expressions in it, but for arguments of calls and casts."""
+    yield value
+    if not isinstance(value, ast.FuncCall | ast.TypeCast | ast.SubLink):
+        for part in _parts(value):
+            yield from _values(part)
+
+
+def _chosen(name: str) -> NamedRefusal:
+    return NamedRefusal(
+        f"{name}() gives any one of values that are equal and written differently",
+        hint=f"take it of their texts: `{name}(x::text)`",
+        words=(name,),
+    )
