@@ -334,10 +334,11 @@ class Differs(AssertionError):
     """Some document or key is not what SQL says it must be."""
 
 
-async def exact(config: Path, deadline_s: float = 60.0) -> None:
+async def exact(config: Path, deadline_s: float = 60.0, *, empty: bool = False) -> None:
     """Every document and key equals SQL; at rest, after all has been applied.
 
-    Differs says which do not, or that a target is not there to be compared.
+    Differs says which do not, or that a target is not there to be compared. That a
+    view has none at all is no answer unless it may be `empty`.
     """
     began = time.monotonic()
     try:
@@ -351,7 +352,7 @@ async def exact(config: Path, deadline_s: float = 60.0) -> None:
     }
     if wrong:
         raise Differs(str(wrong))
-    assert all(c.checked for c in found.values()), "nothing was compared"
+    assert empty or all(c.checked for c in found.values()), "nothing was compared"
     assert time.monotonic() - began < deadline_s
 
 

@@ -124,12 +124,12 @@ class Bridge:
         """Wait until every target is live."""
         await self.daemon.ready(deadline_s)
 
-    async def settled(self, deadline_s: float = 60.0) -> None:
-        """Wait until every document equals SQL."""
+    async def settled(self, deadline_s: float = 60.0, *, empty: bool = False) -> None:
+        """Wait until every document equals SQL; a view may be `empty` if said so."""
 
         async def equal() -> bool:
             self.daemon.must_run()
-            await exact(self.daemon.config)
+            await exact(self.daemon.config, empty=empty)
             return True
 
         await eventually(equal, deadline_s=deadline_s, every_s=0.2)
