@@ -60,7 +60,8 @@ class Rebuilds:
             return generation.number  # promoted before a crash
         await patiently(partial(life.build_of, generation, command))
         await asyncio.wait({life.begin_build(generation)})
-        state = life.states.get(generation)
+        async with life.promoting:  # whoever gives it up has dropped it then
+            state = life.states.get(generation)
         if state is None:
             raise Cancelled(f"{generation} was cancelled and dropped")
         if state is GenerationState.BUILDING:

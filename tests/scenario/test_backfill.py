@@ -1,0 +1,121 @@
+"""Deriving again what is there: whole, in part, beside; refused, cancelled, resumed."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from tests.fixtures.waiting import eventually
+from tests.scenario.harness import SCHEMA
+from tests.scenario.test_life import pgbridge
+from tests.scenario.world import Bridge
+
+pytestmark = pytest.mark.scenario
+
+VIEW = {"item": 'query = "select id, name, n from item"'}
+SLOW = "backfill_rate = 50"
+"""Documents per second: the 500 rows of the table take seconds."""
+
+
+async def started(bridge: Bridge, daemon: str = "") -> None:
+    bridge.execute(*SCHEMA.split(";"))
+    bridge.configure(VIEW, sinks=["search"], daemon=daemon)
+    bridge.daemon.start()
+    await bridge.ready()
+
+
+def outcome(bridge: Bridge, command: int) -> str:
+    query = "select state from bridge.command where id = %s"
+    return str(bridge.one(query, command))
+
+
+async def ended(bridge: Bridge, command: int) -> str:
+    """Wait for the end of a command; how it ended."""
+    await eventually(lambda: outcome(bridge, command) not in {"pending", "running"})
+    return outcome(bridge, command)
+
+
+def plant(bridge: Bridge) -> None:
+    """A document that is wrong, one that is missing, and one of no row."""
+    version = {"version_type": "external_gte", "refresh": "true"}
+    with httpx.Client(base_url=bridge.es, trust_env=False) as client:
+        for key, number in (("1", 1), ("7000", 7000)):
+            found = client.get(f"/{bridge.prefix}item/_doc/{key}").json()
+            client.put(
+                f"/{bridge.prefix}item--g1/_doc/{key}",
+                params=version | {"version": str(found.get("_version", 1))},
+                json={"id": number, "name": "planted", "n": 0},
+            ).raise_for_status()
+        client.delete(
+            f"/{bridge.prefix}item--g1/_doc/2",
+            params=version
+            | {
+                "version": client.get(f"/{bridge.prefix}item/_doc/2").json()["_version"]
+            },
+        ).raise_for_status()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--where", "id = 'abc'", "the condition cannot be used"),
+        ("--where", "no_such_column = 1", "no_such_column"),
+        ("--where", "1 / (id - id) = 1", "the condition cannot be used"),
+        (
+            "--where",
+            "true); commit; create table planted (); select (true",
+            "the condition cannot be used",
+        ),
+        ("--keys", "abc", "cannot be a key of view item"),
+    ],
+)
+async def test_what_cannot_be_done_fails_alone(
+    bridge: Bridge, option: str, value: str, said: str
+) -> None:
+    """A bad condition or key fails its command, and the daemon goes on."""
+    await started(bridge)
+    code, told = await pgbridge(bridge, "backfill", "item", option, value)
+    assert code == 1
+    assert said in told
+    assert bridge.one("select to_regclass('planted')") is None
+    bridge.execute("update item set name = 'later' where id = 3")
+    await bridge.settled()
+    assert (await bridge.daemon.status())["targets"][0]["dead_letters"] == 0
+    await bridge.ends_exact()
+
+
+@pytest.mark.parametrize("how", ["whole", "keys", "where", "sql", "rebuild"])
+async def test_a_backfill_makes_right_what_it_covers(bridge: Bridge, how: str) -> None:
+    """Missing and wrong documents are written; a whole one also sweeps ghosts."""
+    await started(bridge)
+    plant(bridge)
+    arguments = {
+        "whole": [],
+        "keys": ["--keys", "1", "2", "7000"],
+        "where": ["--where", "id <= 2"],
+        "rebuild": ["--rebuild"],
+    }
+    if how == "sql":
+        command = bridge.one("select bridge.backfill('item')")
+        assert await ended(bridge, command) == "done"
+    else:
+        code, told = await pgbridge(bridge, "backfill", "item", *arguments[how])
+        assert code == 0, told
+    if how == "where":  # what no row says anything of is left alone
+        assert await bridge.document("item", "7000") is not None
+        assert (await pgbridge(bridge, "backfill", "item"))[0] == 0
+    assert await bridge.document("item", "7000") is None
+    await bridge.ends_exact()
+
+
+async def test_a_rebuild_is_cancelled_and_dropped(bridge: Bridge) -> None:
+    """Readers keep the generation they had, and what was begun is removed."""
+    await started(bridge, SLOW)
+    command = bridge.one("select bridge.backfill('item', rebuild => true)")
+    states = "select count(*) from bridge.generation where state = 'building'"
+    await eventually(lambda: bridge.one(states) == 1)
+    code, told = await pgbridge(bridge, "backfill", "item", "--cancel")
+    assert code == 0, told
+    assert await ended(bridge, command) == "cancelled"
+    assert bridge.one("select count(*) from bridge.generation") == 1
+    await bridge.ends_exact()
