@@ -1,0 +1,84 @@
+"""Whoever has written, and waited, reads what was written."""
+
+from __future__ import annotations
+
+import os
+
+import httpx
+import psycopg
+import pytest
+
+from tests.scenario.harness import SCHEMA, Traffic
+from tests.scenario.test_life import pgbridge
+from tests.scenario.world import Bridge
+
+pytestmark = pytest.mark.scenario
+
+WRITES = int(os.environ.get("PGBRIDGE_TEST_WAITS", "100"))
+SEARCHES = 3
+WAIT = "select bridge.wait_for(pg_current_wal_flush_lsn(), 'small', '60 s')"
+
+
+async def started(bridge: Bridge) -> None:
+    bridge.execute(*SCHEMA.split(";"))
+    bridge.configure(
+        {"small": 'query = "select id, name as label, n from item where id < 0"'}
+    )
+    bridge.daemon.start()
+    await bridge.ready()
+
+
+async def write(own: psycopg.AsyncConnection[tuple[bool]], n: int) -> int:
+    """Write a row of the view; its key."""
+    key = -1 - n % 50
+    await own.execute(
+        "insert into item (id, name, n) values (%s, 'own', %s)"
+        " on conflict (id) do update set n = excluded.n",
+        [key, n],
+    )
+    return key
+
+
+async def waited(own: psycopg.AsyncConnection[tuple[bool]]) -> bool:
+    row = await (await own.execute(WAIT)).fetchone()
+    assert row is not None
+    return row[0]
+
+
+async def test_what_was_waited_for_is_read(bridge: Bridge, seed: int) -> None:
+    """Write, wait, read, many times while others write: never the document before."""
+    await started(bridge)
+    traffic = Traffic(bridge.dsn, seed)
+    async with await psycopg.AsyncConnection.connect(
+        bridge.dsn, autocommit=True
+    ) as own:
+        for n in range(1, WRITES + 1):
+            key = await write(own, n)
+            assert await waited(own), n
+            found = await bridge.document("small", str(key))
+            assert found is not None
+            assert found.source["n"] == n
+            assert bridge.value("small", str(key))["n"] == n
+    assert await traffic.stop() > 0
+    await bridge.settled()
+    await bridge.ends_exact()
+
+
+async def test_what_was_waited_for_is_found_by_a_search(
+    bridge: Bridge, seed: int
+) -> None:
+    """`pgbridge wait --searchable`: a search finds the row just written."""
+    await started(bridge)
+    traffic = Traffic(bridge.dsn, seed)
+    async with await psycopg.AsyncConnection.connect(
+        bridge.dsn, autocommit=True
+    ) as own:
+        for n in range(1, SEARCHES + 1):
+            await write(own, n)
+            code, told = await pgbridge(bridge, "wait", "--searchable")
+            assert code == 0, told
+            async with httpx.AsyncClient(base_url=bridge.es, trust_env=False) as client:
+                path = f"/{bridge.prefix}small/_search"
+                answer = await client.get(path, params={"q": f"n:{n}"})
+            assert answer.json()["hits"]["total"]["value"] == 1
+    await traffic.stop()
