@@ -7,11 +7,12 @@ away or refuses, is a finding like any other, and the rest is asked all the same
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from bridge.catalog import Catalog
-from bridge.config import Config
+from bridge.config import Config, TargetConfig
 from bridge.control import check_server, check_tables
 from bridge.control.check_indexes import indexes
 from bridge.control.planning import open_sinks, plan_views, read_views, sink_target
@@ -159,12 +160,24 @@ async def _sink(config: Config, name: str, sink: Sink, known: _Known) -> Part:
         for target in config.targets():
             if target.sink == name and target.view in known.plans and known.owner:
                 asked = sink_target(target, known.plans[target.view])
-                findings += await sink.examine(asked, known.owner)
+                with placed(config, target):
+                    findings += await sink.examine(asked, known.owner)
     except Refusal:
         raise
     except BridgeError as error:
         findings.append(Finding(Level.ERROR, error.message, error.hint))
     return Part(name, title, findings)
+
+
+@contextmanager
+def placed(config: Config, target: TargetConfig) -> Iterator[None]:
+    """Give a sink's Refusal of a target the target's place in the file."""
+    try:
+        yield
+    except Refusal as refusal:
+        index = config.views[target.view].targets.index(target)
+        place = f"views.{target.view}.targets[{index}]"
+        raise Refusal(f"{place}: {refusal.message}", hint=refusal.hint) from None
 
 
 def _bare(url: object) -> str:

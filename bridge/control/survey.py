@@ -20,7 +20,7 @@ from bridge.capture.publication import (
 from bridge.capture.slot import SlotState, describe_slot
 from bridge.config import Config
 from bridge.control import check_tables
-from bridge.control.check import one, owner, rows
+from bridge.control.check import one, owner, placed, rows
 from bridge.control.former import Former, plan_former
 from bridge.control.planning import (
     Planned,
@@ -187,11 +187,14 @@ async def survey(
 async def examine(looked: Survey) -> None:
     """Ask each sink whether what is wanted of it could be made.
 
-    Halt, with the first error found; Transient when a sink is away.
+    Refusal when what the file asks for cannot be made at all, Halt with the first
+    error found else; Transient when a sink is away.
     """
     for target in looked.config.targets():
         asked = sink_target(target, looked.planned.plans[target.view])
-        for finding in await looked.sinks[target.sink].examine(asked, looked.owner):
+        with placed(looked.config, target):
+            found = await looked.sinks[target.sink].examine(asked, looked.owner)
+        for finding in found:
             if finding.level is Level.ERROR:
                 raise Halt(f"target {target}: {finding.what}", hint=finding.fix)
 
@@ -280,14 +283,17 @@ async def _wanted(
         view = planned.plans[target.view]
         sink = sinks[target.sink]
         asked = sink_target(target, view)
+        with placed(config, target):
+            fingerprint = sink.fingerprint(asked)
+            side_by_side = sink.side_by_side(asked)
         targets.append(
             WantedTarget(
                 view=target.view,
                 sink=target.sink,
                 name=target.name,
                 view_fingerprint=view.fingerprint,
-                sink_fingerprint=sink.fingerprint(asked),
-                side_by_side=sink.side_by_side(asked),
+                sink_fingerprint=fingerprint,
+                side_by_side=side_by_side,
                 documents=await _estimate(connection, view) if count else None,
             )
         )

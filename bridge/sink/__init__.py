@@ -188,9 +188,9 @@ class Sink(Protocol):
     async def examine(self, target: Target, owner: Owner) -> list[Finding]:
         """Before anything is created: would `prepare` succeed?
 
-        Errors for names in the way, limits, options or types that the sink cannot
-        hold. Changes nothing. An already prepared generation of the same owner is
-        no finding.
+        Errors for names in the way, blocks and limits. Refusal for options or types
+        that the sink cannot hold. Changes nothing. An already prepared generation of
+        the same owner is no finding.
         """
 
     def fingerprint(self, target: Target) -> str:

@@ -7,6 +7,7 @@ are validated by having the server simulate a template that is never stored.
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 
@@ -102,24 +103,13 @@ class Checking:
         return None
 
     async def _blocks(self) -> list[Finding]:
-        answer = await self._client.request(
-            "GET", f"/{_OURS}/_settings/index.blocks.*?flat_settings=true"
-        )
-        blocked = answer.json if answer.ok and isinstance(answer.json, dict) else {}
-        findings = [
-            self._block(f"index {index}", name, f"{index}/_settings", {name: None})
-            for index, body in blocked.items()
-            for name, value in body["settings"].items()
-            if value == "true"
-        ]
-        findings += [
+        return [
             self._block(
                 "the cluster", name, "_cluster/settings", {"persistent": {name: None}}
             )
             for name in _CLUSTER_BLOCKS
             if (await self._setting(name)) == "true"
         ]
-        return findings
 
     def _block(self, what: str, name: str, path: str, body: object) -> Finding:
         return Finding(
@@ -163,11 +153,11 @@ class Checking:
     # One target.
 
     async def examine(self, target: Target, owner: Owner) -> list[Finding]:
-        """Everything that `prepare` and `publish` would stop at."""
-        try:
-            made = plan(target)
-        except Refusal as refusal:
-            return [Finding(Level.ERROR, refusal.message, refusal.hint)]
+        """Everything that `prepare` and `publish` would stop at.
+
+        Refusal when `mappings` or `settings` ask for what cannot be.
+        """
+        made = plan(target)
         if self._places.owner not in (None, owner):
             return [
                 Finding(
@@ -177,7 +167,8 @@ class Checking:
                 )
             ]
         findings = await self._in_the_way(target, owner)
-        findings += await self._simulate(target, made)
+        await self._simulate(target, made)
+        findings += await self._blocks_of(target, owner)
         findings += await self._room(target, made)
         return findings
 
@@ -194,7 +185,27 @@ class Checking:
                 findings.append(Finding(Level.ERROR, halt.message, halt.hint))
         return findings
 
-    async def _simulate(self, target: Target, made: IndexPlan) -> list[Finding]:
+    async def _blocks_of(self, target: Target, owner: Owner) -> list[Finding]:
+        """Blocks of the target's own indexes; another's are another's business."""
+        pattern = f"{target.name}--g*"
+        found = await find(self._client, [pattern])
+        own = {
+            name
+            for name, index in found.items()
+            if index.meta is not None and index.meta.owner == str(owner)
+        }
+        path = f"/{quote(pattern, safe='*')}/_settings/index.blocks.*"
+        answer = await self._client.request("GET", f"{path}?flat_settings=true")
+        blocked = answer.json if answer.ok and isinstance(answer.json, dict) else {}
+        return [
+            self._block(f"index {index}", name, f"{index}/_settings", {name: None})
+            for index, body in blocked.items()
+            for name, value in body["settings"].items()
+            if value == "true" and index in own
+        ]
+
+    async def _simulate(self, target: Target, made: IndexPlan) -> None:
+        """Refusal when the server would not make such an index."""
         settings = {**made.building, **made.serving}
         body = {
             "index_patterns": [index_name(Generation(target, 0))],
@@ -206,17 +217,14 @@ class Checking:
         }
         answer = await self._client.request("POST", "/_index_template/_simulate", body)
         if answer.status != 400:
-            return []  # valid, or no right to ask: `prepare` will tell
+            return  # valid, or no right to ask: `prepare` will tell
         reason = answer.error[1]
         # "index_template [simulate_…] invalid, cause [Validation Failed: 1: …]"
         reason = reason.partition("cause [")[2].rstrip("]") or reason
-        return [
-            Finding(
-                Level.ERROR,
-                f"the index of {target} cannot be made: {reason}",
-                "mend `mappings` or `settings` of the target",
-            )
-        ]
+        raise Refusal(
+            f"the index of {target} cannot be made: {reason}",
+            hint="mend `mappings` or `settings` of the target",
+        )
 
     async def _room(self, target: Target, made: IndexPlan) -> list[Finding]:
         """Whether the cluster's limit of shards leaves room for one more index."""

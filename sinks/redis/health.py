@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from bridge.sink import Finding, Generation, Level, Owner, Refusal, Target
+from bridge.sink import Finding, Generation, Level, Owner, Target
 from sinks.redis.layout import Layout, layout_of
 from sinks.redis.places import Places, in_the_way
 from sinks.redis.server import Server
@@ -76,11 +76,11 @@ def evicts_all(facts: Mapping[str, Any]) -> bool:
 async def examine(
     server: Server, places: Places, target: Target, owner: Owner
 ) -> list[Finding]:
-    """Findings that concern one target before anything of it is made."""
-    try:
-        layout = layout_of(Generation(target, 1))
-    except Refusal as refusal:
-        return [Finding(Level.ERROR, refusal.message, refusal.hint)]
+    """Findings that concern one target before anything of it is made.
+
+    Refusal when its options ask for what cannot be.
+    """
+    layout = layout_of(Generation(target, 1))
     findings: list[Finding] = []
     if other := await places.other_owner(owner):
         findings.append(

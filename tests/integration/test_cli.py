@@ -276,6 +276,36 @@ def test_a_view_that_cannot_be_kept_is_refused_with_2(
     assert shop.value("select to_regnamespace('bridge')") is None
 
 
+@pytest.mark.parametrize(
+    ("sink", "option", "said"),
+    [
+        ("search", "mappings = { nosuch = { type = 'text' } }", "nosuch"),
+        ("search", "mappings = { title = { type = 'nosuch' } }", "nosuch"),
+        ("cache", "key = 'p:{nid}'", "`key` names {nid}"),
+    ],
+)
+@pytest.mark.parametrize("command", ["check", "plan", "apply"])
+def test_what_a_target_cannot_be_is_refused_with_its_place(
+    shop: Shop,
+    es_url: str,
+    redis_url: str,
+    command: str,
+    sink: str,
+    option: str,
+    said: str,
+) -> None:
+    shop.write(
+        f"[sinks.search]\ntype = 'elasticsearch'\nurl = '{es_url}'\n"
+        f"[sinks.cache]\ntype = 'redis'\nurl = '{redis_url}'\n{PRODUCT}"
+        f"[[views.product.targets]]\nsink = '{sink}'\nname = '{shop.slot}'\n{option}\n"
+    )
+    code, _, err = shop(command)
+    assert code == Exit.USAGE, err
+    assert "views.product.targets[1]: " in err
+    assert said in err
+    assert shop.value("select to_regnamespace('bridge')") is None
+
+
 def test_preview_prints_the_bytes_that_postgres_makes(shop: Shop) -> None:
     shop.write(JOINED)
     code, out, err = shop("preview", "product", "--key", "2", "99")

@@ -15,6 +15,7 @@ from bridge.sink import (
     Level,
     Operation,
     Position,
+    Refusal,
     Transient,
     TypeShape,
 )
@@ -407,9 +408,10 @@ async def test_a_generation_made_for_other_mappings_is_not_taken(
 async def test_what_cannot_be_made_is_told_before(
     options: dict[str, Any], told: str, sink: Any, name: str, es: httpx.Client
 ) -> None:
-    findings = await sink.examine(generation(name, **options).target, OWNER)
-    assert [finding.level for finding in findings] == [Level.ERROR]
-    assert told in findings[0].what
+    with pytest.raises(Refusal) as refused:
+        await sink.examine(generation(name, **options).target, OWNER)
+    assert told in refused.value.message
+    assert refused.value.hint
     assert es.get(f"/{name}*").json() == {}
     assert name not in es.get("/_index_template").text
 
@@ -444,8 +446,8 @@ async def test_names_that_are_refused_are_refused_by_the_server_too(
 ) -> None:
     """Else we would refuse what could be."""
     columns = (Column("id", scalar("int4")), Column(column, scalar("int4")))
-    findings = await sink.examine(generation(name, columns=columns).target, OWNER)
-    assert [finding.level for finding in findings] == [Level.ERROR]
+    with pytest.raises(Refusal):
+        await sink.examine(generation(name, columns=columns).target, OWNER)
     mapping = {"mappings": {"properties": {column: {"type": "integer"}}}}
     made = es.put(f"/{name}", json=mapping)
     written = es.put(f"/{name}/_doc/1", json={column: 1})

@@ -21,6 +21,7 @@ import pytest
 from bridge.dev import ElasticsearchServer, Place
 from bridge.sink import (
     Column,
+    Finding,
     Generation,
     Halt,
     Kind,
@@ -250,11 +251,31 @@ async def test_a_block_is_told_with_its_fix(
         assert report.again == [0]
     except Transient:
         assert where == "cluster"
-    errors = [f for f in await sink.check() if f.level is Level.ERROR]
+    errors = await told(sink, one, OWNER)
     assert len(errors) == 1
     run(errors[0].fix)
-    assert not [f for f in await sink.check() if f.level is Level.ERROR]
+    assert not await told(sink, one, OWNER)
     assert (await sink.write(one, [put("1", 10)])).kept == 1
+
+
+async def test_a_block_on_the_index_of_another_bridge_is_no_error(
+    sink: ElasticsearchSink, one: Generation, es: httpx.Client
+) -> None:
+    es.put("/tproducts--g1/_settings", json={"index.blocks.write": True})
+    foreign = {"_meta": {"pgbridge": {"owner": "9/other/pgbridge"}}}
+    es.put("/tother--g1", json={"mappings": foreign}).raise_for_status()
+    es.put("/tother--g1/_settings", json={"index.blocks.write": True})
+    try:
+        assert len(await told(sink, one, OWNER)) == 1
+        assert not [f for f in await sink.check() if f.level is Level.ERROR]
+    finally:
+        es.delete("/tother--g1").raise_for_status()
+
+
+async def told(sink: ElasticsearchSink, one: Generation, owner: Owner) -> list[Finding]:
+    """The errors that `check` shows of the server and of one target."""
+    findings = [*await sink.check(), *await sink.examine(one.target, owner)]
+    return [finding for finding in findings if finding.level is Level.ERROR]
 
 
 def run(command: str) -> None:
