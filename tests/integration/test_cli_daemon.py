@@ -114,6 +114,15 @@ def _is_live(bridge: Bridge) -> bool:
     return rows == [("live",)]
 
 
+def _daemons(bridge: Bridge) -> int:
+    """How many hold the lease, or stand by for it."""
+    query = """select count(*) from pg_stat_activity
+        where datname = current_database() and application_name = 'pgbridge lease'"""
+    with psycopg.connect(bridge.dsn, autocommit=True) as connection:
+        (count,) = connection.execute(query).fetchone() or (0,)
+        return int(count)
+
+
 def test_once_builds_promotes_and_stops(bridge: Bridge) -> None:
     bridge("run", "--once")
     (target,) = bridge.json("status")["targets"]
@@ -215,6 +224,7 @@ def test_the_pages_answer_while_it_runs(bridge: Bridge) -> None:
         # A second daemon waits, although the address is taken.
         second = bridge.start("run")
         try:
+            until(lambda: _daemons(bridge) == 2, what="the second stands by")
             bridge("wait", "--timeout", "30s")
             assert second.poll() is None
         finally:
