@@ -180,7 +180,7 @@ async def test_a_block_is_waited_out(
     report = await sink.write(one, batch)
     assert report.again == [0, 1]
     assert report.rejections == {}
-    findings = await sink.check()
+    findings = await sink.examine(one.target, OWNER)
     (blocked,) = [f for f in findings if one.target.name in f.what]
     assert blocked.level is Level.ERROR
     assert block in blocked.fix
