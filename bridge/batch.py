@@ -135,6 +135,11 @@ class FanOut:
             # By identity: two watches may hold the same keys.
             watches[:] = [watch for watch in watches if watch is not keys]
 
+    @property
+    def full(self) -> bool:
+        """Whether `room` would wait."""
+        return any(o.lane.full and not o.lane.owing for o in self.outlets())
+
     async def room(self) -> None:
         """Wait until every lane takes documents.
 

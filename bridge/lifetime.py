@@ -33,7 +33,6 @@ from bridge.control.letters import Letters
 from bridge.control.operator import Operator
 from bridge.control.planning import sink_target, unplanned
 from bridge.control.schema import SchemaWatch
-from bridge.control.session import session
 from bridge.control.survey import Survey, survey
 from bridge.decode.transactions import DecodeLimits, TransactionAssembler
 from bridge.deliver import Lane
@@ -49,11 +48,13 @@ from bridge.observe.logs import logger
 from bridge.observe.metrics import Metrics
 from bridge.observe.status import SourceStatus, Status
 from bridge.operations import Rejection
-from bridge.pipeline import Capture, Hooks, Pipeline, PipelineLimits
+from bridge.pipeline import Pipeline
 from bridge.sink import Generation, Sink
 from bridge.source.postgres import MESSAGE_PREFIX, PostgresSource, ServerIdentity
 from bridge.standing import Standing
 from bridge.store import Store
+from bridge.store.rows import ServerLife
+from bridge.surroundings import Capture, Hooks, PipelineLimits
 from bridge.watch import Watch
 
 _log = logger("bridge.daemon")
@@ -113,6 +114,7 @@ class Lifetime:
         self._standing: Standing
         self._history: StreamIdentity | None = None
         self._capture: CaptureThread[Iterable[Batch]] | None = None
+        self._server: ServerLife | None = None
 
     async def run(self) -> None:
         """Serve until drained or cancelled. Refusal, Halt or Transient end it."""
@@ -126,9 +128,6 @@ class Lifetime:
                 version=0,
             )
             store = await stack.enter_async_context(await Store.open(config.source.dsn))
-            if self._known.server_started is None:
-                before = await store.read_daemon()
-                self._known.server_started = before.seen_at if before else None
             await store.take_over(
                 host=socket.gethostname(),
                 pid=os.getpid(),
@@ -289,7 +288,14 @@ class Lifetime:
         self._life = life = Life(assembly)
         self._watch = Watch(assembly, life, self._known)
         self._operator = Operator(assembly, life, configure=lambda: None)
-        self._standing.start(await self._watch.start())
+        store = assembly.store
+        settled = await patiently(store.settled_server)
+        self._server = await patiently(store.server)
+        if settled != self._server:
+            assembly.pipeline.doubt.suspect = True
+        # What an earlier life has read, it has not told this one.
+        crashed = settled is not None and settled.recovered != self._server.recovered
+        self._standing.start(await self._watch.start(crashed=crashed))
         schema = SchemaWatch(
             assembly, looked, sweep=self._watch.sweep, again=self._begin_again
         )
@@ -373,17 +379,18 @@ class Lifetime:
         return capture, opening.confirmed_lsn
 
     async def _suspect_restart(self) -> None:
-        """Notice that the server was restarted since this daemon, or the one before,
-        last heard of it: what was read from it may be gone."""
-        async with session(self._config.source.dsn) as connection:
-            cursor = await connection.execute(
-                "select pg_catalog.pg_postmaster_start_time() as started"
-            )
-            row = await cursor.fetchone()
-        assert row is not None
-        known, self._known.server_started = self._known.server_started, row["started"]
-        if known is not None and row["started"] > known and self._assembly is not None:
-            self._assembly.pipeline.suspect = True
+        """Notice that the server was started since it was read from: what was read
+        from it may be gone."""
+        assert self._assembly is not None
+        now = await self._assembly.store.server()
+        if now != self._server:
+            self._server = now
+            self._assembly.pipeline.doubt.suspect = True
+
+    async def _settled(self) -> None:
+        assert self._assembly is not None
+        assert self._server is not None
+        await patiently(partial(self._assembly.store.settle_server, self._server))
 
     def _hooks(self, standing: Standing) -> Hooks:
         async def record(generation: Generation, lsn: int) -> None:
@@ -410,6 +417,7 @@ class Lifetime:
             message=self._message,
             progress=standing.save,
             record=record,
+            settled=self._settled,
             batch=self._batch,
             state=self._state,
         )

@@ -181,7 +181,7 @@ class Parking:
             return ledger.aside(generation) or Aside(applied, time.time())
         oldest = ledger.oldest(generation)
         since_s = oldest.commit_time_s if oldest else 0.0
-        return Aside(ledger.applied(generation), since_s or time.time())
+        return Aside(self._pipeline.reached(generation), since_s or time.time())
 
     async def _answers(self) -> None:
         """Wait until the sink takes what is its own again."""

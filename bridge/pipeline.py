@@ -13,82 +13,30 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
+from typing import Any
 
 from bridge import probes
 from bridge.batch import FanOut
 from bridge.changes import Keepalive
 from bridge.deliver import Lane
 from bridge.derive.digest import Batch
-from bridge.derive.documents import Deriver, Reject, Work
+from bridge.derive.documents import Deriver, Work
 from bridge.derive.view import ViewPlan
+from bridge.doubt import Doubt
 from bridge.errors import Halt, Transient
 from bridge.gate import Gate
-from bridge.keys import Parts
-from bridge.ledger import Entry, Ledger
+from bridge.ledger import Ledger
 from bridge.markers import Markers
-from bridge.operations import Operation
 from bridge.sink import Generation
 from bridge.source import Source
+from bridge.surroundings import Capture, Hooks, PipelineLimits
 
 _LOOK_S, _LOOK_MAX_S = 0.002, 0.1
 _ASK_S = 0.1
+_PUSH_S = 0.5
 _IDLE_S, _IDLE_BYTES, _IDLE_BYTES_MAX = 5.0, 64 << 10, 4 << 20
-
-
-class Capture(Protocol):
-    """One life of the stream (`bridge.capture.thread.CaptureThread`)."""
-
-    async def get(self) -> Iterable[Batch] | Keepalive:
-        """The next batches or keepalive, in log order."""
-
-    async def lost(self) -> None:
-        """Raises as soon as the connection is lost."""
-
-    def acknowledge(self, lsn: int) -> None:
-        """Let the slot move to `lsn`."""
-
-    def ask(self) -> None:
-        """Have the server say how far it has sent."""
-
-    async def close(self) -> None:
-        """Stop, and free the slot."""
-
-
-@dataclass(frozen=True, slots=True)
-class PipelineLimits:
-    """Delays of the pipeline's own loops, in seconds."""
-
-    acknowledge_s: float = 0.05
-    progress_s: float = 0.2
-    record_s: float = 2.0
-    retry_first_s: float = 0.1
-    retry_max_s: float = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Hooks:
-    """What the pipeline tells its surroundings."""
-
-    reject: Reject
-    """Keys whose document cannot be made: dead letters."""
-    truncated: Callable[[str, int, Entry], None]
-    """A table of this view was truncated at that LSN; the callee holds the entry
-    open until the sweep is done."""
-    rederive: Callable[[str, list[Parts]], Awaitable[None]]
-    """Derive keys of a view again, at a position above every version issued."""
-    message: Callable[[str, int], None]
-    """A message of the bridge's own, and the end of its transaction."""
-    progress: Callable[[Mapping[Generation, int]], Awaitable[None]]
-    """Write down, durably, how far each generation is. Always called before the slot
-    moves there, so that a slot beyond what is written was moved by somebody else."""
-    record: Callable[[Generation, int], Awaitable[None]]
-    """Have the sink note how far the generation is."""
-    batch: Callable[[Batch], None] = lambda _: None
-    state: Callable[[str, str], None] = lambda _state, _reason: None
-    """The stream's state for `status`: connecting, streaming; and why."""
 
 
 class Pipeline:
@@ -120,9 +68,7 @@ class Pipeline:
         self.proven: int | None = None
         """Up to where tables and publication are known to be as they were planned:
         nothing beyond is acknowledged. None: nobody looks."""
-        self.suspect = False
-        """Set when the server was restarted since it was read from: see `_settle`."""
-        self._derived: dict[str, dict[Parts, None]] | None = None
+        self.doubt = Doubt(ledger, self.markers, hooks.rederive, hooks.settled)
         self._connect = connect
         self._hooks = hooks
         self._limits = limits
@@ -143,9 +89,11 @@ class Pipeline:
             gate=gate,
             ledger=ledger,
             plans=plans,
-            put=self._put_derived,
+            put=self.fan_out.put,
+            reads=self.doubt.reads,
             reject=hooks.reject,
-            room=self.fan_out.room,
+            room=self._room,
+            full=lambda: self.fan_out.full or self.doubt.full,
         )
 
     async def run(self) -> None:
@@ -244,15 +192,15 @@ class Pipeline:
             for lane in self.lanes.values():
                 await lane.reset()
             self.ledger.start(confirmed)
-            self.ledger.frozen = self.suspect
-            self._derived = {} if self.suspect else None
+            self.doubt.start()
             self._saved.clear()
             self._capture = capture
             self._ready.set()
             self._unhold()
             self._hooks.state("streaming", "")
-            parts = [self._watch(capture), self._consume(capture)]
-            await _together(*parts, *([self._settle()] if self.suspect else []))
+            await _together(
+                self._watch(capture), self._consume(capture), self.doubt.settle()
+            )
         finally:
             self._ready.clear()
             self._capture = None
@@ -274,29 +222,10 @@ class Pipeline:
         while self._held:
             self._held.pop().unhold()
 
-    async def _settle(self) -> None:
-        """After the server was restarted: what reads had seen may be lost with it.
-
-        Whatever was derived from it is in the log that comes again, and would be
-        written at the version that the sinks already hold. So the keys that are
-        derived from now on up to a marker are derived once more, above all of that,
-        and nothing is acknowledged before they are kept.
-        """
-        lsn = await self.markers.next()
-        while not self.ledger.derived_to(lsn):  # noqa: ASYNC110 - many things move it
+    async def _room(self) -> None:
+        await self.fan_out.room()
+        while self.doubt.full:  # noqa: ASYNC110 - the stream's end moves it
             await asyncio.sleep(self._limits.acknowledge_s)
-        derived, self._derived = self._derived or {}, None
-        for view, keys in derived.items():
-            await self._hooks.rederive(view, list(keys))
-        self.suspect = self.ledger.frozen = False
-
-    def _put_derived(
-        self, view: str, operations: Sequence[Operation], claim: Entry, lsn: int
-    ) -> None:
-        if self._derived is not None:
-            keys = self._derived.setdefault(view, {})
-            keys.update(dict.fromkeys(operation.parts for operation in operations))
-        self.fan_out.put(view, operations, claim, lsn)
 
     async def _watch(self, capture: Capture) -> None:
         await capture.lost()
@@ -374,11 +303,21 @@ class Pipeline:
             delay = _LOOK_S * 10 if moved else min(delay * 2, _LOOK_MAX_S)
 
     async def _acknowledge(self) -> None:
-        asked = 0.0
+        asked, waited_since = 0.0, None
         while True:
             await asyncio.sleep(self._limits.acknowledge_s)
             capture = self._capture
             if capture is None:
+                continue
+            if not self.ledger.wants_wal_end():
+                waited_since = None
+            elif waited_since is None:
+                waited_since = time.monotonic()
+            elif time.monotonic() - waited_since >= _PUSH_S:
+                # Nobody else writes the log out that reads have seen: a marker does.
+                waited_since = None
+                with suppress(Transient):
+                    await self.markers.next()
                 continue
             lsn = self._may_acknowledge()
             if lsn > self._told:
@@ -415,9 +354,23 @@ class Pipeline:
 
     def _positions(self) -> dict[Generation, int]:
         return {
-            outlet.generation: self.ledger.applied(outlet.generation)
-            for outlet in self.fan_out.current()
+            o.generation: self.reached(o.generation) for o in self.fan_out.current()
         }
+
+    def reached(self, generation: Generation) -> int:
+        """Everything up to here shows in the generation, and was seen to be visible.
+
+        What is written down beyond that would not tell, after somebody else has moved
+        the slot there, that commits were passed over which nobody can see yet.
+        """
+        invisible = self.gate.invisible_from()
+        applied = self.ledger.applied(generation)
+        return applied if invisible is None else min(applied, invisible)
+
+    def expect(self, confirmed: int) -> None:
+        """The slot was found here before the first connection: further on, changes
+        were passed over."""
+        self._moved_to = confirmed
 
     def _unsaved(self) -> bool:
         """Whether a position that somebody may wait for is not written down yet."""

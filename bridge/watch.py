@@ -8,8 +8,9 @@ by the same derivation that makes every document.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 
 from bridge.assembly import Assembly
@@ -17,7 +18,7 @@ from bridge.backfill.life import Life
 from bridge.backfill.mending import Mending
 from bridge.backfill.patience import patiently
 from bridge.batch import Outlet
-from bridge.capture.slot import describe_slot
+from bridge.capture.slot import describe_slot, take_barrier
 from bridge.control.session import session
 from bridge.deliver import Lane
 from bridge.derive.view import ViewPlan
@@ -51,7 +52,7 @@ class Watch:
         self._known = known
         self._progress: dict[Generation, ProgressRow] = {}
         self._mending: set[Generation] = set()
-        self._losses = Mending(assembly, life)
+        self._losses = Mending(assembly, life, self._owe_all)
         self._shown = Shown(assembly, life)
         self._truncated: dict[str, list[Entry]] = {}
         self._sweeping: set[str] = set()
@@ -60,10 +61,11 @@ class Watch:
             for name, lane in assembly.lanes.items()
         }
 
-    async def start(self) -> Mapping[Generation, ProgressRow]:
+    async def start(self, *, crashed: bool = False) -> Mapping[Generation, ProgressRow]:
         """Before anything streams: nothing is sent to a sink that is not claimed.
 
-        Gives what was written down in this epoch.
+        `crashed`: the server has been since an earlier life read from it. Gives what
+        was written down in this epoch.
         """
         assembly = self._assembly
         rows = await patiently(assembly.store.positions.load)
@@ -77,8 +79,39 @@ class Watch:
             lane.hold()
             if name in paused:
                 lane.set_state(LaneState.PAUSED)
-        await self._restore({s.name for s in sinks if s.state is SinkState.PARKED})
+        parked = {s.name for s in sinks if s.state is SinkState.PARKED}
+        await self._look_back(parked, crashed=crashed)
+        await self._restore(parked)
         return self._progress
+
+    async def _look_back(self, parked: Collection[str], *, crashed: bool) -> None:
+        """What was passed over, or may be lost, since the positions were written down:
+        generations that need every key derived again owe it, durably."""
+        assembly, store = self._assembly, self._assembly.store
+        confirmed = await patiently(self._confirmed)
+        assembly.pipeline.expect(confirmed)
+        rows = await patiently(store.generations.all)
+        moved = any(
+            confirmed > row.position.lsn
+            for generation, row in self._progress.items()
+            if generation.target.sink not in parked
+        )
+        if moved:
+            _log.warning("the slot was moved past what was kept: all is derived again")
+        for row in rows:
+            plan = assembly.plans.get(row.view)
+            lost = crashed and plan is not None and plan.finds_keys
+            if (moved or lost) and not row.sweep:
+                await patiently(
+                    partial(store.generations.set_sweep, row.key, sweep=True)
+                )
+        if moved or any(row.sweep for row in rows):
+            # What it was moved past may be invisible still, and comes in no stream.
+            assembly.pipeline.gate.raise_barrier(await patiently(self._barrier))
+
+    async def _barrier(self) -> int:
+        async with session(self._assembly.config.source.dsn) as connection:
+            return await take_barrier(connection)
 
     async def _restore(self, parked: set[str]) -> None:
         """Sinks to which an earlier run has left debts."""
@@ -151,8 +184,6 @@ class Watch:
         reason = ""
         if not await lane.sink.exists(generation):
             reason = "its place is gone"
-        elif saved and confirmed > saved.position.lsn and not lane.in_debt:
-            reason = "the slot was moved past what was kept"
         elif saved is not None and saved.content_lsn > 0:
             held = recorded.lsn if recorded and recorded.epoch == saved[1].epoch else 0
             if held < min(saved.content_lsn, confirmed):
@@ -190,6 +221,11 @@ class Watch:
                 self._mend(loss)
             lost = {loss.generation for loss in losses} | self._mending
             await self._shown.look([one for one in fed if one not in lost])
+
+    async def _owe_all(self, generation: Generation, reason: str) -> None:
+        parking = self._parkings[generation.target.sink]
+        await parking.owe_all(generation)
+        parking.ask(reason)
 
     def _mend(self, loss: Loss) -> None:
         if loss.generation in self._mending:

@@ -51,7 +51,10 @@ create table bridge.daemon (
     state text not null,
     reason text not null default '',
     started_at timestamptz not null default clock_timestamp(),
-    seen_at timestamptz not null default clock_timestamp()
+    seen_at timestamptz not null default clock_timestamp(),
+    -- Of which start of the server, and of its last recovery, everything is settled.
+    server_started timestamptz,
+    server_recovered timestamptz
 );
 
 create table bridge.sink (

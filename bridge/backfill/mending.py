@@ -1,12 +1,14 @@
 """What a sink has lost is derived again, or built anew where its place is gone.
 
 The one thing to know: readers of a generation whose place is gone see nothing until
-another one stands in its stead, so that one is built at once and promoted like any.
+another one stands in its stead, so that one is built at once and promoted like any. In
+place, that every key is owed is written down before anything else moves on.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from bridge.assembly import Assembly
 from bridge.backfill.life import Life
@@ -22,9 +24,17 @@ _log = logger("bridge.backfill")
 class Mending:
     """Makes good what sinks have lost."""
 
-    def __init__(self, assembly: Assembly, life: Life) -> None:
+    def __init__(
+        self,
+        assembly: Assembly,
+        life: Life,
+        owe_all: Callable[[Generation, str], Awaitable[None]],
+    ) -> None:
+        """`owe_all` has every key of a generation derived again, and why; it is durable
+        when it returns."""
         self._assembly = assembly
         self._life = life
+        self._owe_all = owe_all
 
     async def mend(self, loss: Loss) -> None:
         """The sink no longer holds what it had kept: derive it again."""
@@ -45,9 +55,9 @@ class Mending:
                 generation.target
             ):
                 await sink.prepare(generation, assembly.owner)
-                await life.jobs.sweep(generation, plan)
                 if life.states.get(generation) is GenerationState.LIVE:
                     await sink.publish(generation)
+                await self._owe_all(generation, loss.reason)
             else:
                 await self._replace(generation)
             await sink.repaired(loss)

@@ -11,6 +11,7 @@ later ones, whose own events will bring them again.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -119,19 +120,28 @@ class Deriver:
         ledger: Ledger,
         plans: Mapping[str, ViewPlan],
         put: Put,
+        reads: Callable[[str, list[Parts], int], None],
         reject: Reject,
         room: Callable[[], Awaitable[None]],
+        full: Callable[[], bool],
         keys_max: int = 2000,
         backlog_max: int = 16,
     ) -> None:
+        """`room` waits until what is put finds room, `full` tells whether it would.
+
+        `reads` is told which keys of a view are about to be read, and the end of the
+        log that their snapshot has seen.
+        """
         self._epoch = epoch
         self._source = source
         self._gate = gate
         self._ledger = ledger
         self._plans = plans
         self._put = put
+        self._reads = reads
         self._reject = reject
         self._room = room
+        self._full = full
         self._keys_max = keys_max
         self._backlog_max = backlog_max
         self._waiting: list[Work] = []
@@ -197,26 +207,53 @@ class Deriver:
 
     async def _derive(self, works: list[Work], *, careful: bool) -> None:
         lsn = max(work.lsn for work in works)
-        version = Position(self._epoch, lsn).version
-        # All operations are claimed by the oldest entry: none before it is closed.
-        claim = works[0].entry
-        async with self._gate.open(self._source.read, lsn) as reader:
-            for view in _views(works):
-                plan = self._plans.get(view)
-                if plan is None:
-                    continue  # taken out of the configuration meanwhile
-                keys = await self._keys(reader, plan, works, careful=careful)
-                await probes.reach("derive.keys")
-                for at in range(0, len(keys), self._keys_max):
-                    part = keys[at : at + self._keys_max]
-                    derived = await derive(reader, plan, part, version, careful=careful)
-                    await probes.reach("derive.documents")
-                    if derived.rejections:
-                        await self._reject(view, derived.rejections, version)
-                    self._put(view, derived.operations, claim, lsn)
-                    await self._room()
+        left: deque[tuple[ViewPlan, list[Parts]]] | None = None
+        while left is None or left:
+            # With a snapshot open, nobody waits for a sink: it would hold back vacuum.
+            await self._room()
+            async with self._gate.open(self._source.read, lsn) as reader:
+                if left is None:
+                    left = await self._parts(reader, works, careful=careful)
+                while left and not self._full():
+                    plan, keys = left.popleft()
+                    # All are claimed by the oldest: none before it is closed.
+                    claim = works[0].entry
+                    await self._part(reader, plan, keys, claim, lsn, careful=careful)
         for work in works:
             self._ledger.derived(work.entry, reader.insert_lsn)
+
+    async def _parts(
+        self, reader: SnapshotReader, works: list[Work], *, careful: bool
+    ) -> deque[tuple[ViewPlan, list[Parts]]]:
+        """What there is to derive, in parts of which each fits into memory."""
+        parts: deque[tuple[ViewPlan, list[Parts]]] = deque()
+        for view in _views(works):
+            plan = self._plans.get(view)
+            if plan is None:
+                continue  # taken out of the configuration meanwhile
+            keys = await self._keys(reader, plan, works, careful=careful)
+            await probes.reach("derive.keys")
+            for at in range(0, len(keys), self._keys_max):
+                parts.append((plan, keys[at : at + self._keys_max]))
+        return parts
+
+    async def _part(
+        self,
+        reader: SnapshotReader,
+        plan: ViewPlan,
+        keys: list[Parts],
+        claim: Entry,
+        lsn: int,
+        *,
+        careful: bool,
+    ) -> None:
+        version = Position(self._epoch, lsn).version
+        self._reads(plan.name, keys, reader.insert_lsn)
+        derived = await derive(reader, plan, keys, version, careful=careful)
+        await probes.reach("derive.documents")
+        if derived.rejections:
+            await self._reject(plan.name, derived.rejections, version)
+        self._put(plan.name, derived.operations, claim, lsn)
 
     async def _keys(
         self,

@@ -140,3 +140,8 @@ class ViewPlan:
     """Digest of what documents depend on: query, columns, types, bodies of views and
     functions. Another fingerprint means: derive everything again."""
     depends_on: DependsOn = DependsOn()
+
+    @property
+    def finds_keys(self) -> bool:
+        """Whether a change may lead to keys that are not in it."""
+        return any(query.sql is not None for query in self.key_queries)

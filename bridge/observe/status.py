@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Protocol
 
 from bridge.assembly import Assembly
@@ -38,8 +37,6 @@ class SourceStatus:
     """End of the log, as the server was last asked."""
     capture: Heard | None = None
     """The stream, which knows when the server was last heard."""
-    server_started: datetime | None = None
-    """When the server started, or was last known to run; None: not known."""
     refused: str = ""
     """Why the edited configuration was not taken up; empty: it was."""
 

@@ -101,6 +101,14 @@ class SourceRow:
     """Digest of publication and identities as they were last proven."""
 
 
+class ServerLife(NamedTuple):
+    """One start of the source's server. A crash of a backend starts it again in place,
+    which only `recovered` shows; an orderly restart shows only in `started`."""
+
+    started: datetime
+    recovered: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class DaemonRow:
     """The daemon that writes, or wrote last."""

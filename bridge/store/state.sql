@@ -75,6 +75,26 @@ select
     ) as alive
 from bridge.daemon;
 
+-- name: look_at_server
+-- When the server was started, and when it last came back from a crash: recovery
+-- resets all its counters, people seldom more than one.
+select
+    pg_postmaster_start_time() as started,
+    coalesce(least(w.stats_reset, a.stats_reset), pg_postmaster_start_time())
+        as recovered
+from pg_stat_wal w, pg_stat_archiver a;
+
+-- name: read_server
+-- Of which start of the server everything is settled.
+select server_started as started, server_recovered as recovered
+from bridge.daemon;
+
+-- name: save_server
+-- Everything is settled of this start of the server.
+update bridge.daemon
+set server_started = %(started)s, server_recovered = %(recovered)s
+where token = %(token)s;
+
 -- name: save_sink
 -- A configured sink; one that halted under another type starts anew.
 insert into bridge.sink (name, type)

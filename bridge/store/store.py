@@ -29,7 +29,13 @@ from bridge.store.letters import DeadLetters
 from bridge.store.locks import LEASE, LOCK_CLASS
 from bridge.store.owed import OwedKeys
 from bridge.store.positions import Positions
-from bridge.store.rows import DaemonRow, SinkRow, SinkState, SourceRow
+from bridge.store.rows import (
+    DaemonRow,
+    ServerLife,
+    SinkRow,
+    SinkState,
+    SourceRow,
+)
 from bridge.store.session import Session
 
 
@@ -157,6 +163,22 @@ class Store:
             "read_daemon", lock_class=LOCK_CLASS, lock_object=LEASE
         )
         return None if row is None else DaemonRow(**row)
+
+    async def server(self) -> ServerLife:
+        """The server's life as it is now."""
+        row = await self._session.row("look_at_server")
+        assert row is not None
+        return ServerLife(**row)
+
+    async def settled_server(self) -> ServerLife | None:
+        """The server's life of which everything is settled; None: it is not known."""
+        row = await self._session.row("read_server")
+        known = row is not None and row["started"] and row["recovered"]
+        return ServerLife(**row) if row is not None and known else None
+
+    async def settle_server(self, server: ServerLife) -> None:
+        """Nothing that reads have seen in an earlier life is doubtful any more."""
+        await self._session.run("save_server", token=self._token, **server._asdict())
 
     # — sinks —
 

@@ -15,7 +15,7 @@ from bridge.errors import Halt, Transient
 from bridge.keys import Parts
 from bridge.operations import Operation, Report
 from bridge.position import Position
-from bridge.sink import Generation, Loss, Stored
+from bridge.sink import Generation, Loss, Owner, Stored, Target
 
 Check = Callable[[Generation, Operation], None]
 LATE_S = 2.0
@@ -170,6 +170,34 @@ class SimulatedSink:
         if self._store.dice.random() < self._store.faults.away:
             raise Transient("away")
         self._store.record(generation, position)
+
+    async def claim(self, _owner: Owner, _epoch: int) -> None:
+        """Whose it is was never in doubt here."""
+        await asyncio.sleep(0.001)
+        if self._store.faults.halted:
+            raise Halt("refused", hint="grant it")
+        if self._store.dice.random() < self._store.faults.away:
+            raise Transient("away")
+
+    def side_by_side(self, _target: Target) -> bool:
+        return False
+
+    async def prepare(self, _generation: Generation, _owner: Owner) -> None:
+        """There is nothing to prepare."""
+
+    async def published(self, target: Target) -> int | None:
+        held = [g.number for g in self._store.places if g.target == target]
+        return max(held, default=None)
+
+    async def publish(self, _generation: Generation) -> None:
+        """Readers see it already."""
+
+    async def exists(self, _generation: Generation) -> bool:
+        return True
+
+    async def recorded(self, generation: Generation) -> Position | None:
+        version = self._store.recorded.get(generation)
+        return None if version is None else Position.of_version(version)
 
     async def audit(self, generations: Sequence[Generation]) -> list[Loss]:
         return [

@@ -11,16 +11,20 @@ import random
 from types import SimpleNamespace
 from unittest import mock
 
+import bridge.backfill.mending
+import bridge.parking
 import bridge.pipeline
+import bridge.watch
 from bridge.errors import Halt, errors_in
 from bridge.lanes import LaneLimits, LaneState
 from bridge.operations import Operation
 from bridge.position import Position
 from bridge.sink import Generation, Target
 from tests.simulation import clock, views
-from tests.simulation.process import Build, Process, Remembered
+from tests.simulation.process import Limits, Process
 from tests.simulation.sinks import Store
 from tests.simulation.source import Profile, Server, Txn
+from tests.simulation.tables import Build, Remembered
 
 FAULTS = (
     "stream",
@@ -41,6 +45,9 @@ FAULTS = (
     "rebuild",
     "truncate",
     "idle",
+)
+SILENT = SimpleNamespace(
+    **dict.fromkeys(("info", "warning", "error"), lambda *_, **__: None)
 )
 REST_S = 400.0
 """Time to come to rest once nothing goes wrong any more."""
@@ -81,13 +88,22 @@ class World:
             )
             for name in ("search", "cache")[: dice.choice((1, 2))]
         }
-        self.limits = LaneLimits(
-            bytes_max=dice.choice((1500, 6000, 1 << 20)),
-            patience_s=dice.choice((0.1, 1.0)),
-            linger_s=0.02,
-            retry_first_s=0.02,
-            retry_max_s=dice.choice((0.2, 6.0)),
+        self.limits = Limits(
+            LaneLimits(
+                bytes_max=dice.choice((1500, 6000, 1 << 20)),
+                patience_s=dice.choice((0.1, 1.0)),
+                linger_s=0.02,
+                retry_first_s=0.02,
+                retry_max_s=dice.choice((0.2, 6.0)),
+            ),
+            wal_budget_bytes=dice.choice((1000, 5000, 1 << 40)),
+            owed_keys_max=dice.choice((3, 1000)),
         )
+        self._few = {
+            "_PAGE_KEYS": dice.choice((2, 1000)),
+            "_KEYS_AT_ONCE": dice.choice((2, 1000)),
+            "_IN_MEMORY_MAX": dice.choice((4, 1000)),
+        }
         self.pause_s = dice.choice((0.005, 0.02, 0.05))
         chosen = dice.sample(FAULTS, dice.randint(1, 7))
         self.faults = chosen
@@ -125,24 +141,32 @@ class World:
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
         time = SimpleNamespace(monotonic=loop.time, time=loop.time)
-        with mock.patch.object(bridge.pipeline, "time", time):
-            self._begin()
-            watch = asyncio.create_task(self._keep_alive())
-            writer = asyncio.create_task(self._write(self.dice.randint(20, 90)))
-            for _ in range(self.dice.randint(1, 8)):
-                await asyncio.sleep(self.dice.expovariate(1 / 0.7))
-                await self._fault(self.dice.choice(self.faults))
-            await writer
-            self._heal()
-            await self._rest()
-            if self.dice.random() < 0.5 and not self.wrong:
-                # What was acknowledged too early is lost now.
-                await self._process().kill()
-                await self._rest()
-            watch.cancel()
-            await self._process().kill()
+        with (
+            mock.patch.object(bridge.pipeline, "time", time),
+            mock.patch.object(bridge.watch, "_log", SILENT),
+            mock.patch.object(bridge.backfill.mending, "_log", SILENT),
+            mock.patch.multiple(bridge.parking, _log=SILENT, **self._few),
+        ):
+            await self._live()
         if self.wrong:
             raise Wrong("\n".join(self.wrong[:5]))
+
+    async def _live(self) -> None:
+        self._begin()
+        watch = asyncio.create_task(self._keep_alive())
+        writer = asyncio.create_task(self._write(self.dice.randint(20, 90)))
+        for _ in range(self.dice.randint(1, 8)):
+            await asyncio.sleep(self.dice.expovariate(1 / 0.7))
+            await self._fault(self.dice.choice(self.faults))
+        await writer
+        self._heal()
+        await self._rest()
+        if self.dice.random() < 0.5 and not self.wrong:
+            # What was acknowledged too early is lost now.
+            await self._process().kill()
+            await self._rest()
+        watch.cancel()
+        await self._process().kill()
 
     def _begin(self) -> None:
         server, dice = self.server, self.dice
@@ -336,7 +360,7 @@ class World:
         process, slot = self._process(), self.server.slot
         assert slot is not None
         saved = self.remembered.positions
-        known = max((lsn for lsn, _ in saved.values()), default=0)
+        known = max((row.position.lsn for row in saved.values()), default=0)
         if len(saved) < len(self.remembered.generations):
             return  # nothing was written down yet that could tell
         if self.server.flush_lsn <= known:
@@ -355,7 +379,7 @@ class World:
             not process.stopped
             and generation in process.lanes[generation.target.sink].feeds
         ):
-            process._spawn(process.rederive([generation], keys))
+            process.group.create_task(process.repair(generation, keys))
 
     def _rebuild(self, process: Process) -> None:
         """Another generation beside the first."""
@@ -366,7 +390,7 @@ class World:
         self._next += 1
         self.remembered.generations.append(generation)
         process.remembered.builds.setdefault(generation, Build())
-        process._spawn(process.add(generation))
+        process.group.create_task(process.add(generation))
 
     def _heal_sinks(self) -> None:
         for store in self.stores.values():
