@@ -47,7 +47,7 @@ def check_orders(query: Query) -> None:
         for call in calls((statement.targetList, statement.sortClause)):
             if call.over is not None and _by_row(call, call.over, named):
                 window = [*partition(call.over, named), *_ordered(call.over, named)]
-                name = _name(call)
+                name = called(call)
                 _check(level, window, name, f"the window of {name}()", whole=False)
 
 
@@ -83,10 +83,11 @@ def _by_row(
 ) -> bool:
     definition = named.get(str(window.name), window)
     frame = (definition.frameOptions or 0) | (window.frameOptions or 0)
-    return _name(call) in _BY_ROW or bool(frame & _FRAME_OF_ROWS)
+    return called(call) in _BY_ROW or bool(frame & _FRAME_OF_ROWS)
 
 
-def _name(call: ast.FuncCall) -> str:
+def called(call: ast.FuncCall) -> str:
+    """The name of a call, its schema left out."""
     return [str(part.sval) for part in call.funcname or ()][-1]
 
 
@@ -107,7 +108,7 @@ def _total(level: Level, order: Sequence[ast.Node], *, whole: bool) -> bool:
         return False
     known: Known = set()
     for value in order:
-        _add(value, level, known)
+        add_column(value, level, known)
     statement = level.statement
     if level.grouped and statement.groupClause:
         groups = {same_as(value, level) for value in statement.groupClause}
@@ -117,7 +118,8 @@ def _total(level: Level, order: Sequence[ast.Node], *, whole: bool) -> bool:
     return _determined(level, known)
 
 
-def _add(value: ast.Node, level: Level, known: Known) -> None:
+def add_column(value: ast.Node, level: Level, known: Known) -> None:
+    """Count a value as known, where it is a column."""
     found = lookup(value, level) if isinstance(value, ast.ColumnRef) else None
     if found is not None and found[1] is not None:
         known.add((id(found[0]), found[1]))
@@ -206,5 +208,5 @@ def one_row(item: Item, known: Known) -> bool:
         return {same_as(value, body) for value in by} <= texts
     inner: Known = set()
     for output in named:
-        _add(output.value, body, inner)
+        add_column(output.value, body, inner)
     return _determined(body, inner)

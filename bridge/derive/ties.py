@@ -18,11 +18,11 @@ from typing import TypeAlias
 from pglast import ast
 
 from bridge.catalog import Catalog
-from bridge.derive.levels import Level, Occurrence, Query
+from bridge.derive.levels import Level, Query
 from bridge.derive.levels.barriers import calls
 from bridge.derive.levels.model import Arm
 from bridge.derive.levels.resolve import expand, lookup, same_as
-from bridge.derive.orders import Known, closed, one_row, sort_value
+from bridge.derive.orders import Known, add_column, called, closed, one_row, sort_value
 from bridge.derive.parse import walk
 from bridge.derive.places import NamedRefusal
 from bridge.derive.structure import Structures
@@ -111,7 +111,7 @@ class _Ties:
 
     def check_call(self, call: ast.FuncCall, level: Level) -> None:
         """One call of an aggregate; other functions have neither order nor choice."""
-        name = [str(part.sval) for part in call.funcname or ()][-1]
+        name = called(call)
         args = [a for a in call.args or () if isinstance(a, ast.Node)]
         order = _sorted(call)
         if name in _CHOOSES:
@@ -265,11 +265,7 @@ class _Ties:
 def _closed(values: Sequence[ast.Node], level: Level) -> Known:
     known: Known = set()
     for value in values:
-        found = lookup(value, level) if isinstance(value, ast.ColumnRef) else None
-        if found is not None and found[1] is not None:
-            known.add((id(found[0]), found[1]))
-            if isinstance(found[0], Occurrence) and found[0].leaf.level is not level:
-                known.discard((id(found[0]), found[1]))
+        add_column(value, level, known)
     return closed(level, known)
 
 

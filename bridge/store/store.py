@@ -29,13 +29,7 @@ from bridge.store.letters import DeadLetters
 from bridge.store.locks import LEASE, LOCK_CLASS
 from bridge.store.owed import OwedKeys
 from bridge.store.positions import Positions
-from bridge.store.rows import (
-    DaemonRow,
-    ServerLife,
-    SinkRow,
-    SinkState,
-    SourceRow,
-)
+from bridge.store.rows import DaemonRow, ServerLife, SinkRow, SinkState, SourceRow
 from bridge.store.session import Session
 
 

@@ -6,6 +6,7 @@ are validated by having the server simulate a template that is never stored.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -13,7 +14,7 @@ import orjson
 
 from bridge.sink import Finding, Generation, Halt, Level, Owner, Refusal, Target
 from sinks.elasticsearch.client import Client
-from sinks.elasticsearch.meta import find
+from sinks.elasticsearch.meta import Index, find
 from sinks.elasticsearch.places import Places, in_the_way
 from sinks.elasticsearch.plan import IndexPlan, index_name, plan
 
@@ -166,14 +167,16 @@ class Checking:
                     "one bridge a sink: stop the other",
                 )
             ]
-        findings = await self._in_the_way(target, owner)
+        found = await find(self._client, [target.name, f"{target.name}--g*"])
+        findings = self._in_the_way(found, target, owner)
         await self._simulate(target, made)
-        findings += await self._blocks_of(target, owner)
+        findings += await self._blocks_of(found, target, owner)
         findings += await self._room(target, made)
         return findings
 
-    async def _in_the_way(self, target: Target, owner: Owner) -> list[Finding]:
-        found = await find(self._client, [target.name, f"{target.name}--g*"])
+    def _in_the_way(
+        self, found: Mapping[str, Index], target: Target, owner: Owner
+    ) -> list[Finding]:
         findings = []
         for name, index in found.items():
             meta = index.meta
@@ -185,16 +188,16 @@ class Checking:
                 findings.append(Finding(Level.ERROR, halt.message, halt.hint))
         return findings
 
-    async def _blocks_of(self, target: Target, owner: Owner) -> list[Finding]:
+    async def _blocks_of(
+        self, found: Mapping[str, Index], target: Target, owner: Owner
+    ) -> list[Finding]:
         """Blocks of the target's own indexes; another's are another's business."""
-        pattern = f"{target.name}--g*"
-        found = await find(self._client, [pattern])
         own = {
             name
             for name, index in found.items()
             if index.meta is not None and index.meta.owner == str(owner)
         }
-        path = f"/{quote(pattern, safe='*')}/_settings/index.blocks.*"
+        path = f"/{quote(target.name)}--g*/_settings/index.blocks.*"
         answer = await self._client.request("GET", f"{path}?flat_settings=true")
         blocked = answer.json if answer.ok and isinstance(answer.json, dict) else {}
         return [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import TypeAlias
 
 import httpx
 import psycopg
@@ -18,6 +19,8 @@ WRITES = int(os.environ.get("PGBRIDGE_TEST_WAITS", "100"))
 SEARCHES = 3
 WAIT = "select bridge.wait_for(pg_current_wal_flush_lsn(), 'small', '60 s')"
 
+Writer: TypeAlias = "psycopg.AsyncConnection[tuple[bool]]"
+
 
 async def started(bridge: Bridge) -> None:
     bridge.execute(*SCHEMA.split(";"))
@@ -28,7 +31,11 @@ async def started(bridge: Bridge) -> None:
     await bridge.ready()
 
 
-async def write(own: psycopg.AsyncConnection[tuple[bool]], n: int) -> int:
+async def writer(bridge: Bridge) -> Writer:
+    return await psycopg.AsyncConnection.connect(bridge.dsn, autocommit=True)
+
+
+async def write(own: Writer, n: int) -> int:
     """Write a row of the view; its key."""
     key = -1 - n % 50
     await own.execute(
@@ -39,7 +46,7 @@ async def write(own: psycopg.AsyncConnection[tuple[bool]], n: int) -> int:
     return key
 
 
-async def waited(own: psycopg.AsyncConnection[tuple[bool]]) -> bool:
+async def waited(own: Writer) -> bool:
     row = await (await own.execute(WAIT)).fetchone()
     assert row is not None
     return row[0]
@@ -49,9 +56,7 @@ async def test_what_was_waited_for_is_read(bridge: Bridge, seed: int) -> None:
     """Write, wait, read, many times while others write: never the document before."""
     await started(bridge)
     traffic = Traffic(bridge.dsn, seed)
-    async with await psycopg.AsyncConnection.connect(
-        bridge.dsn, autocommit=True
-    ) as own:
+    async with await writer(bridge) as own:
         for n in range(1, WRITES + 1):
             key = await write(own, n)
             assert await waited(own), n
@@ -70,9 +75,7 @@ async def test_what_was_waited_for_is_found_by_a_search(
     """`pgbridge wait --searchable`: a search finds the row just written."""
     await started(bridge)
     traffic = Traffic(bridge.dsn, seed)
-    async with await psycopg.AsyncConnection.connect(
-        bridge.dsn, autocommit=True
-    ) as own:
+    async with await writer(bridge) as own:
         for n in range(1, SEARCHES + 1):
             await write(own, n)
             code, told = await pgbridge(bridge, "wait", "--searchable")

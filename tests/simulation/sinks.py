@@ -166,16 +166,17 @@ class SimulatedSink:
             self._store.apply(generation, operation)
 
     async def record(self, generation: Generation, position: Position) -> None:
-        await asyncio.sleep(0.001)
-        if self._store.dice.random() < self._store.faults.away:
-            raise Transient("away")
+        await self._reach()
         self._store.record(generation, position)
 
     async def claim(self, _owner: Owner, _epoch: int) -> None:
         """Whose it is was never in doubt here."""
-        await asyncio.sleep(0.001)
         if self._store.faults.halted:
             raise Halt("refused", hint="grant it")
+        await self._reach()
+
+    async def _reach(self) -> None:
+        await asyncio.sleep(0.001)
         if self._store.dice.random() < self._store.faults.away:
             raise Transient("away")
 
