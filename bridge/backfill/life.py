@@ -118,7 +118,12 @@ class Life:
             if not self.claimed[sink].is_set():
                 continue
             with suppress(Transient, Halt):
-                found = await self._assembly.sinks[sink].count(generation)
+                running = self.jobs.running.get(generation)
+                if running is not None and generation in self.building:
+                    # To count makes the sink refresh, which costs a build a lot.
+                    found = running.documents
+                else:
+                    found = await self._assembly.sinks[sink].count(generation)
                 self.documents[generation] = found
                 key, share = generation_key(generation), self.progress(generation)
                 counts.append(Counts(key, found, share))

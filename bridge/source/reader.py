@@ -76,6 +76,8 @@ class PostgresReader:
                 if not page:
                     return
                 yield page
+                if len(page) < size:
+                    return  # nothing is left: no need to ask once more
                 mean = sum(len(row.document) for row in page) // len(page) + 1
                 size = min(max(PAGE_BYTES // mean, 1), _PAGE_ROWS_MAX)
         finally:
