@@ -140,6 +140,11 @@ class FanOut:
         """Whether `room` would wait."""
         return any(o.lane.full and not o.lane.owing for o in self.outlets())
 
+    @property
+    def calm(self) -> bool:
+        """Whether little waits in every lane that could write it."""
+        return all(outlet.lane.calm for outlet in self.outlets())
+
     async def room(self) -> None:
         """Wait until every lane takes documents.
 

@@ -34,6 +34,8 @@ from bridge.ledger import Ledger, Ticket
 from bridge.operations import Operation, Report
 from bridge.sink import Generation, Sink
 
+_CALM_SHARE = 4
+"""Below this part of a lane's bytes, what waits in it is gone in a moment."""
 _STOPPED = frozenset({LaneState.PAUSED, LaneState.PARKED, LaneState.HALTED})
 
 
@@ -165,6 +167,12 @@ class Lane:
     def full(self) -> bool:
         """Whether more than the lane's share of memory waits for the sink."""
         return self._full_since is not None
+
+    @property
+    def calm(self) -> bool:
+        """Whether what comes now is written soon, or not before it can be at all."""
+        low = self.bytes < self._limits.bytes_max // _CALM_SHARE
+        return low or self.owing or self.state is not LaneState.OK
 
     @property
     def slow(self) -> bool:

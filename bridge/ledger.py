@@ -173,9 +173,24 @@ class Ledger:
         if seen:
             entry.seen = page_start(seen)
             entry.has_content = True
+            self._read_for(entry)
+        self._advance()
+
+    def _read_for(self, entry: Entry) -> None:
+        """Remember what reads have seen, by start; one batch may overtake another.
+
+        One that starts no earlier and has seen no more says nothing of its own.
+        """
+        if not self._reads or self._reads[-1].start <= entry.start:
             if not self._reads or self._reads[-1].seen < entry.seen:
                 self._reads.append(entry)
-        self._advance()
+            return
+        before = [each for each in self._reads if each.start <= entry.start]
+        after = [each for each in self._reads if each.start > entry.start]
+        if not before or before[-1].seen < entry.seen:
+            before.append(entry)
+            after = [each for each in after if each.seen > entry.seen]
+        self._reads = deque(before + after)
 
     def recorded(self, holder: Holder, lsn: int) -> None:
         """The sink itself now says that it holds everything up to `lsn`."""

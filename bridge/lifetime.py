@@ -36,6 +36,7 @@ from bridge.control.schema import SchemaWatch
 from bridge.control.survey import Survey, survey
 from bridge.decode.transactions import DecodeLimits, TransactionAssembler
 from bridge.deliver import Lane
+from bridge.derive.deriver import DeriveLimits
 from bridge.derive.digest import Batch
 from bridge.derive.shapes import digest_types
 from bridge.errors import Exit, Transient, ViewHalt, sentence
@@ -45,7 +46,7 @@ from bridge.lanes import LaneLimits, LaneState, Outcomes
 from bridge.ledger import Entry, Ledger
 from bridge.live_digest import LiveDigest
 from bridge.observe.logs import logger
-from bridge.observe.metrics import Metrics
+from bridge.observe.metrics import DeriveCost, Metrics
 from bridge.observe.status import SourceStatus, Status
 from bridge.operations import Rejection
 from bridge.pipeline import Pipeline
@@ -226,7 +227,10 @@ class Lifetime:
             ledger=ledger,
             gate=gate,
             hooks=self._hooks(standing),
-            limits=PipelineLimits(progress_s=limits.progress_interval_s),
+            limits=PipelineLimits(
+                progress_s=limits.progress_interval_s,
+                derive=DeriveLimits(memory_keys_max=limits.fan_out_keys_max),
+            ),
         )
         letters = Letters(
             store,
@@ -420,6 +424,7 @@ class Lifetime:
             settled=self._settled,
             batch=self._batch,
             state=self._state,
+            cost=DeriveCost(self._metrics),
         )
 
     def _truncated(self, view: str, lsn: int, entry: Entry) -> None:

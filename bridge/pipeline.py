@@ -21,8 +21,8 @@ from bridge import probes
 from bridge.batch import FanOut
 from bridge.changes import Keepalive
 from bridge.deliver import Lane
+from bridge.derive.deriver import Deriver, Work
 from bridge.derive.digest import Batch
-from bridge.derive.documents import Deriver, Work
 from bridge.derive.view import ViewPlan
 from bridge.doubt import Doubt
 from bridge.errors import Halt, Transient
@@ -94,6 +94,9 @@ class Pipeline:
             reject=hooks.reject,
             room=self._room,
             full=lambda: self.fan_out.full or self.doubt.full,
+            calm=lambda: self.fan_out.calm and not self.doubt.full,
+            cost=hooks.cost,
+            limits=limits.derive,
         )
 
     async def run(self) -> None:

@@ -7,12 +7,12 @@ world can stand in the place of the real one.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from bridge.changes import Keepalive
+from bridge.derive.deriver import Cost, DeriveLimits, Reject
 from bridge.derive.digest import Batch
-from bridge.derive.documents import Reject
 from bridge.keys import Parts
 from bridge.ledger import Entry
 from bridge.sink import Generation
@@ -46,6 +46,7 @@ class PipelineLimits:
     record_s: float = 2.0
     retry_first_s: float = 0.1
     retry_max_s: float = 5.0
+    derive: DeriveLimits = field(default_factory=DeriveLimits)
 
 
 async def _nothing() -> None:
@@ -75,3 +76,4 @@ class Hooks:
     batch: Callable[[Batch], None] = lambda _: None
     state: Callable[[str, str], None] = lambda _state, _reason: None
     """The stream's state for `status`: connecting, streaming; and why."""
+    cost: Cost | None = None

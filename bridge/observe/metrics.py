@@ -27,6 +27,26 @@ SINK_STATES = ("ok", "down", "paused", "parked", "halted")
 TARGET_STATES = ("building", "live", "halted")
 
 
+class DeriveCost:
+    """What deriving costs, as metrics (`bridge.derive.deriver.Cost`)."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def found(self, view: str, keys: int, /) -> None:
+        """A batch touches so many keys of the view."""
+        self._metrics.fan_out_keys.labels(view).set(keys)
+
+    def derived(self, view: str, keys: int, seconds: float, /) -> None:
+        """The documents of so many keys were read."""
+        self._metrics.derived_keys.labels(view).inc(keys)
+        self._metrics.derive_seconds.labels(view).observe(seconds)
+
+    def spread(self, keys: int, /) -> None:
+        """So many keys are still to be derived of batches that touch very many."""
+        self._metrics.fan_out_waiting_keys.set(keys)
+
+
 class Metrics:
     """The metrics of one daemon, in a registry of their own."""
 
@@ -112,6 +132,10 @@ class Metrics:
         )
         self.fan_out_keys = self._gauge(
             "fan_out_keys", "Keys that the last batch touched.", "view"
+        )
+        self.fan_out_waiting_keys = self._gauge(
+            "fan_out_waiting_keys",
+            "Keys still to be derived of batches that touch very many.",
         )
         self.derive_seconds = self._histogram(
             "derive_seconds", "Reading the documents of a batch, in seconds.", "view"

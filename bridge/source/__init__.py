@@ -50,10 +50,10 @@ class SnapshotReader(Protocol):
     snapshot: Snapshot
     insert_lsn: int
 
-    async def keys(
+    def keys(
         self, query: KeyQuery, images: Sequence[tuple[Value, ...]]
-    ) -> list[Parts]:
-        """The distinct keys that these changed rows touch."""
+    ) -> AsyncIterator[list[Parts]]:
+        """The keys that these changed rows touch, in pages; some perhaps twice."""
 
     async def documents(
         self, plan: ViewPlan, keys: Sequence[Parts], *, careful: bool = False

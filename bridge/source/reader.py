@@ -11,6 +11,7 @@ from typing import Any
 
 from psycopg import AsyncConnection, AsyncRawServerCursor
 from psycopg.abc import QueryNoTemplate
+from psycopg.sql import SQL, Literal
 
 from bridge.changes import Value
 from bridge.derive.view import KeyQuery, ViewPlan
@@ -23,6 +24,8 @@ PAGE_BYTES = 4 << 20
 _FIRST_PAGE_ROWS, _PAGE_ROWS_MAX = 256, 5000
 _BREAKS = bytes.maketrans(b"\n\r", b"  ")
 _ARRAY_ROWS_MAX = 5000
+_KEYS_AT_ONCE = 10_000
+_FEW = SQL("select * from (\n{}\n) k limit {}")
 
 
 class PostgresReader:
@@ -40,17 +43,40 @@ class PostgresReader:
 
     async def keys(
         self, query: KeyQuery, images: Sequence[tuple[Value, ...]]
-    ) -> list[Parts]:
-        """The distinct keys that these changed rows touch."""
+    ) -> AsyncIterator[list[Parts]]:
+        """The keys that these changed rows touch, in pages."""
         assert query.sql is not None
-        found: set[Parts] = set()
+        few = _FEW.format(SQL(query.sql), Literal(_KEYS_AT_ONCE)).as_bytes(None)
         for at in range(0, len(images), _ARRAY_ROWS_MAX):
             part = images[at : at + _ARRAY_ROWS_MAX]
             columns = [list(map(_text, column)) for column in zip(*part, strict=True)]
             with wrapped():
-                cursor = await self._connection.execute(query.sql, columns)
-                found.update(await cursor.fetchall())
-        return list(found)
+                cursor = await self._connection.execute(few, columns)
+                found = await cursor.fetchall()
+            if len(found) < _KEYS_AT_ONCE:
+                yield found
+                continue
+            async for page in self._many_keys(query.sql, columns):
+                yield page
+
+    async def _many_keys(
+        self, statement: str, columns: Sequence[list[str | None]]
+    ) -> AsyncIterator[list[Parts]]:
+        """The same of a row that is in very many documents, held in pages only."""
+        cursor = AsyncRawServerCursor(self._connection, "keys")
+        with wrapped():
+            await cursor.execute(statement.encode(), columns)
+        try:
+            while True:
+                with wrapped():
+                    page = await cursor.fetchmany(_KEYS_AT_ONCE)
+                if not page:
+                    return
+                yield page
+        finally:
+            if not self._connection.closed:
+                with wrapped():
+                    await cursor.close()
 
     async def documents(
         self, plan: ViewPlan, keys: Sequence[Parts], *, careful: bool = False

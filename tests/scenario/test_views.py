@@ -1,7 +1,8 @@
 """Joined, nested, grouped and aggregated views under all sorts of traffic; one document
 changed a thousand times.
 
-PGBRIDGE_TEST_VIEW_ROUNDS is how many rounds of transactions there are (default 6).
+PGBRIDGE_TEST_VIEW_ROUNDS is how many rounds of transactions there are (default 6),
+PGBRIDGE_TEST_FAN_OUT in how many documents the hot row is (default 20,000).
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ import psycopg
 import pytest
 
 from tests.integration.test_planner_corpus import CORPUS, read
+from tests.scenario.harness import eventually
 from tests.scenario.world import Bridge
 
 pytestmark = pytest.mark.scenario
 
 ROUNDS = int(os.environ.get("PGBRIDGE_TEST_VIEW_ROUNDS", "6"))
 TRANSACTIONS = 40
+FAN_OUT = int(os.environ.get("PGBRIDGE_TEST_FAN_OUT", "20000"))
 VIEWS = (
     "shop_product shop_order shop_category_counts shop_customer_spent "
     "shop_customer_last_order shop_products_sold blog_post blog_post_authors "
@@ -222,4 +225,48 @@ async def test_a_thousand_changes_of_one_document_are_one_write(bridge: Bridge) 
     }
     after = await bridge.daemon.metric("pgbridge_documents_total")
     assert after - before == 2  # one in each sink
+    await bridge.ends_exact()
+
+
+async def test_a_row_in_very_many_documents_holds_up_no_other(bridge: Bridge) -> None:
+    """While its documents are derived, what was committed after it is already there;
+    what is still to be done is a metric."""
+    bridge.execute(
+        *BOOKS.split(";\n"),
+        "insert into book select g, 1, 'book ' || g"
+        f" from generate_series(1, {FAN_OUT}) g",
+        f"insert into book values ({FAN_OUT + 1}, 2, 'other')",
+        "analyze book",
+    )
+    bridge.configure({"book": BOOK})
+    bridge.daemon.start()
+    await bridge.ready(120.0)
+    bridge.execute(
+        "update publisher set name = 'hot' where id = 1",
+        f"update book set title = 'after' where id = {FAN_OUT + 1}",
+    )
+    left: list[float] = []
+
+    async def overtaken() -> bool:
+        left.append(await bridge.daemon.metric("pgbridge_fan_out_waiting_keys"))
+        found = bridge.value("book", str(FAN_OUT + 1))
+        return bool(found["title"] == "after")
+
+    await eventually(overtaken, deadline_s=60.0)
+    hot = bridge.one(
+        "select count(*) from book b join publisher p on p.id = b.publisher_id"
+        " where p.name = 'hot'"
+    )
+    assert hot == FAN_OUT
+    written = sum(
+        (bridge.value("book", str(n)) or {}).get("publisher") == "hot"
+        for n in range(1, FAN_OUT + 1, FAN_OUT // 100)
+    )
+    assert written < 100, "all of it went before what was committed after it"
+    await bridge.settled(120.0)
+    assert await bridge.daemon.metric("pgbridge_fan_out_keys") >= 1
+    assert await bridge.daemon.metric("pgbridge_fan_out_waiting_keys") == 0
+    assert max(left, default=0) <= FAN_OUT
+    derived = await bridge.daemon.metric("pgbridge_derived_keys_total")
+    assert FAN_OUT < derived < 2 * FAN_OUT
     await bridge.ends_exact()

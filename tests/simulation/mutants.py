@@ -23,7 +23,7 @@ import bridge.feed
 from bridge.backfill.receipt import Receipt
 from bridge.batch import FanOut, Overtaken
 from bridge.deliver import Lane
-from bridge.derive.documents import Deriver
+from bridge.derive.deriver import Deriver
 from bridge.errors import Transient
 from bridge.feed import Feed
 from bridge.gate import Gate

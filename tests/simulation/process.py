@@ -18,6 +18,7 @@ from bridge.assembly import Assembly
 from bridge.backfill.jobs import Jobs
 from bridge.backfill.pace import Pace
 from bridge.deliver import Lane
+from bridge.derive.deriver import DeriveLimits
 from bridge.errors import Transient
 from bridge.gate import Gate
 from bridge.keys import Parts
@@ -55,6 +56,16 @@ async def _no_letters(_outcomes: Outcomes) -> None:
 
 async def _no_rejects(*_refused: object) -> None:
     raise AssertionError("no document is refused here")
+
+
+def _derive_limits(dice: random.Random) -> DeriveLimits:
+    return DeriveLimits(
+        keys_max=dice.choice((2, 5, 100)),
+        at_once_max=dice.choice((1, 4, 100)),
+        memory_keys_max=dice.choice((2, 1000)),
+        spread_keys_max=dice.choice((3, 1000)),
+        backlog_max=dice.choice((2, 4, 16)),
+    )
 
 
 class SimulatedLife:
@@ -178,11 +189,13 @@ class Process:
                 settled=self._settled,
             ),
             limits=PipelineLimits(
-                acknowledge_s=0.1, progress_s=0.2, record_s=0.5, retry_max_s=0.5
+                acknowledge_s=0.1,
+                progress_s=0.2,
+                record_s=0.5,
+                retry_max_s=0.5,
+                derive=_derive_limits(dice),
             ),
         )
-        self.pipeline._deriver._keys_max = dice.choice((2, 5, 100))
-        self.pipeline._deriver._backlog_max = dice.choice((2, 4, 16))
         for name, sink in self._sinks.items():
             self.lanes[name] = Lane(
                 name,

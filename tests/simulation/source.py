@@ -307,10 +307,10 @@ class Reader:
 
     async def keys(
         self, query: KeyQuery, images: Sequence[tuple[Value, ...]]
-    ) -> list[Parts]:
+    ) -> AsyncIterator[list[Parts]]:
         await self._look()
         view = next(n for n, p in views.PLANS.items() if query in p.key_queries)
-        return views.found_keys(view, query.occurrence, self._tables, images)
+        yield views.found_keys(view, query.occurrence, self._tables, images)
 
     async def documents(
         self, plan: ViewPlan, keys: Sequence[Parts], *, careful: bool = False

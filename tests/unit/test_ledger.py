@@ -211,3 +211,19 @@ def test_a_dropped_ticket_is_never_kept() -> None:
     ticket.drop()
     ticket.release(2)
     assert told == ["dropped"]
+
+
+def test_a_batch_that_was_overtaken_still_says_what_its_reads_have_seen() -> None:
+    """Whatever order they were derived in: a position counts only when all that the
+    reads for it could have seen is kept."""
+    ledger = made()
+    slow, quick, last = (ledger.enter(lsn, 0.0) for lsn in (100, 200, 900))
+    ledger.hold(last, A, 1)
+    ledger.derived(quick, seen=250)
+    ledger.derived(slow, seen=800)
+    ledger.derived(last)
+    # Kept up to 200, but the reads of the first batch may have seen 800.
+    assert ledger.kept(A) == 200
+    assert ledger.applied(A) == 0
+    ledger.release(last, A, 1)
+    assert ledger.applied(A) == 900

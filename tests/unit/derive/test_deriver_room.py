@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from bridge.derive.documents import Deriver, Work
+from bridge.derive.deriver import DeriveLimits, Deriver, Work
 from bridge.gate import Gate, Snapshot
 from bridge.ledger import Entry
 from bridge.operations import Operation
@@ -40,7 +40,7 @@ class Bench:
             reject=None,  # type: ignore[arg-type]
             room=self._room,
             full=lambda: self.full,
-            keys_max=1,
+            limits=DeriveLimits(keys_max=1),
         )
 
     @asynccontextmanager

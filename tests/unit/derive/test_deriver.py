@@ -1,0 +1,184 @@
+"""Deriving what a batch touches: much of it in pieces, which hold up nobody."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Self, cast
+
+from bridge.derive.deriver import DeriveLimits, Deriver, Work
+from bridge.derive.view import ViewPlan
+from bridge.gate import Gate, Snapshot
+from bridge.keys import Parts
+from bridge.ledger import Entry, Ledger
+from bridge.operations import Operation
+from bridge.source import Failure, Row, Source
+from tests.unit.parts import SHAPE, until
+
+LIMITS = DeriveLimits(keys_max=10, at_once_max=20, memory_keys_max=30)
+
+
+def plan(name: str) -> ViewPlan:
+    nothing: dict[str, Any] = dict.fromkeys(ViewPlan.__dataclass_fields__, "")
+    del nothing["depends_on"]
+    return ViewPlan(
+        **nothing | {"name": name, "shape": SHAPE, "tables": (), "key_queries": ()}
+    )
+
+
+class Reader:
+    """A snapshot in which every key has a document."""
+
+    snapshot = Snapshot(1000, 1000, frozenset())
+
+    def __init__(self, insert_lsn: int) -> None:
+        self.insert_lsn = insert_lsn
+
+    async def documents(
+        self, plan: ViewPlan, keys: Sequence[Parts], *, careful: bool = False
+    ) -> tuple[list[Row], list[Failure]]:
+        return [Row(key, b"{}") for key in keys], []
+
+
+class Bench:
+    """A deriver, and all that it puts and tells."""
+
+    def __init__(self) -> None:
+        self.ledger = Ledger(lambda: None)
+        self.ledger.start(0)
+        self.gate = Gate()
+        self.calm = True
+        self.lsn = 0
+        self.puts: list[tuple[str, Sequence[Operation], Entry]] = []
+        self.spread_keys = 0
+        self.reads = 0
+        self.deriver = Deriver(
+            epoch=1,
+            source=cast("Source", self),
+            gate=self.gate,
+            ledger=self.ledger,
+            plans={name: plan(name) for name in ("hot", "other")},
+            put=lambda view, operations, claim, _: self.puts.append(
+                (view, operations, claim)
+            ),
+            reads=lambda *_: None,
+            full=lambda: False,
+            reject=None,  # type: ignore[arg-type] - nothing fails
+            room=self._room,
+            calm=lambda: self.calm,
+            cost=self,
+            limits=LIMITS,
+        )
+
+    @asynccontextmanager
+    async def read(self, *, scanning: bool = False) -> AsyncIterator[Reader]:
+        self.reads += 1
+        yield Reader(self.lsn + self.reads)
+
+    async def _room(self) -> None:
+        await asyncio.sleep(0)
+
+    def found(self, view: str, keys: int, /) -> None:
+        """Not looked at."""
+
+    def derived(self, view: str, keys: int, seconds: float, /) -> None:
+        """Not looked at."""
+
+    def spread(self, keys: int, /) -> None:
+        self.spread_keys = keys
+
+    async def take(self, **keys: int) -> Entry:
+        """A batch that touches so many keys of each view."""
+        self.lsn += 100
+        entry = self.ledger.enter(self.lsn, 0.0)
+        self.gate.streamed([], entry.start, self.lsn)
+        touched = {
+            view: [(str(n),) for n in range(many)] for view, many in keys.items()
+        }
+        await self.deriver.take(Work(entry, self.lsn, touched))
+        return entry
+
+    def keys(self, view: str) -> list[str]:
+        return [o.key for name, put, _ in self.puts if name == view for o in put]
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self.deriver.run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+
+async def test_later_batches_overtake_what_touches_many_keys() -> None:
+    async with Bench() as bench:
+        bench.calm = False
+        hot = await bench.take(hot=100)
+        await until(lambda: bench.spread_keys)
+        other = await bench.take(other=3)
+        await until(lambda: other.derived)
+        assert bench.keys("other") == ["0", "1", "2"]
+        assert not hot.derived
+        assert bench.ledger.acknowledge() == 0
+        bench.calm = True
+        await until(lambda: hot.derived)
+        assert sorted(bench.keys("hot"), key=int) == [str(n) for n in range(100)]
+        assert bench.spread_keys == 0
+
+
+async def test_pieces_are_claimed_by_their_batch_at_the_position_reached() -> None:
+    async with Bench() as bench:
+        bench.calm = False
+        hot = await bench.take(hot=100)
+        await until(lambda: bench.spread_keys)
+        await until_derived(await bench.take(other=1))
+        bench.calm = True
+        await until_derived(hot)
+        for view, operations, claim in bench.puts:
+            if view == "hot":
+                assert claim is hot
+                assert len(operations) <= LIMITS.keys_max
+                # Read in a snapshot that may be read for the batch after it, too.
+                assert {o.version for o in operations} == {(1 << 53) + 200}
+
+
+async def test_a_row_that_goes_on_changing_is_derived_once_more_and_not_more() -> None:
+    async with Bench() as bench:
+        bench.calm = False
+        entries = [await bench.take(hot=100)]
+        await until(lambda: bench.spread_keys)
+        for _ in range(20):
+            entries.append(await bench.take(hot=100))
+            await until(lambda: not bench.deriver._waiting)
+        bench.calm = True
+        for entry in entries:
+            await until_derived(entry)
+        assert len(bench.keys("hot")) == 200
+
+
+async def test_what_reads_of_a_spread_have_seen_is_waited_for() -> None:
+    async with Bench() as bench:
+        bench.calm = False
+        hot = await bench.take(hot=100)
+        await until(lambda: bench.spread_keys)
+        await until_derived(await bench.take(other=1))
+        bench.calm = True
+        await until_derived(hot)
+        assert hot.seen == bench.lsn + bench.reads
+
+
+async def test_a_stream_that_starts_again_forgets_what_is_spread() -> None:
+    async with Bench() as bench:
+        bench.calm = False
+        hot = await bench.take(hot=100)
+        await until(lambda: bench.spread_keys)
+        bench.deriver.forget()
+        bench.calm = True
+        await until_derived(await bench.take(other=1))
+        assert not hot.derived
+        assert bench.keys("hot") == []
+
+
+async def until_derived(entry: Entry) -> None:
+    await until(lambda: entry.derived)
