@@ -397,6 +397,10 @@ class Lifetime:
         await patiently(partial(self._assembly.store.settle_server, self._server))
 
     def _hooks(self, standing: Standing) -> Hooks:
+        async def passes(lsn: int) -> None:
+            assert self._assembly is not None
+            await self._assembly.store.save_passed(lsn)
+
         async def record(generation: Generation, lsn: int) -> None:
             assert self._life is not None
             sink = generation.target.sink
@@ -420,6 +424,7 @@ class Lifetime:
             truncated=self._truncated,
             message=self._message,
             progress=standing.save,
+            passes=passes,
             record=record,
             settled=self._settled,
             batch=self._batch,

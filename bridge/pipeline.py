@@ -82,6 +82,7 @@ class Pipeline:
         self._saved_s = 0.0
         self._told = 0
         self._moved_to: int | None = None
+        self._passed, self._passed_s = 0, 0.0
         self._held: list[Lane] = []
         self._deriver = Deriver(
             epoch=epoch,
@@ -149,7 +150,9 @@ class Pipeline:
         # That has pushed out the log whose end has to come back before the slot moves.
         ends_s = time.monotonic() + 10 * _ASK_S
         while (capture := self._capture) is not None and time.monotonic() < ends_s:
-            self._tell(capture, self._may_acknowledge())
+            lsn = self._may_acknowledge()
+            if await self._passes(lsn, at_once=True):
+                self._tell(capture, lsn)
             if self._told >= min(map(self.saved, self._positions()), default=0):
                 return
             capture.ask()
@@ -323,13 +326,33 @@ class Pipeline:
                     await self.markers.next()
                 continue
             lsn = self._may_acknowledge()
-            if lsn > self._told:
+            if lsn > self._told and await self._passes(lsn):
                 await probes.reach("ledger.acknowledge")
                 self._tell(capture, lsn)
             waits = self.ledger.wants_wal_end() or self._unsaved()
             if waits and time.monotonic() - asked >= _ASK_S:
                 asked = time.monotonic()
                 capture.ask()
+
+    async def _passes(self, lsn: int, *, at_once: bool = False) -> bool:
+        """Whether it is written down that the slot may be found at `lsn`.
+
+        The positions of the targets tell it, but for a parked sink's, which stay
+        behind. To write makes log, so that this waits until it is worth while.
+        """
+        parked = any(outlet.lane.aside for outlet in self.fan_out.outlets())
+        if not parked or lsn <= self._passed:
+            return True
+        now = time.monotonic()
+        little = lsn - self._passed < _IDLE_BYTES and now - self._passed_s < _IDLE_S
+        if little and not at_once:
+            return False
+        try:
+            await self._hooks.passes(lsn)
+        except Transient:
+            return False
+        self._passed, self._passed_s = lsn, now
+        return True
 
     def _tell(self, capture: Capture, lsn: int) -> None:
         """Let the slot move; of a life that has ended it is nothing."""

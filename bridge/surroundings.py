@@ -69,6 +69,8 @@ class Hooks:
     progress: Callable[[Mapping[Generation, int]], Awaitable[None]]
     """Write down, durably, how far each generation is. Always called before the slot
     moves there, so that a slot beyond what is written was moved by somebody else."""
+    passes: Callable[[int], Awaitable[None]]
+    """Write down, durably, that the slot moves here although a parked sink does not."""
     record: Callable[[Generation, int], Awaitable[None]]
     """Have the sink note how far the generation is."""
     settled: Callable[[], Awaitable[None]] = _nothing

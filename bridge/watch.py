@@ -91,10 +91,11 @@ class Watch:
         confirmed = await patiently(self._confirmed)
         assembly.pipeline.expect(confirmed)
         rows = await patiently(store.generations.all)
+        passed = await patiently(store.passed)
         moved = any(
             confirmed > row.position.lsn
+            and not (generation.target.sink in parked and confirmed <= passed)
             for generation, row in self._progress.items()
-            if generation.target.sink not in parked
         )
         if moved:
             _log.warning("the slot was moved past what was kept: all is derived again")
@@ -105,6 +106,8 @@ class Watch:
                 await patiently(
                     partial(store.generations.set_sweep, row.key, sweep=True)
                 )
+        if moved:
+            await patiently(partial(store.save_passed, confirmed))
         if moved or any(row.sweep for row in rows):
             # What it was moved past may be invisible still, and comes in no stream.
             assembly.pipeline.gate.raise_barrier(await patiently(self._barrier))

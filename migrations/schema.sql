@@ -37,7 +37,9 @@ create table bridge.source (
     updated_at timestamptz not null default clock_timestamp(),
     -- What was known of tables and publication when every document was last known to
     -- follow from them.
-    facts jsonb not null default '{}'
+    facts jsonb not null default '{}',
+    -- How far the bridge itself may have moved the slot while a sink is parked.
+    passed_lsn pg_lsn
 );
 
 create table bridge.daemon (

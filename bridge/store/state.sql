@@ -22,9 +22,28 @@ on conflict (singleton) do update set
     epoch = excluded.epoch,
     barrier = excluded.barrier,
     fingerprint = excluded.fingerprint,
+    passed_lsn = case when source.epoch = excluded.epoch then source.passed_lsn end,
     updated_at = clock_timestamp()
 where source.epoch <= excluded.epoch
 returning epoch;
+
+-- name: save_passed
+-- The slot may be found here although a parked sink is not: written before it moves, by
+-- the daemon that has not been superseded. No standby is waited for.
+with writer as (
+    select true from bridge.daemon where token = %(token)s
+),
+quick as materialized (
+    select set_config('synchronous_commit', 'local', true)
+)
+update bridge.source s
+set passed_lsn = greatest(s.passed_lsn, %(lsn)s::pg_lsn)
+from writer cross join quick
+returning true as saved;
+
+-- name: read_passed
+-- How far the bridge itself may have moved the slot while a sink is parked.
+select passed_lsn::text from bridge.source;
 
 -- name: read_facts
 -- What was last known of the tables and of the publication.

@@ -21,7 +21,7 @@ from uuid import UUID, uuid4
 from psycopg.types.json import Jsonb
 
 from bridge.errors import Halt
-from bridge.position import parse_lsn
+from bridge.position import format_lsn, parse_lsn
 from bridge.store.backfills import Backfills
 from bridge.store.commands import Commands
 from bridge.store.generations import Generations
@@ -105,6 +105,23 @@ class Store:
                 f"epoch {source.epoch} is older than the one recorded in the source",
                 hint="another daemon has taken over; stop this one",
             )
+
+    async def save_passed(self, lsn: int) -> None:
+        """The slot may move to `lsn` although a parked sink has not come so far.
+        Durable on return. Halt when another daemon has taken over."""
+        saved = await self._session.row(
+            "save_passed", token=self._token, lsn=format_lsn(lsn)
+        )
+        if saved is None:
+            raise Halt(
+                "another daemon has taken over this source",
+                hint="stop one of the two; one daemon serves a database",
+            )
+
+    async def passed(self) -> int:
+        """How far `save_passed` has let the slot move in this epoch; 0: nowhere."""
+        row = await self._session.row("read_passed")
+        return parse_lsn(row["passed_lsn"]) if row and row["passed_lsn"] else 0
 
     async def read_facts(self) -> dict[str, Any]:
         """What was known of tables and publication when all followed from them."""

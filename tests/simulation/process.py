@@ -185,6 +185,7 @@ class Process:
                 rederive=self._rederive,
                 message=lambda _content, _lsn: None,
                 progress=self._standing.save,
+                passes=self._tables.save_passed,
                 record=self._record,
                 settled=self._settled,
             ),

@@ -42,6 +42,7 @@ class Remembered:
     owed: dict[GenerationKey, dict[str, OwedKey]] = field(default_factory=dict)
     owed_all: set[GenerationKey] = field(default_factory=set)
     sinks: dict[str, SinkState] = field(default_factory=dict)
+    passed: int = 0
     server_life: int = 0
     """Which start of the server was read from last."""
 
@@ -98,6 +99,14 @@ class Tables:
         await self._server._work()
         self._server.check(life)
         return self._rows
+
+    async def save_passed(self, lsn: int) -> None:
+        """See `Store.save_passed`."""
+        await self.write(lambda rows: setattr(rows, "passed", max(rows.passed, lsn)))
+
+    async def passed(self) -> int:
+        """See `Store.passed`."""
+        return (await self.read()).passed
 
     async def sinks(self) -> list[SimpleNamespace]:
         """See `Store.sinks`."""

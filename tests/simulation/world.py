@@ -192,6 +192,7 @@ class World:
             self.remembered.epoch += 1
         self.remembered.barrier = self.server.make_slot()
         self.remembered.positions.clear()
+        self.remembered.passed = 0
 
     def _process(self) -> Process:
         assert self.process is not None

@@ -332,3 +332,20 @@ async def test_records_do_not_wait_for_a_standby_that_is_away(
                 await store.owed.add(key, [OwedKey("1", ("1",), Position(1, 5))])
         assert set(await store.positions.load()) == {key}
         assert await store.owed.count() == {key: 1}
+
+
+async def test_how_far_the_slot_may_move_is_of_one_epoch_and_one_daemon(
+    store: Store,
+) -> None:
+    await store.save_source(SourceRow("7", 1, "shop", "pgbridge", 1))
+    assert await store.passed() == 0
+    with pytest.raises(Halt, match="another daemon"):
+        await store.save_passed(100)
+    await store.take_over(host="here", pid=1, version="0", http="", state="starting")
+    await store.save_passed(200)
+    await store.save_passed(100)
+    assert await store.passed() == 200
+    await store.save_source(SourceRow("7", 1, "shop", "pgbridge", 1, fingerprint="f"))
+    assert await store.passed() == 200
+    await store.save_source(SourceRow("7", 1, "shop", "pgbridge", 2))
+    assert await store.passed() == 0
