@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from bridge.keys import Parts
 from bridge.ledger import Ledger
@@ -45,7 +45,7 @@ class Doubt:
         self._markers = markers
         self._rederive = rederive
         self._settled = settled
-        self._fresh: deque[tuple[int, str, list[Parts]]] = deque()
+        self._fresh: deque[tuple[int, str, Sequence[Parts]]] = deque()
         self._count = 0
         self._again: dict[str, dict[Parts, None]] | None = None
 
@@ -61,7 +61,7 @@ class Doubt:
         self._fresh.clear()
         self._count = 0
 
-    def reads(self, view: str, keys: list[Parts], seen: int) -> None:
+    def reads(self, view: str, keys: Sequence[Parts], seen: int) -> None:
         """These keys are about to be read, together with log up to `seen`."""
         if self._again is not None:
             self._again.setdefault(view, {}).update(dict.fromkeys(keys))
