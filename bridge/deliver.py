@@ -66,9 +66,11 @@ class Lane:
         dice: random.Random,
         letters: Callable[[Outcomes], Awaitable[None]],
         kept: Callable[[Outcomes], None],
+        retried: Callable[[], None] = lambda: None,
     ) -> None:
         """`letters` is awaited where a document was refused, or one with a dead letter
-        was kept, before anything of the write is booked; `kept` is told of all."""
+        was kept, before anything of the write is booked; `kept` is told of all, and
+        `retried` of each write that is made again."""
         self.name = name
         self.sink = sink
         self.state = LaneState.OK
@@ -80,6 +82,7 @@ class Lane:
         self._dice = dice
         self._letters = letters
         self._kept = kept
+        self._retried = retried
         self._flights = 0
         self._holds = 0
         self._frozen: set[Generation] = set()
@@ -192,6 +195,11 @@ class Lane:
     def waiting(self) -> int:
         """Operations waiting or under way."""
         return sum(len(f.waiting) + len(f.flying) for f in self.feeds.values())
+
+    @property
+    def in_flight(self) -> int:
+        """Writes under way."""
+        return self._flights
 
     @property
     def owed(self) -> int:
@@ -381,6 +389,7 @@ class Lane:
                     await self._answered(flight, report, part)
                 again = report is None or report.again
                 if again and self.state not in _STOPPED:
+                    self._retried()
                     delay = await self._back_off(delay)
         finally:
             self._out.discard(flight)

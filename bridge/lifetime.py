@@ -286,6 +286,7 @@ class Lifetime:
             dice=random.Random(),  # noqa: S311 - jitter, not secrets
             letters=letters.of_write,
             kept=self._kept,
+            retried=self._metrics.retries.labels(name).inc,
         )
 
     async def _start(self, assembly: Assembly, looked: Survey) -> None:
@@ -444,6 +445,7 @@ class Lifetime:
     def _batch(self, batch: Batch) -> None:
         self._metrics.changes.inc(batch.changes)
         self._metrics.transactions.inc(batch.transactions)
+        self._metrics.spilled_transactions.inc(batch.spilled)
 
     def _state(self, state: str, reason: str) -> None:
         if state == "streaming" or reason:

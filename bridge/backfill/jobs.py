@@ -174,6 +174,9 @@ class Jobs:
             await backfill.run()
         finally:
             self.running.pop(generation, None)  # two may be under way
+            of = generation.target
+            counter = self._assembly.metrics.backfill_documents
+            counter.labels(of.view, of.sink, of.name).inc(backfill.documents - done)
         return backfill.documents
 
     async def _estimate(self, plan: ViewPlan) -> int:

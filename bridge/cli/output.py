@@ -71,4 +71,8 @@ def say_table(
     for index, row in enumerate(rows):
         style = styles[index] if index < len(styles) else ""
         table.add_row(*row, style=style or None)
-    console().print(table, soft_wrap=False)
+    out = console()
+    with out.capture() as captured:
+        out.print(table, soft_wrap=False)
+    for line in captured.get().splitlines():
+        print(line.rstrip())

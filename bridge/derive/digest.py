@@ -67,6 +67,8 @@ class Batch:
     commit_time_s: float
     """Of the oldest transaction in it, seconds since 1970 by the server's clock."""
     transactions: int
+    spilled: int
+    """Of these, too large for memory."""
     """Transactions that end here: 0 for a piece that is not the last."""
     changes: int
     """Row changes, whether or not a view reads their table."""
@@ -196,7 +198,7 @@ class Digester:
                 yield self._close(draft, end_lsn=self.position)
                 draft = self._piece(transaction)
         self._take(draft, events)
-        draft.transactions = 1
+        draft.transactions = draft.spilled = 1
         yield self._close(draft)
 
     def _piece(self, transaction: Transaction) -> Draft:
@@ -268,6 +270,7 @@ class Digester:
             xids=tuple(draft.xids),
             commit_time_s=draft.commit_time_s,
             transactions=draft.transactions,
+            spilled=draft.spilled,
             changes=draft.changes,
             byte_size=draft.byte_size,
             puts={view: puts for view, puts in draft.puts.items() if puts},

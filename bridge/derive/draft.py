@@ -32,6 +32,7 @@ class Draft:
         "puts",
         "read_all_back",
         "reread",
+        "spilled",
         "sweeps",
         "transactions",
         "truncated",
@@ -45,6 +46,7 @@ class Draft:
         self.version = 0
         self.xids: list[int] = []
         self.transactions = 0
+        self.spilled = 0
         self.changes = 0
         self.byte_size = 0
         self.puts: dict[str, dict[str, Operation]] = {}

@@ -141,17 +141,11 @@ class Metrics:
             "derive_seconds", "Reading the documents of a batch, in seconds.", "view"
         )
         self.lane_bytes = self._gauge(
-            "lane_bytes", "Documents waiting for or under way to a sink.", "sink"
+            "lane_bytes", "Documents waiting for a sink, in bytes.", "sink"
         )
         self.in_flight = self._gauge("in_flight", "Writes under way to a sink.", "sink")
         self.backfill_documents = self._counter(
             "backfill_documents", "Documents that backfills have written.", *_TARGET
-        )
-        self.verified_documents = self._counter(
-            "verified_documents", "Documents compared with the source.", *_TARGET
-        )
-        self.verify_differences = self._gauge(
-            "verify_differences", "Documents that the last comparison found.", *_TARGET
         )
         self.configuration_refused = self._gauge(
             "configuration_refused", "1 while the last edit of the file is refused."
@@ -167,10 +161,16 @@ class Metrics:
         self.retained_bytes.set(source.get("retained_bytes") or 0)
         self.source_lag_bytes.set(source.get("lag_bytes") or 0)
         self.source_up.set(source.get("state") == "streaming")
-        self.owed_keys.clear()
-        self.sink_state.clear()
+        per_sink = {
+            self.owed_keys: "owed_keys",
+            self.lane_bytes: "waiting_bytes",
+            self.in_flight: "in_flight",
+        }
+        for gauge in (*per_sink, self.sink_state):
+            gauge.clear()
         for sink in status.get("sinks", ()):
-            self.owed_keys.labels(sink["name"]).set(sink.get("owed_keys") or 0)
+            for gauge, name in per_sink.items():
+                gauge.labels(sink["name"]).set(sink.get(name) or 0)
             for state in SINK_STATES:
                 self.sink_state.labels(sink["name"], state).set(state == sink["state"])
         per_target = {
@@ -185,7 +185,9 @@ class Metrics:
         for target in status.get("targets", ()):
             labels = (target["view"], target["sink"], target["name"])
             for gauge, name in per_target.items():
-                gauge.labels(*labels).set(target.get(name) or 0)
+                value = target.get(name)
+                if value is not None or gauge is not self.lag_bytes:
+                    gauge.labels(*labels).set(value or 0)
             for state in TARGET_STATES:
                 self.target_state.labels(*labels, state).set(state == target["state"])
             if (progress := target.get("progress")) is not None:

@@ -119,6 +119,8 @@ class Status:
             "state": lane.shown.value,
             "reason": lane.reason,
             "owed_keys": lane.owed + lane.recorded_debts,
+            "waiting_bytes": lane.bytes,
+            "in_flight": lane.in_flight,
         }
 
     def _target(self, sink: str, name: str) -> dict[str, Any]:
@@ -150,7 +152,7 @@ class Status:
             "previous": previous and previous.number,
             "documents": life.documents.get(shown, 0) if shown else 0,
             "position": position and str(position),
-            "lag_bytes": max(0, self._known.server_lsn - applied) if applied else 0,
+            "lag_bytes": max(0, self._known.server_lsn - applied) if applied else None,
             "lag_seconds": round(self.lag_s(shown), 3) if shown else 0.0,
             "dead_letters": len(feed.dead) if feed else 0,
             "progress": round(life.progress(building), 4) if building else None,

@@ -269,4 +269,6 @@ async def test_a_row_in_very_many_documents_holds_up_no_other(bridge: Bridge) ->
     assert max(left, default=0) <= FAN_OUT
     derived = await bridge.daemon.metric("pgbridge_derived_keys_total")
     assert FAN_OUT < derived < 2 * FAN_OUT
+    built = await bridge.daemon.metric("pgbridge_backfill_documents_total")
+    assert built == 2 * (FAN_OUT + 1)  # in each sink
     await bridge.ends_exact()

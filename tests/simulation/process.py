@@ -25,6 +25,7 @@ from bridge.keys import Parts
 from bridge.lanes import LaneLimits, Outcomes
 from bridge.ledger import Entry, Ledger
 from bridge.live_digest import LiveDigest
+from bridge.observe.metrics import Metrics
 from bridge.pipeline import Pipeline
 from bridge.sink import Generation, Owner
 from bridge.standing import Standing
@@ -260,7 +261,7 @@ class Process:
             pipeline=self.pipeline,
             letters=cast(Any, SimpleNamespace(of_generations=_no_rejects)),
             pace=Pace(),
-            metrics=cast(Any, None),
+            metrics=Metrics(),
             group=group,
             targets={
                 (g.target.sink, g.target.name): g.target for g in remembered.generations

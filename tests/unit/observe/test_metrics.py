@@ -1,0 +1,37 @@
+"""Metrics: each that is declared is also moved by something."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import bridge
+from bridge.observe.metrics import Metrics
+
+TARGET = {"view": "item", "sink": "search", "name": "items", "state": "building"}
+
+
+def test_no_metric_is_declared_that_nothing_moves() -> None:
+    root = Path(bridge.__file__).parent
+    source = "".join(path.read_text() for path in root.rglob("*.py"))
+    names = [name for name in vars(Metrics()) if name != "registry"]
+    assert len(names) > 20
+    used = {name: len(re.findall(rf"\.{name}\b", source)) for name in names}
+    assert [name for name, times in used.items() if times < 2] == []
+
+
+def test_what_waits_for_a_sink_is_told() -> None:
+    metrics = Metrics()
+    sink = {"name": "search", "state": "ok", "waiting_bytes": 7, "in_flight": 2}
+    metrics.take_status({"sinks": [sink]})
+    text = metrics.text().decode()
+    assert 'pgbridge_lane_bytes{sink="search"} 7.0' in text
+    assert 'pgbridge_in_flight{sink="search"} 2.0' in text
+
+
+def test_a_target_that_is_nowhere_yet_is_not_shown_as_level() -> None:
+    metrics = Metrics()
+    metrics.take_status({"targets": [TARGET | {"lag_bytes": None}]})
+    assert "pgbridge_lag_bytes{" not in metrics.text().decode()
+    metrics.take_status({"targets": [TARGET | {"lag_bytes": 0}]})
+    assert "pgbridge_lag_bytes{" in metrics.text().decode()
