@@ -13,7 +13,7 @@ from typing import Any
 
 from bridge.sink import Finding, Generation, Level, Owner, Target
 from sinks.redis.layout import Layout, layout_of
-from sinks.redis.places import Places, in_the_way
+from sinks.redis.places import Places, in_the_way, taken
 from sinks.redis.server import Server
 from sinks.redis.template import pieces
 
@@ -83,13 +83,8 @@ async def examine(
     layout = layout_of(Generation(target, 1))
     findings: list[Finding] = []
     if other := await places.other_owner(owner):
-        findings.append(
-            Finding(
-                Level.ERROR,
-                f"this Redis database belongs to {other}",
-                "give the sink another database number",
-            )
-        )
+        claimed = taken(other)
+        findings.append(Finding(Level.ERROR, claimed.message, claimed.hint))
     known = await places.described(target)
     for described in known.values():
         if halt := in_the_way(described, target.view, target.sink):

@@ -47,11 +47,7 @@ class Places:
                 CLAIM, len(keys), *keys, str(owner), str(epoch)
             )
         if found and found.decode() != str(owner):
-            raise Halt(
-                f"this Redis database belongs to {found.decode()}",
-                hint="give the sink another database number, or drop the other "
-                "bridge's targets and `pgbridge:owner`",
-            )
+            raise taken(found.decode())
         if highest and int(highest) > epoch:
             raise Halt(
                 f"epoch {int(highest)} has written here, this is epoch {epoch}",
@@ -85,10 +81,7 @@ class Places:
     async def prepare(self, layout: Layout, owner: Owner) -> None:
         """Make the generation exist. Halt when another's is in the way."""
         if other := await self.other_owner(owner):
-            raise Halt(
-                f"this Redis database belongs to {other}",
-                hint="give the sink another database number",
-            )
+            raise taken(other)
         keys = layout.keys
         with self._sorting():
             pipeline = self._client.pipeline(transaction=True)
@@ -223,6 +216,16 @@ class Places:
                     yield [name for name, _ in found], [each for _, each in found]
             if cursor == 0:
                 return
+
+
+def taken(other: str) -> Halt:
+    """Another bridge has claimed the database."""
+    return Halt(
+        f"this Redis database belongs to {other}",
+        hint="give the sink another database number; or run `pgbridge drop --targets`"
+        f" with the other's file, or, where that is gone for good, `redis-cli -n N del"
+        f" {OWNER}` with the database's number, then `pgbridge resume` the sink",
+    )
 
 
 def in_the_way(described: dict[str, Any], view: str, sink: str) -> Halt | None:
