@@ -106,7 +106,11 @@ class Daemon:
     async def _leading(self) -> Exit:
         """Hold the lease through one life after another."""
         acquiring = asyncio.create_task(
-            Lease.acquire(self._config.source.dsn, standing_by=self._stand_by)
+            Lease.acquire(
+                self._config.source.dsn,
+                interval_s=self._config.limits.standby_interval_s,
+                standing_by=self._stand_by,
+            )
         )
         if not await self._unless_stopped(acquiring):
             return Exit.DONE

@@ -229,7 +229,7 @@ class Lifetime:
             hooks=self._hooks(standing),
             limits=PipelineLimits(
                 progress_s=limits.progress_interval_s,
-                derive=DeriveLimits(memory_keys_max=limits.fan_out_keys_max),
+                derive=DeriveLimits(limits.derive_keys_max, limits.fan_out_keys_max),
             ),
         )
         letters = Letters(

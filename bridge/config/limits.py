@@ -69,13 +69,6 @@ class Limits:
         64 * _GIB,
         "what waits for one sink before its lane keeps owed keys instead",
     )
-    lane_count_max: int = _limit(
-        100_000,
-        "operations",
-        1_000,
-        10_000_000,
-        "the same for small documents and deletes, whose cost is the object",
-    )
     owed_keys_max: int = _limit(
         1_000_000,
         "keys of a sink",
@@ -83,26 +76,12 @@ class Limits:
         100_000_000,
         "beyond it the target is marked for a sweep: the list would cost more",
     )
-    owed_key_bytes_max: int = _limit(
-        64 * _MIB,
-        "bytes of keys of a sink",
-        _MIB,
-        64 * _GIB,
-        "the same in bytes, for long keys",
-    )
     derive_keys_max: int = _limit(
         5_000,
         "keys",
         1,
         100_000,
         "of one documents query: beyond it the statement gains nothing",
-    )
-    derive_bytes_max: int = _limit(
-        32 * _MIB,
-        "bytes of documents",
-        _MIB,
-        64 * _GIB,
-        "read at once from Postgres before they go into the lanes",
     )
     derive_connections: int = _limit(
         2,
@@ -147,28 +126,6 @@ class Limits:
     )
     connect_timeout_s: float = _limit(
         10.0, "seconds", 0.1, 300.0, "for one attempt to reach a server"
-    )
-    request_timeout_s: float = _limit(
-        120.0,
-        "seconds",
-        1.0,
-        1800.0,
-        "of one write; far below the hour that sinks remember deletes",
-    )
-    feedback_interval_s: float = _limit(
-        10.0,
-        "seconds",
-        0.01,
-        15.0,
-        "between confirmations to the walsender, when nothing asks for one sooner; "
-        "never above a third of wal_sender_timeout",
-    )
-    gate_interval_s: float = _limit(
-        0.002,
-        "seconds",
-        0.0001,
-        1.0,
-        "between two looks at whether a transaction is visible; grows to 0.1 s",
     )
     progress_interval_s: float = _limit(
         0.2, "seconds", 0.01, 60.0, "between two writes of kept positions"
@@ -225,6 +182,4 @@ class Limits:
             batch_bytes_max=min(8 * _MIB, bytes_of("batch_bytes_max")),
             transaction_bytes_max=bytes_of("transaction_bytes_max"),
             lane_bytes_max=bytes_of("lane_bytes_max"),
-            owed_key_bytes_max=bytes_of("owed_key_bytes_max"),
-            derive_bytes_max=bytes_of("derive_bytes_max"),
         )

@@ -38,7 +38,6 @@ from bridge.sink import Generation
 from bridge.store.rows import BackfillKind, CommandRow, CommandState, GenerationKey
 
 _log = logger("bridge.control")
-_LOOK_S = 0.5
 
 
 class Operator:
@@ -51,6 +50,7 @@ class Operator:
         self._assembly = assembly
         self._life = life
         self._rebuilds = Rebuilds(assembly, life)
+        self._interval_s = assembly.config.limits.command_interval_s
         self._configure = configure
         self._agenda = Agenda()
         self._announced = asyncio.Event()
@@ -64,7 +64,7 @@ class Operator:
         """Carry out commands until cancelled."""
         while True:
             try:
-                async with asyncio.timeout(_LOOK_S):
+                async with asyncio.timeout(self._interval_s):
                     await self._announced.wait()
             except TimeoutError:
                 pass

@@ -29,7 +29,6 @@ from bridge.observe.logs import logger
 from bridge.store.rows import GenerationKey
 
 _log = logger("bridge.schema")
-_LOOK_S = 1.0
 _TRY_AGAIN_S = 5.0
 
 
@@ -53,6 +52,7 @@ class SchemaWatch:
     ) -> None:
         self._assembly = assembly
         self._looked = looked
+        self._interval_s = assembly.config.limits.fingerprint_interval_s
         self._sweep = sweep
         self._again = again
         self._plans = [*assembly.plans.values(), *looked.planned.plans.values()]
@@ -83,10 +83,10 @@ class SchemaWatch:
             try:
                 async with session(self._assembly.config.source.dsn) as connection:
                     while await self._look(connection):  # noqa: ASYNC110
-                        await asyncio.sleep(_LOOK_S)
+                        await asyncio.sleep(self._interval_s)
                     return
             except Transient:
-                await asyncio.sleep(_LOOK_S)
+                await asyncio.sleep(self._interval_s)
 
     # — looking —
 
@@ -208,7 +208,7 @@ class SchemaWatch:
                             "publication was changed",
                             pids=sorted(fresh),
                         )
-                    await asyncio.sleep(_LOOK_S)
+                    await asyncio.sleep(self._interval_s)
 
         await patiently(wait)
 

@@ -101,10 +101,10 @@ class DeriveLimits:
 
     keys_max: int = 2000
     """Read by one statement."""
-    at_once_max: int = 4000
-    """Of one batch and view; more are spread."""
     memory_keys_max: int = 50_000
     """Of one spread and view; more are on disk."""
+    at_once_max: int = 4000
+    """Of one batch and view; more are spread."""
     spread_keys_max: int = 20_000_000
     """Of a spread that waits for another; with more, no later batch is taken."""
     backlog_max: int = 16
