@@ -150,9 +150,7 @@ class Pipeline:
         # That has pushed out the log whose end has to come back before the slot moves.
         ends_s = time.monotonic() + 10 * _ASK_S
         while (capture := self._capture) is not None and time.monotonic() < ends_s:
-            lsn = self._may_acknowledge()
-            if await self._passes(lsn, at_once=True):
-                self._tell(capture, lsn)
+            await self._move(capture, at_once=True)
             if self._told >= min(map(self.saved, self._positions()), default=0):
                 return
             capture.ask()
@@ -325,16 +323,26 @@ class Pipeline:
                 with suppress(Transient):
                     await self.markers.next()
                 continue
-            lsn = self._may_acknowledge()
-            if lsn > self._told and await self._passes(lsn):
-                await probes.reach("ledger.acknowledge")
-                self._tell(capture, lsn)
+            await self._move(capture)
             waits = self.ledger.wants_wal_end() or self._unsaved()
             if waits and time.monotonic() - asked >= _ASK_S:
                 asked = time.monotonic()
                 capture.ask()
 
-    async def _passes(self, lsn: int, *, at_once: bool = False) -> bool:
+    async def _move(self, capture: Capture, *, at_once: bool = False) -> None:
+        """Let the slot move as far as it may; of a life that has ended it is nothing.
+
+        `at_once`: even for a little, where that is to be written down first.
+        """
+        lsn = self._may_acknowledge()
+        if lsn <= self._told or not await self._passes(lsn, at_once=at_once):
+            return
+        await probes.reach("ledger.acknowledge")
+        if capture is self._capture and lsn > self._told:
+            self._told = self._moved_to = lsn
+            capture.acknowledge(lsn)
+
+    async def _passes(self, lsn: int, *, at_once: bool) -> bool:
         """Whether it is written down that the slot may be found at `lsn`.
 
         The positions of the targets tell it, but for a parked sink's, which stay
@@ -353,12 +361,6 @@ class Pipeline:
             return False
         self._passed, self._passed_s = lsn, now
         return True
-
-    def _tell(self, capture: Capture, lsn: int) -> None:
-        """Let the slot move; of a life that has ended it is nothing."""
-        if capture is self._capture and lsn > self._told:
-            self._told = self._moved_to = lsn
-            capture.acknowledge(lsn)
 
     def _may_acknowledge(self) -> int:
         """What the ledger allows, as far as it is written down for every target."""

@@ -73,9 +73,10 @@ class Hooks:
     """Write down, durably, that the slot moves here although a parked sink does not."""
     record: Callable[[Generation, int], Awaitable[None]]
     """Have the sink note how far the generation is."""
+    cost: Cost
+    """What deriving costs."""
     settled: Callable[[], Awaitable[None]] = _nothing
     """What a crash of the server has made doubtful is derived again."""
     batch: Callable[[Batch], None] = lambda _: None
     state: Callable[[str, str], None] = lambda _state, _reason: None
     """The stream's state for `status`: connecting, streaming; and why."""
-    cost: Cost | None = None

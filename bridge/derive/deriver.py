@@ -159,19 +159,6 @@ class _Act(Protocol):
         """Do it."""
 
 
-class _NoCost:
-    """Nobody is told."""
-
-    def found(self, view: str, keys: int, /) -> None:
-        """Nothing."""
-
-    def derived(self, view: str, keys: int, seconds: float, /) -> None:
-        """Nothing."""
-
-    def spread(self, keys: int, /) -> None:
-        """Nothing."""
-
-
 class Deriver:
     """Derives what it is given, in order but for what is spread."""
 
@@ -188,9 +175,9 @@ class Deriver:
         reject: Reject,
         room: Callable[[], Awaitable[None]],
         full: Callable[[], bool],
-        calm: Callable[[], bool] = lambda: True,
-        cost: Cost | None = None,
-        limits: DeriveLimits = DeriveLimits(),
+        calm: Callable[[], bool],
+        cost: Cost,
+        limits: DeriveLimits,
     ) -> None:
         """`room` waits until what is put finds room, `full` tells whether it would;
         `calm`, whether so little waits that a piece of a spread holds up nobody.
@@ -209,7 +196,7 @@ class Deriver:
         self._room = room
         self._full = full
         self._calm = calm
-        self._cost: Cost = cost or _NoCost()
+        self._cost = cost
         self._limits = limits
         self._waiting: list[Work] = []
         self._arrived = asyncio.Event()

@@ -67,9 +67,9 @@ class Batch:
     commit_time_s: float
     """Of the oldest transaction in it, seconds since 1970 by the server's clock."""
     transactions: int
+    """Transactions that end here: 0 for a piece that is not the last."""
     spilled: int
     """Of these, too large for memory."""
-    """Transactions that end here: 0 for a piece that is not the last."""
     changes: int
     """Row changes, whether or not a view reads their table."""
     byte_size: int

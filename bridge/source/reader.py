@@ -7,6 +7,7 @@ result as the bytes that the server sent.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from functools import cache
 from typing import Any
 
 from psycopg import AsyncConnection, AsyncRawServerCursor
@@ -28,6 +29,12 @@ _KEYS_AT_ONCE = 10_000
 _FEW = SQL("select * from (\n{}\n) k limit {}")
 
 
+@cache
+def _few(statement: str) -> bytes:
+    """The same, but no more rows than are held at once."""
+    return _FEW.format(SQL(statement), Literal(_KEYS_AT_ONCE)).as_bytes(None)
+
+
 class PostgresReader:
     """`SnapshotReader` over one connection inside one transaction."""
 
@@ -46,7 +53,7 @@ class PostgresReader:
     ) -> AsyncIterator[list[Parts]]:
         """The keys that these changed rows touch, in pages."""
         assert query.sql is not None
-        few = _FEW.format(SQL(query.sql), Literal(_KEYS_AT_ONCE)).as_bytes(None)
+        few = _few(query.sql)
         for at in range(0, len(images), _ARRAY_ROWS_MAX):
             part = images[at : at + _ARRAY_ROWS_MAX]
             columns = [list(map(_text, column)) for column in zip(*part, strict=True)]

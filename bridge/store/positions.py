@@ -10,11 +10,10 @@ from collections.abc import Collection
 from uuid import UUID
 
 from bridge import probes
-from bridge.errors import Halt
 from bridge.position import Position, format_lsn, parse_lsn
 from bridge.store.literals import generation_key
 from bridge.store.rows import GenerationKey, ProgressRow
-from bridge.store.session import Session
+from bridge.store.session import Session, superseded
 
 
 class Positions:
@@ -45,10 +44,7 @@ class Positions:
         )
         assert row is not None
         if not row["writers"]:
-            raise Halt(
-                "another daemon has taken over this source",
-                hint="stop one of the two; one daemon serves a database",
-            )
+            raise superseded()
 
     async def load(self) -> dict[GenerationKey, ProgressRow]:
         """The positions of all generations that have one."""

@@ -1,14 +1,10 @@
 -- name: save_progress
 -- Positions of many generations, written by the daemon that has not been superseded.
+-- The slot moves after this: it must not be found ahead of it after a crash.
 with writer as (
     update bridge.daemon set seen_at = clock_timestamp()
     where token = %(token)s
     returning true
-),
--- The slot moves after this: it must not be found ahead of it after a crash. No
--- standby is waited for.
-quick as materialized (
-    select set_config('synchronous_commit', 'local', true)
 ),
 saved as (
     insert into bridge.progress as p (
@@ -23,7 +19,6 @@ saved as (
     -- A generation may have been forgotten meanwhile.
     join bridge.generation g using (sink, name, number)
     cross join writer
-    cross join quick
     on conflict (sink, name, number) do update set
         epoch = excluded.epoch,
         lsn = excluded.lsn,

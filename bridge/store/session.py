@@ -164,3 +164,11 @@ class Session:
             if self._connection is not None:
                 await self._connection.close()
                 self._connection = None
+
+
+def superseded() -> Halt:
+    """A statement found that the daemon's token is not the newest any more."""
+    return Halt(
+        "another daemon has taken over this source",
+        hint="stop one of the two; one daemon serves a database",
+    )

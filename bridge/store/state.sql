@@ -29,16 +29,11 @@ returning epoch;
 
 -- name: save_passed
 -- The slot may be found here although a parked sink is not: written before it moves, by
--- the daemon that has not been superseded. No standby is waited for.
-with writer as (
-    select true from bridge.daemon where token = %(token)s
-),
-quick as materialized (
-    select set_config('synchronous_commit', 'local', true)
-)
+-- the daemon that has not been superseded.
 update bridge.source s
 set passed_lsn = greatest(s.passed_lsn, %(lsn)s::pg_lsn)
-from writer cross join quick
+from bridge.daemon d
+where d.token = %(token)s
 returning true as saved;
 
 -- name: read_passed

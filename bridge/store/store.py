@@ -30,7 +30,7 @@ from bridge.store.locks import LEASE, LOCK_CLASS
 from bridge.store.owed import OwedKeys
 from bridge.store.positions import Positions
 from bridge.store.rows import DaemonRow, ServerLife, SinkRow, SinkState, SourceRow
-from bridge.store.session import Session
+from bridge.store.session import Session, superseded
 
 
 class Store:
@@ -113,10 +113,7 @@ class Store:
             "save_passed", token=self._token, lsn=format_lsn(lsn)
         )
         if saved is None:
-            raise Halt(
-                "another daemon has taken over this source",
-                hint="stop one of the two; one daemon serves a database",
-            )
+            raise superseded()
 
     async def passed(self) -> int:
         """How far `save_passed` has let the slot move in this epoch; 0: nowhere."""

@@ -65,6 +65,22 @@ def durable(bridge: Bridge, name: str) -> str:
     return str(bridge.one("select state from bridge.sink where name = %s", name))
 
 
+def is_parked(bridge: Bridge, name: str) -> bool:
+    return durable(bridge, name) == "parked"
+
+
+def moved(bridge: Bridge) -> bool:
+    """Move the slot to the end of the log; False while somebody holds it still."""
+    try:
+        bridge.one(
+            "select pg_replication_slot_advance(slot_name, pg_current_wal_flush_lsn())"
+            f" from pg_replication_slots where slot_name = '{bridge.slot}'"
+        )
+    except psycopg.errors.ObjectInUse:
+        return False
+    return True
+
+
 async def flood(bridge: Bridge, megabytes: int) -> None:
     """Changes of the same few rows, over and over."""
     for _ in range(megabytes):
@@ -175,7 +191,7 @@ async def test_a_paused_sink_is_parked_beyond_the_budget(
     bridge.one("select bridge.pause('search')")
     await eventually(shown(bridge, "search", "paused"))
     await flood(bridge, 30)
-    await eventually(lambda: durable(bridge, "search") == "parked")
+    await eventually(partial(is_parked, bridge, "search"))
     assert await shown(bridge, "search", "paused")()
     await eventually(lambda: retained(bridge) < BUDGET + SLACK)
     await bridge.daemon.kill()
@@ -264,19 +280,3 @@ async def test_a_slot_that_is_moved_while_all_sinks_are_parked_is_noticed(
         await eventually(shown(bridge, sink, "ok"), deadline_s=90)
     await bridge.settled(120.0)
     await bridge.ends_exact()
-
-
-def is_parked(bridge: Bridge, name: str) -> bool:
-    return durable(bridge, name) == "parked"
-
-
-def moved(bridge: Bridge) -> bool:
-    """Move the slot to the end of the log; False while somebody holds it still."""
-    try:
-        bridge.one(
-            "select pg_replication_slot_advance(slot_name, pg_current_wal_flush_lsn())"
-            f" from pg_replication_slots where slot_name = '{bridge.slot}'"
-        )
-    except psycopg.errors.ObjectInUse:
-        return False
-    return True

@@ -25,7 +25,7 @@ from bridge.keys import Parts
 from bridge.lanes import LaneLimits, Outcomes
 from bridge.ledger import Entry, Ledger
 from bridge.live_digest import LiveDigest
-from bridge.observe.metrics import Metrics
+from bridge.observe.metrics import DeriveCost, Metrics
 from bridge.pipeline import Pipeline
 from bridge.sink import Generation, Owner
 from bridge.standing import Standing
@@ -165,6 +165,7 @@ class Process:
         self.ledger = Ledger(self.gate.invisible_from)
         self.lanes: dict[str, Lane] = {}
         self._sinks = {name: SimulatedSink(store) for name, store in stores.items()}
+        self._metrics = Metrics()
         self._tables = cast(Any, Tables(server, remembered))
         self._standing = Standing(
             self._tables,
@@ -189,6 +190,7 @@ class Process:
                 passes=self._tables.save_passed,
                 record=self._record,
                 settled=self._settled,
+                cost=DeriveCost(self._metrics),
             ),
             limits=PipelineLimits(
                 acknowledge_s=0.1,
@@ -261,7 +263,7 @@ class Process:
             pipeline=self.pipeline,
             letters=cast(Any, SimpleNamespace(of_generations=_no_rejects)),
             pace=Pace(),
-            metrics=Metrics(),
+            metrics=self._metrics,
             group=group,
             targets={
                 (g.target.sink, g.target.name): g.target for g in remembered.generations

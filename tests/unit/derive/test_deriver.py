@@ -1,4 +1,5 @@
-"""Deriving what a batch touches: much of it in pieces, which hold up nobody."""
+"""Deriving what a batch touches: much of it in pieces, which hold up nobody; and no
+snapshot is held while a sink is waited for."""
 
 from __future__ import annotations
 
@@ -42,9 +43,12 @@ class Reader:
 
 
 class Bench:
-    """A deriver, and all that it puts and tells."""
+    """A deriver, and all that it puts and tells.
 
-    def __init__(self) -> None:
+    `narrow`: whatever is put fills the lanes, until `room` is set.
+    """
+
+    def __init__(self, limits: DeriveLimits = LIMITS, *, narrow: bool = False) -> None:
         self.ledger = Ledger(lambda: None)
         self.ledger.start(0)
         self.gate = Gate()
@@ -52,32 +56,47 @@ class Bench:
         self.lsn = 0
         self.puts: list[tuple[str, Sequence[Operation], Entry]] = []
         self.spread_keys = 0
-        self.reads = 0
+        self.reads = self.open = 0
+        self.narrow, self.full = narrow, False
+        self.waited_with_a_snapshot = False
+        self.room = asyncio.Event()
         self.deriver = Deriver(
             epoch=1,
             source=cast("Source", self),
             gate=self.gate,
             ledger=self.ledger,
             plans={name: plan(name) for name in ("hot", "other")},
-            put=lambda view, operations, claim, _: self.puts.append(
-                (view, operations, claim)
-            ),
+            put=self._put,
             reads=lambda *_: None,
-            full=lambda: False,
+            full=lambda: self.full,
             reject=None,  # type: ignore[arg-type] - nothing fails
             room=self._room,
             calm=lambda: self.calm,
             cost=self,
-            limits=LIMITS,
+            limits=limits,
         )
 
     @asynccontextmanager
     async def read(self, *, scanning: bool = False) -> AsyncIterator[Reader]:
-        self.reads += 1
-        yield Reader(self.lsn + self.reads)
+        self.reads, self.open = self.reads + 1, self.open + 1
+        try:
+            yield Reader(self.lsn + self.reads)
+        finally:
+            self.open -= 1
+
+    def _put(
+        self, view: str, operations: Sequence[Operation], claim: Entry, _lsn: int
+    ) -> None:
+        self.puts.append((view, operations, claim))
+        self.full = self.narrow
 
     async def _room(self) -> None:
         await asyncio.sleep(0)
+        if self.full:
+            self.waited_with_a_snapshot |= self.open > 0
+            await self.room.wait()
+            self.room.clear()
+            self.full = False
 
     def found(self, view: str, keys: int, /) -> None:
         """Not looked at."""
@@ -99,6 +118,13 @@ class Bench:
         await self.deriver.take(Work(entry, self.lsn, touched))
         return entry
 
+    async def spreads(self, **keys: int) -> Entry:
+        """A batch that touches many, and of which no piece is derived until `calm`."""
+        self.calm = False
+        entry = await self.take(**keys)
+        await until(lambda: self.spread_keys)
+        return entry
+
     def keys(self, view: str) -> list[str]:
         return [o.key for name, put, _ in self.puts if name == view for o in put]
 
@@ -113,9 +139,7 @@ class Bench:
 
 async def test_later_batches_overtake_what_touches_many_keys() -> None:
     async with Bench() as bench:
-        bench.calm = False
-        hot = await bench.take(hot=100)
-        await until(lambda: bench.spread_keys)
+        hot = await bench.spreads(hot=100)
         other = await bench.take(other=3)
         await until(lambda: other.derived)
         assert bench.keys("other") == ["0", "1", "2"]
@@ -129,9 +153,7 @@ async def test_later_batches_overtake_what_touches_many_keys() -> None:
 
 async def test_pieces_are_claimed_by_their_batch_at_the_position_reached() -> None:
     async with Bench() as bench:
-        bench.calm = False
-        hot = await bench.take(hot=100)
-        await until(lambda: bench.spread_keys)
+        hot = await bench.spreads(hot=100)
         await until_derived(await bench.take(other=1))
         bench.calm = True
         await until_derived(hot)
@@ -145,9 +167,7 @@ async def test_pieces_are_claimed_by_their_batch_at_the_position_reached() -> No
 
 async def test_a_row_that_goes_on_changing_is_derived_once_more_and_not_more() -> None:
     async with Bench() as bench:
-        bench.calm = False
-        entries = [await bench.take(hot=100)]
-        await until(lambda: bench.spread_keys)
+        entries = [await bench.spreads(hot=100)]
         for _ in range(20):
             entries.append(await bench.take(hot=100))
             await until(lambda: not bench.deriver._waiting)
@@ -159,9 +179,7 @@ async def test_a_row_that_goes_on_changing_is_derived_once_more_and_not_more() -
 
 async def test_what_reads_of_a_spread_have_seen_is_waited_for() -> None:
     async with Bench() as bench:
-        bench.calm = False
-        hot = await bench.take(hot=100)
-        await until(lambda: bench.spread_keys)
+        hot = await bench.spreads(hot=100)
         await until_derived(await bench.take(other=1))
         bench.calm = True
         await until_derived(hot)
@@ -170,14 +188,29 @@ async def test_what_reads_of_a_spread_have_seen_is_waited_for() -> None:
 
 async def test_a_stream_that_starts_again_forgets_what_is_spread() -> None:
     async with Bench() as bench:
-        bench.calm = False
-        hot = await bench.take(hot=100)
-        await until(lambda: bench.spread_keys)
+        hot = await bench.spreads(hot=100)
         bench.deriver.forget()
         bench.calm = True
         await until_derived(await bench.take(other=1))
         assert not hot.derived
         assert bench.keys("hot") == []
+
+
+async def test_no_snapshot_is_open_while_there_is_no_room() -> None:
+    """It would hold back vacuum for as long as a sink is away."""
+    async with Bench(DeriveLimits(keys_max=1), narrow=True) as bench:
+        entry = bench.ledger.enter(50, 0.0)
+        bench.gate.streamed([], 0, 100)
+        keys: list[Parts] = [("1",), ("2",), ("3",)]
+        await bench.deriver.take(Work(entry, 50, {"other": keys}))
+        for count in (1, 2, 3):
+            await until(lambda count=count: len(bench.puts) == count)  # type: ignore[misc]
+            await until(lambda: not bench.open)
+            assert entry.derived is (count == 3)
+            bench.room.set()
+        assert bench.keys("other") == ["1", "2", "3"]
+        assert bench.reads == 3
+        assert not bench.waited_with_a_snapshot
 
 
 async def until_derived(entry: Entry) -> None:
