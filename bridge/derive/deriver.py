@@ -29,6 +29,7 @@ from collections.abc import (
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from time import perf_counter
 from typing import Protocol
 
@@ -294,8 +295,7 @@ class Deriver:
             await self._room()
             async with self._gate.open(self._source.read, lsn) as reader:
                 if pieces is None:
-                    many = await self._find(reader, works, careful=careful)
-                    pieces = self._at_once(works, many)
+                    pieces, many = await self._find(reader, works, careful=careful)
                 while pieces and not self._full():
                     plan, keys = pieces.popleft()
                     await self._documents(
@@ -310,38 +310,27 @@ class Deriver:
 
     async def _find(
         self, reader: SnapshotReader, works: list[Work], *, careful: bool
-    ) -> dict[str, KeySet]:
-        """The keys that the works touch, by view."""
-        found: dict[str, KeySet] = {}
+    ) -> tuple[deque[tuple[ViewPlan, list[Parts]]], dict[str, KeySet]]:
+        """The keys that the works touch: in pieces, those that are derived before
+        anything else; and by view those of which there are too many for that."""
+        limits = self._limits
+        pieces: deque[tuple[ViewPlan, list[Parts]]] = deque()
+        many: dict[str, KeySet] = {}
         for view in _views(works):
             plan = self._plans.get(view)
             if plan is None:
                 continue  # taken out of the configuration meanwhile
-            keys = await self._keys(reader, plan, works, careful=careful)
+            named, led = await self._keys(reader, plan, works, careful=careful)
             await probes.reach("derive.keys")
-            self._cost.found(view, len(keys))
-            found[view] = keys
-        return found
-
-    def _at_once(
-        self, works: list[Work], found: dict[str, KeySet]
-    ) -> deque[tuple[ViewPlan, list[Parts]]]:
-        """What is derived before anything else, in pieces; what is `found` is left to
-        be spread where it is too much."""
-        limits = self._limits
-        pieces: deque[tuple[ViewPlan, list[Parts]]] = deque()
-        for view, keys in list(found.items()):
-            now = keys
-            if len(keys) <= limits.at_once_max:
-                del found[view]
+            self._cost.found(view, len(named) + len(led))
+            now = list(named)
+            if len(named) + len(led) > limits.at_once_max:
+                many[view] = led
             else:
-                now = KeySet(limits.memory_keys_max)
-                for work in works:
-                    now.add(work.keys.get(view, ()))
-                if len(now) > limits.at_once_max:
-                    continue
-            pieces += ((self._plans[view], p) for p in now.pieces(limits.keys_max))
-        return pieces
+                now += chain.from_iterable(led.pieces(limits.keys_max))
+            for at in range(0, len(now), limits.keys_max):
+                pieces.append((plan, now[at : at + limits.keys_max]))
+        return pieces, many
 
     def _spread_out(
         self, works: list[Work], keys: Mapping[str, KeySet], seen: int
@@ -406,23 +395,28 @@ class Deriver:
         works: list[Work],
         *,
         careful: bool,
-    ) -> KeySet:
-        """All keys of one view that the works touch, each once, in a stable order."""
+    ) -> tuple[dict[Parts, None], KeySet]:
+        """The keys of one view that the log itself names, and all others that the
+        works touch. Where too many are named, all are among the others."""
         view = plan.name
-        keys = KeySet(self._limits.memory_keys_max)
+        named: dict[Parts, None] = {}
+        led = KeySet(self._limits.memory_keys_max)
         images: dict[int, dict[tuple[Value, ...], None]] = {}
         for work in works:
-            keys.add(work.keys.get(view, ()))
+            named.update(dict.fromkeys(work.keys.get(view, ())))
+            if len(named) > self._limits.at_once_max:
+                led.add(named)
+                named = {}
             for (name, index), rows in work.images.items():
                 if name == view:
                     images.setdefault(index, {}).update(dict.fromkeys(rows))
             if view in work.null_keys:
-                keys.add([(None,) * len(plan.shape.key)])
+                named[(None,) * len(plan.shape.key)] = None
         for index, changed in images.items():
             query = plan.key_queries[index]
             try:
                 async for page in reader.keys(query, list(changed)):
-                    keys.add(page)
+                    led.add(key for key in page if key not in named)
             except StatementRefused as refused:
                 raise refused.of(view) from refused
             except QueryFailed as error:
@@ -433,7 +427,7 @@ class Deriver:
                     f"a key query fails: {error}",
                     hint="`pgbridge explain` shows the key queries of the views",
                 ) from error
-        return keys
+        return named, led
 
 
 def _views(works: list[Work]) -> list[str]:

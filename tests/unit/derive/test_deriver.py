@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Self, cast
 
+from bridge.changes import Value
 from bridge.derive.deriver import DeriveLimits, Deriver, Work
-from bridge.derive.view import ViewPlan
+from bridge.derive.view import KeyQuery, ViewPlan
 from bridge.gate import Gate, Snapshot
 from bridge.keys import Parts
 from bridge.ledger import Entry, Ledger
@@ -24,7 +25,7 @@ def plan(name: str) -> ViewPlan:
     nothing: dict[str, Any] = dict.fromkeys(ViewPlan.__dataclass_fields__, "")
     del nothing["depends_on"]
     return ViewPlan(
-        **nothing | {"name": name, "shape": SHAPE, "tables": (), "key_queries": ()}
+        **nothing | {"name": name, "shape": SHAPE, "tables": (), "key_queries": (None,)}
     )
 
 
@@ -35,6 +36,11 @@ class Reader:
 
     def __init__(self, insert_lsn: int) -> None:
         self.insert_lsn = insert_lsn
+
+    async def keys(
+        self, _query: KeyQuery, _images: Sequence[tuple[Value, ...]]
+    ) -> AsyncIterator[list[Parts]]:
+        yield [(str(n),) for n in range(100)]
 
     async def documents(
         self, plan: ViewPlan, keys: Sequence[Parts], *, careful: bool = False
@@ -149,6 +155,21 @@ async def test_later_batches_overtake_what_touches_many_keys() -> None:
         await until(lambda: hot.derived)
         assert sorted(bench.keys("hot"), key=int) == [str(n) for n in range(100)]
         assert bench.spread_keys == 0
+
+
+async def test_what_the_log_names_is_derived_at_once_and_not_again() -> None:
+    async with Bench() as bench:
+        bench.calm = False
+        entry = bench.ledger.enter(50, 0.0)
+        bench.gate.streamed([], 0, 50)
+        work = Work(entry, 50, {"hot": [("7",)]}, {("hot", 0): [(b"1",)]})
+        await bench.deriver.take(work)
+        await until(lambda: bench.spread_keys)
+        assert bench.keys("hot") == ["7"]
+        assert bench.spread_keys == 99
+        bench.calm = True
+        await until_derived(entry)
+        assert sorted(bench.keys("hot"), key=int) == [str(n) for n in range(100)]
 
 
 async def test_pieces_are_claimed_by_their_batch_at_the_position_reached() -> None:
