@@ -209,7 +209,9 @@ async def _seen(
 
 
 def _lsn(target: dict[str, object]) -> int:
-    return parse_lsn(str(target["position"]).partition(":")[2])
+    """Where a target stands; 0 while it stands nowhere yet."""
+    position = target["position"]
+    return parse_lsn(str(position).partition(":")[2]) if position else 0
 
 
 def _print(what: str, rate: float, unit: str, ceiling: float, of: str) -> None:
