@@ -16,8 +16,8 @@ from bridge.capture.thread import CaptureLimits, CaptureThread
 from bridge.changes import Change, Keepalive, Transaction
 from bridge.decode.transactions import DecodeLimits, TransactionAssembler, keep_all
 from bridge.position import parse_lsn
+from tests.fixtures.waiting import DEADLINE_S
 
-DEADLINE_S = 60.0
 Batches = CaptureThread[list[Transaction]]
 
 

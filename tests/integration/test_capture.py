@@ -17,9 +17,8 @@ from bridge.changes import (
     Truncate,
 )
 from bridge.position import parse_lsn
-from tests.fixtures.waiting import eventually
+from tests.fixtures.waiting import DEADLINE_S, eventually
 from tests.integration.capturing import (
-    DEADLINE_S,
     TABLE,
     capturing,
     confirmed,

@@ -24,9 +24,8 @@ from bridge.dev import PostgresServer
 from bridge.errors import BridgeError, Halt, Transient
 from tests.fixtures.private import MakePostgres
 from tests.fixtures.proxy import MakeProxy
-from tests.fixtures.waiting import eventually
+from tests.fixtures.waiting import DEADLINE_S, eventually
 from tests.integration.capturing import (
-    DEADLINE_S,
     TABLE,
     Batches,
     at,
@@ -279,7 +278,7 @@ async def test_a_lost_slot(make_postgres: MakePostgres) -> None:
         ((status,),) = execute(dsn, "select wal_status from pg_replication_slots")
         return bool(status == "lost")
 
-    await eventually(is_lost, deadline_s=DEADLINE_S)
+    await eventually(is_lost)
     assert type(await failure(settings)) is SlotLost
 
 

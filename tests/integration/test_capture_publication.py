@@ -17,7 +17,8 @@ from bridge.capture.publication import (
 )
 from bridge.capture.slot import Connection
 from bridge.errors import Halt
-from tests.integration.capturing import DEADLINE_S, TABLE, execute
+from tests.fixtures.waiting import DEADLINE_S
+from tests.integration.capturing import TABLE, execute
 
 NAME = "pub"
 T, ODD = QualifiedName("public", "t"), QualifiedName('a "b', "Täble")

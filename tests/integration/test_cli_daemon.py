@@ -20,14 +20,12 @@ import psycopg
 import pytest
 import redis
 
-from tests.fixtures.waiting import eventually
-
-DEADLINE_S = 60
+from tests.fixtures.waiting import DEADLINE_S, eventually
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
     """Poll until the condition holds."""
-    asyncio.run(eventually(condition, deadline_s=DEADLINE_S, what=what))
+    asyncio.run(eventually(condition, what=what))
 
 
 @dataclass

@@ -374,7 +374,7 @@ async def test_a_shard_that_was_started_empty_is_a_loss(
             commands = {"commands": [{"allocate_empty_primary": forced}]}
             return es.post("/_cluster/reroute", json=commands).is_success
 
-    await eventually(lambda: asyncio.to_thread(give_up), deadline_s=60)
+    await eventually(lambda: asyncio.to_thread(give_up))
     await starting
 
     async def found() -> bool:

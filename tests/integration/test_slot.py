@@ -20,9 +20,8 @@ from bridge.capture.slot import (
 )
 from bridge.errors import Halt
 from tests.fixtures.private import MakePostgres
-from tests.fixtures.waiting import eventually
+from tests.fixtures.waiting import DEADLINE_S, eventually
 from tests.integration.capturing import (
-    DEADLINE_S,
     TABLE,
     capturing,
     execute,
@@ -259,7 +258,7 @@ async def test_a_lost_slot_is_seen(make_postgres: MakePostgres) -> None:
             assert found is not None
             return found.lost
 
-        await eventually(lost, deadline_s=DEADLINE_S)
+        await eventually(lost)
         found = await describe_slot(connection, settings.slot)
         assert found is not None
         assert found.invalidation_reason == "wal_removed"

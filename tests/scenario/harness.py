@@ -14,7 +14,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +26,7 @@ from bridge.config import Config, load
 from bridge.errors import BridgeError
 from bridge.verify.compare import Comparison
 from bridge.verify.verify import differences, verify
-from tests.fixtures.waiting import eventually
+from tests.fixtures.waiting import DEADLINE_S, eventually
 
 _ROOT = Path(__file__).parents[2]
 _ENTRY = """
@@ -88,7 +87,7 @@ class Daemon:
         """Whether the process is there."""
         return self.process is not None and self.process.poll() is None
 
-    async def ended(self, deadline_s: float = 60.0) -> int:
+    async def ended(self, deadline_s: float = DEADLINE_S) -> int:
         """Wait until it has ended by itself; its exit code (negative: the signal)."""
         process = self.process
         assert process is not None
@@ -113,9 +112,9 @@ class Daemon:
         """SIGTERM, and the exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return await self.ended(20.0)
+        return await self.ended()
 
-    async def ready(self, deadline_s: float = 60.0) -> None:
+    async def ready(self) -> None:
         """Wait until every target is live and level."""
 
         async def level() -> bool:
@@ -127,7 +126,7 @@ class Daemon:
                 for target in targets
             )
 
-        await eventually(level, deadline_s=deadline_s)
+        await eventually(level)
 
     def must_run(self) -> None:
         """Died, with the end of its log, when it has ended."""
@@ -186,7 +185,7 @@ def pgbridge(config: Path, *arguments: str) -> tuple[int, str, str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=DEADLINE_S,
     )
     assert "Traceback" not in done.stderr, done.stderr
     return done.returncode, done.stdout, done.stderr
@@ -335,13 +334,12 @@ class Differs(AssertionError):
     """Some document or key is not what SQL says it must be."""
 
 
-async def exact(config: Path, deadline_s: float = 60.0, *, empty: bool = False) -> None:
+async def exact(config: Path, *, empty: bool = False) -> None:
     """Every document and key equals SQL; at rest, after all has been applied.
 
     Differs says which do not, or that a target is not there to be compared. That a
     view has none at all is no answer unless it may be `empty`.
     """
-    began = time.monotonic()
     try:
         found = await _compared(load(config))
     except BridgeError as problem:
@@ -354,7 +352,6 @@ async def exact(config: Path, deadline_s: float = 60.0, *, empty: bool = False) 
     if wrong:
         raise Differs(str(wrong))
     assert empty or all(c.checked for c in found.values()), "nothing was compared"
-    assert time.monotonic() - began < deadline_s
 
 
 async def _compared(config: Config) -> Mapping[str, Comparison]:

@@ -57,14 +57,14 @@ async def in_state(bridge: Bridge, state: str, *said: str) -> None:
         (sink,) = status["sinks"]
         return sink["state"] == state and all(w in sink["reason"] for w in said)
 
-    await eventually(there, deadline_s=60)
+    await eventually(there)
 
 
 async def mended(bridge: Bridge) -> None:
     """Equal to SQL, with what is committed from now on too."""
-    await bridge.settled(120)
+    await bridge.settled()
     bridge.execute("insert into item (id, name, n) values (-9, 'after', 2)")
-    await eventually(lambda: bridge.value("item", "-9"), deadline_s=60)
+    await eventually(lambda: bridge.value("item", "-9"))
     await bridge.settled()
     await bridge.ends_exact()
 
@@ -204,5 +204,5 @@ async def test_the_number_of_the_live_generation_is_deleted(
     name = f"pgbridge:{bridge.prefix}small:live"
     with redis.Redis.from_url(bridge.redis) as client:
         assert client.getdel(name) == b"1"
-        await eventually(lambda: client.get(name) == b"1", deadline_s=60)
+        await eventually(lambda: client.get(name) == b"1")
     await mended(bridge)

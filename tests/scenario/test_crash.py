@@ -83,7 +83,7 @@ async def test_killed_at_random_under_load_nothing_is_lost(
     for _ in range(10):
         daemon.start()
         goal = traffic.committed + dice.randint(20, 400)
-        await eventually(lambda at=goal: traffic.committed >= at, deadline_s=60.0)
+        await eventually(lambda at=goal: traffic.committed >= at)
         await daemon.kill()
     daemon.start()
     await daemon.ready()

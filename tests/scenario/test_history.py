@@ -54,7 +54,7 @@ async def in_next_epoch(bridge: Bridge) -> None:
         except psycopg.OperationalError:  # the server has not taken over yet
             return False
 
-    await eventually(later, deadline_s=60)
+    await eventually(later)
 
 
 async def halts(bridge: Bridge, why: str) -> None:
@@ -187,13 +187,13 @@ async def test_a_second_daemon_takes_over(
     async def stands_by() -> bool:
         return await state() == "standby"
 
-    await eventually(stands_by, deadline_s=60)
+    await eventually(stands_by)
     bridge.execute("insert into item (id, name, n) values (-1, 'first', 2)")
     await eventually(lambda: bridge.value("item", "-1"))
     assert await stands_by()
     await bridge.daemon.kill()
     bridge.execute("insert into item (id, name, n) values (-2, 'second', 2)")
-    await eventually(lambda: bridge.value("item", "-2"), deadline_s=10.0)
+    await eventually(lambda: bridge.value("item", "-2"))
     assert "lost documents" not in second.daemon.log.read_text()
     await second.settled()
     await second.ends_exact()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fixtures.waiting import eventually
+from tests.fixtures.waiting import DEADLINE_S, eventually
 from tests.scenario.harness import SCHEMA, Traffic
 from tests.scenario.readers import reading
 from tests.scenario.world import Bridge
@@ -50,7 +50,7 @@ async def pgbridge(bridge: Bridge, *arguments: str) -> tuple[int, str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=DEADLINE_S,
     )
     return done.returncode, done.stdout + done.stderr
 
@@ -65,7 +65,7 @@ async def generation_is(bridge: Bridge, number: int) -> None:
             t["generation"] == number and not t["building"] for t in targets
         )
 
-    await eventually(live, deadline_s=60.0)
+    await eventually(live)
 
 
 async def test_an_edited_query_is_built_beside_and_rolled_back(

@@ -143,14 +143,14 @@ async def test_the_log_is_let_go_while_a_sink_is_away(
     await bridge.daemon.kill()
     await write(bridge, "delete from item where id % 7 = 0")
     bridge.daemon.start()
-    await eventually(shown(bridge, "search", "parked"), deadline_s=60)
+    await eventually(shown(bridge, "search", "parked"))
     await flood(bridge, 4)
     await current(bridge, 9)
     await write(bridge, "delete from item where id % 5 = 0")
     await traffic.stop()
     await eventually(lambda: retained(bridge) < BUDGET + SLACK)
     await between.heal()
-    await eventually(shown(bridge, "search", "ok"), deadline_s=90)
+    await eventually(shown(bridge, "search", "ok"))
     assert bridge.one("select count(*) from bridge.owed_key") == 0
     assert "lost documents" not in bridge.daemon.log.read_text()
     await bridge.settled()
@@ -169,7 +169,7 @@ async def test_a_kill_between_any_two_steps_of_parking(
         traffic = Traffic(bridge.dsn, seed)
         writing = asyncio.create_task(flood(bridge, 30))
         if probe == "parking.paid":
-            await eventually(shown(bridge, "search", "parked"), deadline_s=60)
+            await eventually(shown(bridge, "search", "parked"))
             await between.heal()
         assert await bridge.daemon.ended() == -9, probe
         await writing
@@ -177,7 +177,7 @@ async def test_a_kill_between_any_two_steps_of_parking(
     await between.heal()
     bridge.daemon.start()
     await bridge.settled()
-    await eventually(shown(bridge, "search", "ok"), deadline_s=90)
+    await eventually(shown(bridge, "search", "ok"))
     assert "lost documents" not in bridge.daemon.log.read_text()
     await bridge.ends_exact()
 
@@ -201,7 +201,7 @@ async def test_a_paused_sink_is_parked_beyond_the_budget(
     await current(bridge, 2)
     await traffic.stop()
     bridge.one("select bridge.resume('search')")
-    await eventually(shown(bridge, "search", "ok"), deadline_s=90)
+    await eventually(shown(bridge, "search", "ok"))
     await bridge.settled()
     await bridge.ends_exact()
 
@@ -223,15 +223,15 @@ async def test_more_is_owed_than_can_be_kept(
             " from generate_series(2001, 6000) g",
         )
     swept = "select count(*) from bridge.generation where sweep and sink = 'search'"
-    await eventually(lambda: bridge.one(swept), deadline_s=60)
+    await eventually(lambda: bridge.one(swept))
     await write(bridge, "delete from item where id % 3 = 0")
     await bridge.daemon.kill()
     bridge.daemon.start(mutant="few-owed-keys")
-    await eventually(shown(bridge, "search", "parked"), deadline_s=60)
+    await eventually(shown(bridge, "search", "parked"))
     await between.heal()
     await flood(bridge, 2)
     await traffic.stop()
-    await eventually(shown(bridge, "search", "ok"), deadline_s=120)
+    await eventually(shown(bridge, "search", "ok"))
     assert bridge.one(swept) == 0
     await bridge.settled()
     await bridge.ends_exact()
@@ -247,11 +247,11 @@ async def test_a_slow_sink_is_not_a_dead_one(
     for mark in range(1, 6):
         await flood(bridge, 4)
         await current(bridge, mark)
-    await eventually(lambda: retained(bridge) < BUDGET + SLACK, deadline_s=90)
+    await eventually(lambda: retained(bridge) < BUDGET + SLACK)
     await traffic.stop()
     await between.heal()
-    await bridge.settled(120)
-    await eventually(shown(bridge, "search", "ok"), deadline_s=90)
+    await bridge.settled()
+    await eventually(shown(bridge, "search", "ok"))
     await bridge.ends_exact()
 
 
@@ -277,6 +277,6 @@ async def test_a_slot_that_is_moved_while_all_sinks_are_parked_is_noticed(
         await eventually(shown(bridge, sink, "paused"))
         bridge.one(f"select bridge.resume('{sink}')")
     for sink in ("search", "cache"):
-        await eventually(shown(bridge, sink, "ok"), deadline_s=90)
-    await bridge.settled(120.0)
+        await eventually(shown(bridge, sink, "ok"))
+    await bridge.settled()
     await bridge.ends_exact()

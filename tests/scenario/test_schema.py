@@ -57,7 +57,7 @@ async def found(bridge: Bridge, view: str, key: str, *, there: bool = True) -> N
         bridge.daemon.must_run()
         return (await bridge.document(view, key) is not None) is there
 
-    await eventually(look, deadline_s=30.0)
+    await eventually(look)
 
 
 async def test_partitions_come_and_go_with_their_rows(bridge: Bridge) -> None:
@@ -73,7 +73,7 @@ async def test_partitions_come_and_go_with_their_rows(bridge: Bridge) -> None:
     )
     await found(bridge, "sale", "50:2")
     marker = bridge.one("select pg_current_wal_insert_lsn()")
-    await eventually(lambda: acknowledged(bridge, marker), deadline_s=20.0)
+    await eventually(lambda: acknowledged(bridge, marker))
     assert AGAIN not in log(bridge)
     bridge.execute(
         "create table sale_3 (like sale including all)",
@@ -126,7 +126,7 @@ async def test_a_rewritten_column_is_derived_again(bridge: Bridge, seed: int) ->
     await alter(
         bridge, "alter table item add column kind text not null default 'plain'"
     )
-    await eventually(lambda: "kind" in shape(bridge), deadline_s=60.0)
+    await eventually(lambda: "kind" in shape(bridge))
     await alter(
         bridge, "alter table item alter column at type text using 'day ' || at::date"
     )
@@ -152,7 +152,7 @@ async def test_a_view_that_cannot_be_kept_halts_alone(bridge: Bridge) -> None:
     bridge.daemon.start()
     await bridge.ready()
     bridge.execute("alter table item drop column note", "update item set n = 0")
-    await eventually(lambda: is_state(bridge, "noted", "halted"), deadline_s=30.0)
+    await eventually(lambda: is_state(bridge, "noted", "halted"))
     bridge.execute("insert into item (id, name, n) values (9001, 'later', 1)")
     await found(bridge, "item", "9001")
     assert await state(bridge, "item") == {"live"}
@@ -192,7 +192,7 @@ async def test_a_lost_identity_halts_its_view_alone(bridge: Bridge) -> None:
         "insert into item (id, name, n) values (9001, 'later', 1)",
     )
     await found(bridge, "item", "9001")
-    await eventually(lambda: is_state(bridge, "tagged", "halted"), deadline_s=30.0)
+    await eventually(lambda: is_state(bridge, "tagged", "halted"))
     assert await state(bridge, "item") == {"live"}
     bridge.execute("alter table tag replica identity using index tag_bridge")
     await bridge.ready()
@@ -229,7 +229,7 @@ async def test_a_publication_that_was_tampered_with(
 async def still(bridge: Bridge) -> None:
     """Wait until the slot is past all that was done, and a look has seen it."""
     marker = bridge.one("select pg_current_wal_insert_lsn()")
-    await eventually(lambda: acknowledged(bridge, marker), deadline_s=60.0)
+    await eventually(lambda: acknowledged(bridge, marker))
 
 
 async def test_what_changes_no_document_is_no_work(bridge: Bridge) -> None:
@@ -258,7 +258,7 @@ async def test_what_changes_no_document_is_no_work(bridge: Bridge) -> None:
     assert AGAIN not in log(bridge)
     assert REPLANNED not in log(bridge)
     bridge.execute("alter table item alter column name type text using 'new ' || name")
-    await eventually(lambda: AGAIN in log(bridge), deadline_s=60.0)
+    await eventually(lambda: AGAIN in log(bridge))
     await bridge.settled()
     await bridge.ends_exact()
 
@@ -273,7 +273,7 @@ async def test_a_renamed_column_halts_who_names_it(bridge: Bridge, seed: int) ->
     await bridge.ready()
     traffic = Traffic(bridge.dsn, seed)
     await alter(bridge, "alter table item rename column note to memo")
-    await eventually(lambda: is_state(bridge, "noted", "halted"), deadline_s=60.0)
+    await eventually(lambda: is_state(bridge, "noted", "halted"))
     await alter(bridge, "insert into item (id, name, n) values (9001, 'later', 1)")
 
     async def follows() -> bool:
@@ -281,12 +281,12 @@ async def test_a_renamed_column_halts_who_names_it(bridge: Bridge, seed: int) ->
         kept = await bridge.document("item", "9001")
         return kept is not None and "memo" in kept.source
 
-    await eventually(follows, deadline_s=60.0)
+    await eventually(follows)
     status = await bridge.daemon.status()
     reasons = {t["reason"] for t in status["targets"] if t["view"] == "noted"}
     assert all("note" in reason for reason in reasons), reasons
     await alter(bridge, "alter table item rename column memo to note")
-    await bridge.ready(120.0)
+    await bridge.ready()
     await traffic.stop()
     await bridge.settled()
     await bridge.ends_exact()
@@ -306,7 +306,7 @@ async def test_a_key_renamed_while_the_bridge_was_away(bridge: Bridge) -> None:
         "update item set name = 'after' where number <= 25",
     )
     bridge.daemon.start()
-    await eventually(lambda: named(bridge, "number"), deadline_s=60.0)
+    await eventually(lambda: named(bridge, "number"))
     await bridge.settled()
     assert await state(bridge, "item") == {"live"}
     await bridge.ends_exact()
@@ -325,16 +325,16 @@ async def test_tables_are_renamed_dropped_and_made_again(bridge: Bridge) -> None
     bridge.daemon.start()
     await bridge.ready()
     bridge.execute("alter table item rename to items", "update items set n = 1")
-    await eventually(lambda: is_state(bridge, "item", "halted"), deadline_s=60.0)
+    await eventually(lambda: is_state(bridge, "item", "halted"))
     bridge.execute("insert into other values (1)", "alter table items rename to item")
     await found(bridge, "other", "1")
-    await bridge.ready(120.0)
+    await bridge.ready()
     bridge.execute("drop table item", "insert into other values (2)")
-    await eventually(lambda: is_state(bridge, "item", "halted"), deadline_s=60.0)
+    await eventually(lambda: is_state(bridge, "item", "halted"))
     await found(bridge, "other", "2")
     assert await state(bridge, "other") == {"live"}
     bridge.execute(*SCHEMA.split(";"), "delete from item where id > 5")
-    await bridge.ready(120.0)
+    await bridge.ready()
     await found(bridge, "item", "6", there=False)
     bridge.transaction(
         "create table fresh (like item including all)",
@@ -365,9 +365,9 @@ async def test_who_writes_while_his_table_is_published_again(bridge: Bridge) -> 
             f"alter publication {bridge.slot} add table item",
         )
         waiting = "waiting for transactions that were open"
-        await eventually(lambda: waiting in log(bridge), deadline_s=60.0)
+        await eventually(lambda: waiting in log(bridge))
         bridge.configure(views | {"added": 'table = "added"'})
-        await eventually(lambda: "public.added" in log(bridge), deadline_s=60.0)
+        await eventually(lambda: "public.added" in log(bridge))
         await writer.commit()
     await found(bridge, "item", "9001")
     await found(bridge, "added", "9001")
@@ -415,11 +415,11 @@ async def test_what_a_query_calls_is_replaced(bridge: Bridge) -> None:
             == ("v2 item 1", "new item 1", "blue")
         )
 
-    await eventually(followed, deadline_s=60.0)
+    await eventually(followed)
     bridge.execute("drop view shown")
-    await eventually(lambda: is_state(bridge, "shown", "halted"), deadline_s=60.0)
+    await eventually(lambda: is_state(bridge, "shown", "halted"))
     bridge.execute("create view shown as select id, 'v3' as name from item")
-    await bridge.ready(120.0)
+    await bridge.ready()
     await bridge.settled()
     await bridge.ends_exact()
 
@@ -456,14 +456,14 @@ async def test_a_partition_without_the_identity_halts_its_view(bridge: Bridge) -
         "insert into sale values (1, 3, 'third', 3)",
         "update sale set store = 2 where day = 3",
     )
-    await eventually(lambda: is_state(bridge, "store", "halted"), deadline_s=60.0)
+    await eventually(lambda: is_state(bridge, "store", "halted"))
     bridge.execute("insert into store values (4)")
     await found(bridge, "plain", "4")
     assert await state(bridge, "plain") == {"live"}
     bridge.execute(
         "alter table sale_3 replica identity using index sale_3_id_day_store_idx"
     )
-    await bridge.ready(120.0)
+    await bridge.ready()
     await bridge.settled()
     await bridge.ends_exact()
 
@@ -484,11 +484,11 @@ async def test_a_table_emptied_and_altered_at_once(bridge: Bridge) -> None:
         "alter table item rename column note to memo",
         "insert into item (id, name, n) values (9001, 'later', 1)",
     )
-    await eventually(lambda: is_state(bridge, "noted", "halted"), deadline_s=60.0)
+    await eventually(lambda: is_state(bridge, "noted", "halted"))
     await found(bridge, "item", "9001")
     await found(bridge, "item", "1", there=False)
     assert await state(bridge, "item") == {"live"}
     bridge.execute("alter table item rename column memo to note")
-    await bridge.ready(120.0)
+    await bridge.ready()
     await bridge.settled()
     await bridge.ends_exact()

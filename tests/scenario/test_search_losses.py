@@ -63,7 +63,7 @@ async def in_state(bridge: Bridge, state: str, *said: str) -> None:
         found, reason = await sink_state(bridge)
         return found == state and all(each in reason for each in said)
 
-    await eventually(there, deadline_s=60)
+    await eventually(there)
 
 
 async def target(bridge: Bridge, view: str) -> dict[str, Any]:
@@ -73,13 +73,13 @@ async def target(bridge: Bridge, view: str) -> dict[str, Any]:
 
 async def mended(bridge: Bridge) -> None:
     """Equal to SQL, with what is committed from now on too."""
-    await bridge.settled(90)
+    await bridge.settled()
     bridge.execute("insert into item (id, name, n) values (-9, 'after', 2)")
 
     async def arrived() -> bool:
         return await bridge.document("item", "-9") is not None
 
-    await eventually(arrived, deadline_s=60)
+    await eventually(arrived)
     await bridge.settled()
     await bridge.ends_exact()
 
@@ -110,7 +110,7 @@ async def test_an_index_is_closed(bridge: Bridge, es: httpx.Client) -> None:
     await started(bridge)
     ask(es, "POST", f"/{bridge.prefix}item--g1/_close")
     bridge.execute(CHANGE, REMOVE)
-    await bridge.settled(90)
+    await bridge.settled()
     assert (await target(bridge, "item"))["generation"] == 1
     await mended(bridge)
 
@@ -119,7 +119,7 @@ async def test_an_index_at_rest_is_closed(bridge: Bridge, es: httpx.Client) -> N
     """Nothing is written to it, and its readers are refused: the audit sees it."""
     await started(bridge)
     ask(es, "POST", f"/{bridge.prefix}item--g1/_close")
-    await bridge.settled(90)
+    await bridge.settled()
     await mended(bridge)
 
 
@@ -209,7 +209,7 @@ async def test_a_mapping_is_changed_by_hand(
             mapping["mappings"].pop("_meta", None)
         return bool(now == before)
 
-    await eventually(as_made, deadline_s=90)
+    await eventually(as_made)
     await bridge.ready()
     await mended(bridge)
 
@@ -221,7 +221,7 @@ async def test_the_readers_alias_is_taken_away(
     alias, index = f"{bridge.prefix}item", f"{bridge.prefix}item--g1"
     ask(es, "DELETE", f"/{index}/_alias/{alias}")
     bridge.execute(CHANGE)
-    await eventually(lambda: aliased(es, alias) == {index}, deadline_s=60)
+    await eventually(lambda: aliased(es, alias) == {index})
     await mended(bridge)
 
 
@@ -249,12 +249,12 @@ async def test_the_readers_alias_points_elsewhere(
         found = await target(bridge, "item")
         return found["state"] == "halted" and other in (found["reason"] or "")
 
-    await eventually(said, deadline_s=60)
+    await eventually(said)
     assert aliased(es, alias) == {other}
     bridge.execute(CHANGE, REMOVE)
-    await eventually(lambda: same(bridge, es, "small"), deadline_s=60)
+    await eventually(lambda: same(bridge, es, "small"))
     ask(es, "DELETE", f"/{other}")
-    await eventually(lambda: aliased(es, alias) == {index}, deadline_s=60)
+    await eventually(lambda: aliased(es, alias) == {index})
     await bridge.ready()
     await mended(bridge)
 
@@ -279,14 +279,14 @@ async def test_the_readers_alias_points_at_another_generation(
     async def second() -> bool:
         return (await target(bridge, "item"))["generation"] == 2
 
-    await eventually(second, deadline_s=90)
+    await eventually(second)
     alias = f"{bridge.prefix}item"
     moved = [
         {"remove": {"index": f"{alias}--g2", "alias": alias}},
         {"add": {"index": f"{alias}--g1", "alias": alias}},
     ]
     ask(es, "POST", "/_aliases", {"actions": moved})
-    await eventually(lambda: aliased(es, alias) == {f"{alias}--g2"}, deadline_s=60)
+    await eventually(lambda: aliased(es, alias) == {f"{alias}--g2"})
     await mended(bridge)
 
 
@@ -333,7 +333,7 @@ async def test_a_storm_of_429(
     search.judge = judge
     few = 0 if kind == "every second" else 4
     bridge.execute(CHANGE, REMOVE)
-    await eventually(lambda: search.answered > few, deadline_s=60)
+    await eventually(lambda: search.answered > few)
     if kind == "requests":
         await in_state(bridge, "down", "429")
     assert (await target(bridge, "item"))["dead_letters"] == 0

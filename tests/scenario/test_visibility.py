@@ -16,7 +16,7 @@ import pytest
 
 from bridge.dev import PostgresServer
 from tests.fixtures.private import MakePostgres
-from tests.fixtures.waiting import eventually
+from tests.fixtures.waiting import DEADLINE_S, eventually
 from tests.scenario.conftest import MakeBridge
 from tests.scenario.harness import Differs
 from tests.scenario.world import Bridge
@@ -106,7 +106,7 @@ async def streamed_while_invisible(
         waited = await bridge.daemon.metric("pgbridge_gate_wait_seconds")
         return early or waited > 2 * TIMEOUT_S
 
-    async with absent_standby(server), asyncio.timeout(60):
+    async with absent_standby(server), asyncio.timeout(DEADLINE_S):
         update = "update item set name = 'later' where id = 2"
         async with bridge.committing(update, "update item set n = 4 where id = 3"):
             await eventually(long_enough)
@@ -149,7 +149,7 @@ async def committed_before_the_slot(
         await psycopg.AsyncConnection.connect(server.dsn) as first,
         await psycopg.AsyncConnection.connect(server.dsn) as second,
         absent_standby(server),
-        asyncio.timeout(60),
+        asyncio.timeout(DEADLINE_S),
     ):
         await first.execute("insert into other values (1)")
         bridge.daemon.start(mutant=mutant)
@@ -211,7 +211,7 @@ async def invisible_over_a_restart(
     bridge.configure(DIRECT)
     bridge.daemon.start(mutant=mutant)
     await bridge.ready()
-    async with absent_standby(server), asyncio.timeout(60):
+    async with absent_standby(server), asyncio.timeout(DEADLINE_S):
         update = "update item set name = 'later', n = 4 where id < 4"
         async with bridge.committing(update):
             await eventually(lambda: bridge.value("item", "1")["name"] == "later")
@@ -262,7 +262,7 @@ async def published_under_a_writer(
     await bridge.ready()
     async with (
         await psycopg.AsyncConnection.connect(bridge.dsn) as writer,
-        asyncio.timeout(60),
+        asyncio.timeout(DEADLINE_S),
     ):
         await writer.execute("insert into other values (1, 'before')")
         both = DIRECT | {"other": 'table = "other"'}

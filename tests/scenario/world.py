@@ -19,7 +19,7 @@ import httpx
 import psycopg
 import redis
 
-from tests.fixtures.waiting import eventually
+from tests.fixtures.waiting import DEADLINE_S, eventually
 from tests.scenario.harness import Daemon, exact, unused_port
 
 SINKS = ("search", "cache")
@@ -54,12 +54,15 @@ class Bridge:
         *,
         sinks: Collection[str] = SINKS,
         options: Mapping[str, str] | None = None,
+        only: Mapping[str, Collection[str]] | None = None,
         source: str = "",
         daemon: str = "",
         more: str = "",
     ) -> None:
-        """Write the file. `options` are lines of TOML by VIEW/SINK; `source` and
-        `daemon` are lines of those tables, `more` comes after the sinks."""
+        """Write the file. `options` are lines of TOML by SINK or VIEW/SINK, `only` the
+        sinks of a view that is not in all; `source` and `daemon` are lines of those
+        tables, `more` comes after the sinks."""
+        options = options or {}
         parts = [
             f'[source]\ndsn = "{self.dsn}"\nslot = "{self.slot}"',
             f'publication = "{self.slot}"\n{source}\n',
@@ -70,12 +73,15 @@ class Bridge:
             "cache": f'type = "redis"\nurl = "{self.redis}"',
             "nowhere": 'type = "null"',
         }
-        parts += [f"[sinks.{sink}]\n{kinds[sink]}\n" for sink in sinks]
+        parts += [
+            f"[sinks.{sink}]\n{kinds[sink]}\n{options.get(sink, '')}\n"
+            for sink in sinks
+        ]
         parts.append(more)
         for view, definition in views.items():
             parts.append(f"[views.{view}]\n{definition}\n")
-            for sink in sinks:
-                line = (options or {}).get(f"{view}/{sink}", "")
+            for sink in (only or {}).get(view, sinks):
+                line = options.get(f"{view}/{sink}", "")
                 parts.append(
                     f'[[views.{view}.targets]]\nsink = "{sink}"\n'
                     f'name = "{self.prefix}{view}"\n{line}\n'
@@ -120,11 +126,11 @@ class Bridge:
             row = connection.execute(query.encode(), values).fetchone()
         return None if row is None else row[0]
 
-    async def ready(self, deadline_s: float = 60.0) -> None:
+    async def ready(self) -> None:
         """Wait until every target is live."""
-        await self.daemon.ready(deadline_s)
+        await self.daemon.ready()
 
-    async def settled(self, deadline_s: float = 60.0, *, empty: bool = False) -> None:
+    async def settled(self, *, empty: bool = False) -> None:
         """Wait until every document equals SQL; a view may be `empty` if said so."""
 
         async def equal() -> bool:
@@ -132,7 +138,7 @@ class Bridge:
             await exact(self.daemon.config, empty=empty)
             return True
 
-        await eventually(equal, deadline_s=deadline_s, every_s=0.2)
+        await eventually(equal, every_s=0.2)
 
     async def ends_exact(self) -> None:
         """Every document equals SQL, and the daemon stops in order."""
@@ -153,7 +159,7 @@ class Bridge:
             await eventually(lambda: self._waits(own.info.backend_pid))
             try:
                 yield
-                await asyncio.wait_for(asyncio.shield(commit), 10.0)
+                await asyncio.wait_for(asyncio.shield(commit), DEADLINE_S)
             finally:
                 await own.cancel_safe()  # for a test that failed: it waits no more
                 await commit
