@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import orjson
+
 from bridge.keys import Parts
 
 
@@ -80,3 +82,16 @@ def fields(document: bytes) -> Iterator[tuple[bytes, bytes]]:
             is_value = False
         elif depth == 1 and sign == 0x22 and not is_value:
             name = token[0]
+
+
+def key_of(document: bytes, key: tuple[str, ...]) -> Parts:
+    """The parts of a document's key, from its own columns."""
+    members = {orjson.loads(name): value for name, value in fields(document)}
+    return tuple(_part(members.get(column)) for column in key)
+
+
+def _part(value: bytes | None) -> str | None:
+    """A key column's text from its JSON."""
+    if value is None or value == b"null":
+        return None
+    return str(orjson.loads(value)) if value.startswith(b'"') else value.decode()

@@ -131,9 +131,13 @@ class Pipeline:
     async def level(self, generation: Generation, lsn: int) -> None:
         """Wait until everything up to `lsn` shows in the generation."""
         while self.ledger.applied(generation) < lsn:
-            if self._capture is not None:
-                self._capture.ask()
+            self.ask()
             await asyncio.sleep(self._limits.acknowledge_s)
+
+    def ask(self) -> None:
+        """Have the server say at once how far it is."""
+        if self._capture is not None:
+            self._capture.ask()
 
     def stop_taking(self) -> None:
         """Take nothing more from the stream; what was taken goes on."""

@@ -1,5 +1,5 @@
 """What is looked after beside the flow: sinks told whose they are, losses, owed keys,
-truncated tables, counts, and the log that is held back.
+truncated tables, counts, the log that is held back, and whether all is right.
 
 The one thing to know: each look is small and made again later; what it finds is mended
 by the same derivation that makes every document.
@@ -8,6 +8,7 @@ by the same derivation that makes every document.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from functools import partial
@@ -34,6 +35,7 @@ from bridge.shown import Shown
 from bridge.sink import Generation, Loss
 from bridge.source import StatementRefused
 from bridge.store.rows import GenerationState, ProgressRow, SinkState
+from bridge.verify.audit import Audit
 
 _log = logger("bridge.watch")
 _CLAIM_S = 1.0
@@ -141,6 +143,10 @@ class Watch:
             group.create_task(self._slot())
             group.create_task(self._count())
             group.create_task(self._tell())
+            if (rate := self._assembly.config.daemon.audit) is not None:
+                dice = random.Random()  # noqa: S311 - where to begin, not secrets
+                audit = Audit(self._assembly, self._life, rate, dice)
+                group.create_task(audit.run())
 
     # — sinks —
 

@@ -70,6 +70,8 @@ class Life:
         self._recording = asyncio.Lock()
         self.documents: dict[Generation, int] = {}
         """How many there are, as last counted."""
+        self.differing: dict[Generation, int] = {}
+        """How many of them are known not to be what the source says."""
 
     async def start(self) -> None:
         """Feed what is there and go on with all that was begun."""
@@ -200,6 +202,7 @@ class Life:
         """The stream leaves it as it is; it is nobody's any more."""
         self.states.pop(generation, None)
         self.documents.pop(generation, None)
+        self.differing.pop(generation, None)
         self.stale.discard(generation)
         self._assembly.pipeline.fan_out.remove(generation)
 

@@ -19,8 +19,6 @@ from functools import partial
 from itertools import islice
 from typing import NamedTuple, TypeAlias
 
-import orjson
-
 from bridge.backfill.pace import Pace
 from bridge.backfill.patience import patiently
 from bridge.backfill.receipt import Receipt, durable
@@ -28,7 +26,7 @@ from bridge.derive.documents import derive
 from bridge.derive.view import ViewPlan
 from bridge.errors import Transient
 from bridge.keys import DIGEST_PREFIX, Parts, parse_key
-from bridge.operations import Rejection, fields
+from bridge.operations import Rejection, key_of
 from bridge.pipeline import Pipeline
 from bridge.position import Position
 from bridge.sink import Generation, Sink
@@ -178,20 +176,7 @@ async def ghosts(
         # These texts cannot be taken apart, but the columns are in the documents.
         async for page in sink.scan(generation, documents=True):
             yield [
-                _parts(stored.document, generation.target.shape.key)
+                key_of(stored.document, generation.target.shape.key)
                 for stored in page
                 if stored.document is not None and stored.key in digests
             ]
-
-
-def _parts(document: bytes, key: tuple[str, ...]) -> Parts:
-    """The parts of a document's key, from its own columns."""
-    members = {orjson.loads(name): value for name, value in fields(document)}
-    return tuple(_part(members.get(column)) for column in key)
-
-
-def _part(value: bytes | None) -> str | None:
-    """A key column's text from its JSON."""
-    if value is None or value == b"null":
-        return None
-    return str(orjson.loads(value)) if value.startswith(b'"') else value.decode()

@@ -117,6 +117,11 @@ def _note(target: Mapping[str, Any], sink: Mapping[str, Any]) -> str:
         parts.append(f"building g{building}: {done}".rstrip(": "))
     if target["reason"]:
         parts.append(target["reason"])
+    if differing := target.get("differences"):
+        parts.append(
+            f"{count(differing)} differ from the source: "
+            f"`pgbridge verify {target['view']} --repair`"
+        )
     if sink["owed_keys"]:
         parts.append(f"{count(sink['owed_keys'])} owed keys; goes on by itself")
     if target["previous"]:

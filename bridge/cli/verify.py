@@ -35,7 +35,7 @@ def verify(
     sample: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="Compare only N documents, the same each time."
+            min=1, metavar="N", help="Compare only about N documents, others each time."
         ),
     ] = None,
     repair: Annotated[
@@ -85,17 +85,23 @@ async def _verify(
 async def _repair(config: Config, verified: Verified) -> int:
     """Have the daemon derive again what is wrong; how many keys that were."""
     from bridge.cli.issue import outcome, require_daemon
-    from bridge.keys import key_text
+    from bridge.keys import DIGEST_PREFIX, key_text
     from bridge.store import Store
 
     keys = [key_text(parts) for parts in verified.found.wrong]
+    parts: list[list[str] | None] = [
+        keys[start : start + _REPAIR_KEYS]
+        for start in range(0, len(keys), _REPAIR_KEYS)
+    ]
+    if any(key.startswith(DIGEST_PREFIX) for key in keys):
+        parts = [None]  # such a key cannot be given: everything is derived again
     async with await Store.open(config.source.dsn) as store:
-        for start in range(0, len(keys), _REPAIR_KEYS):
+        for part in parts:
             await require_daemon(store)
             command = await store.commands.backfill(
                 verified.view,
                 target=f"{verified.sink}/{verified.name}",
-                keys=keys[start : start + _REPAIR_KEYS],
+                keys=part,
             )
             await outcome(store, command)
     return len(keys)

@@ -25,8 +25,8 @@ _BYTES = {
     "GiB": 2**30,
     "TiB": 2**40,
 }
-_AUDIT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s+per\s+(minute|hour|day)\s*")
-_PERIODS_S = {"minute": 60.0, "hour": 3600.0, "day": 86400.0}
+_AUDIT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s+per\s+(second|minute|hour|day)\s*")
+_PERIODS_S = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}
 
 
 class Secret(str):
@@ -119,7 +119,7 @@ def parse_http(value: object) -> HttpAddress | None:
 
 
 def parse_audit(value: object) -> AuditRate | None:
-    """`1% per hour`, also `minute` or `day`; None for `""` and `off`."""
+    """`1% per hour`, also `second`, `minute` or `day`; None for `""` and `off`."""
     if value in ("", "off"):
         return None
     found = _AUDIT.fullmatch(_text(value))

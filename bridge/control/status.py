@@ -15,7 +15,7 @@ from bridge.control.check import one
 from bridge.control.session import Session, session, wrapped
 from bridge.position import Position, parse_lsn
 from bridge.store import Store, migrate
-from bridge.store.rows import DaemonRow
+from bridge.store.rows import DaemonRow, GenerationKey
 
 NOT_INSTALLED = "not installed"
 STOPPED = "stopped"
@@ -38,6 +38,7 @@ async def status(config: Config) -> dict[str, Any]:
         owed: dict[str, int] = {}
         for key, count in (await store.owed.count()).items():
             owed[key.sink] = owed.get(key.sink, 0) + count
+        differences = await store.differences.count()
         position = None
         if source is not None and slot is not None and slot["confirmed"]:
             position = str(Position(source.epoch, parse_lsn(slot["confirmed"])))
@@ -54,8 +55,15 @@ async def status(config: Config) -> dict[str, Any]:
                 }
                 for row in await store.sinks()
             ],
-            "targets": await targets(connection),
+            "targets": [
+                row | {"differences": differences.get(_shown(row), 0)}
+                for row in await targets(connection)
+            ],
         }
+
+
+def _shown(row: Mapping[str, Any]) -> GenerationKey:
+    return GenerationKey(row["sink"], row["name"], row["generation"] or 0)
 
 
 async def targets(connection: Session) -> list[dict[str, Any]]:

@@ -93,6 +93,11 @@ class Metrics:
         self.dead_letters = self._gauge(
             "dead_letters", "Documents refused for good.", *_TARGET
         )
+        self.differing_documents = self._gauge(
+            "differing_documents",
+            "Documents known not to be what the source says; 0 when all is right.",
+            *_TARGET,
+        )
         self.target_documents = self._gauge(
             "target_documents", "Documents in the live generation.", *_TARGET
         )
@@ -147,6 +152,17 @@ class Metrics:
         self.backfill_documents = self._counter(
             "backfill_documents", "Documents that backfills have written.", *_TARGET
         )
+        self.verified_documents = self._counter(
+            "verified_documents",
+            "Documents that the continuous comparison has looked at.",
+            *_TARGET,
+        )
+        self.verify_differences = self._counter(
+            "verify_differences",
+            "Documents it found missing, different or extra, each time it found them.",
+            *_TARGET,
+            "kind",
+        )
         self.configuration_refused = self._gauge(
             "configuration_refused", "1 while the last edit of the file is refused."
         )
@@ -177,6 +193,7 @@ class Metrics:
             self.lag_bytes: "lag_bytes",
             self.lag_seconds: "lag_seconds",
             self.dead_letters: "dead_letters",
+            self.differing_documents: "differences",
             self.target_documents: "documents",
             self.generation: "generation",
         }

@@ -155,5 +155,6 @@ class Status:
             "lag_bytes": max(0, self._known.server_lsn - applied) if applied else None,
             "lag_seconds": round(self.lag_s(shown), 3) if shown else 0.0,
             "dead_letters": len(feed.dead) if feed else 0,
+            "differences": life.differing.get(shown, 0) if shown else 0,
             "progress": round(life.progress(building), 4) if building else None,
         }

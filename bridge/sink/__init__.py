@@ -26,6 +26,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
+from zlib import crc32
 
 from bridge.errors import Halt, Refusal, Transient
 from bridge.keys import Parts, encode_part, key_text
@@ -35,6 +36,8 @@ from bridge.shape import Column, Kind, Shape, TypeShape
 from bridge.sink.options import refuse_unknown
 
 __all__ = [
+    "PARTS_MAX",
+    "WHOLE",
     "Column",
     "Finding",
     "Generation",
@@ -44,6 +47,7 @@ __all__ = [
     "Loss",
     "Operation",
     "Owner",
+    "Part",
     "Parts",
     "Plugin",
     "Position",
@@ -120,6 +124,25 @@ class Generation:
 
     def __str__(self) -> str:
         return f"{self.target} g{self.number}"
+
+
+class Part(NamedTuple):
+    """One of so many parts of all documents: `number` from 0 to `of` - 1.
+
+    Each document is in one of them at least, in the same as long as nothing is written.
+    `of` is `PARTS_MAX` at most.
+    """
+
+    number: int
+    of: int
+
+    def has(self, key: str) -> bool:
+        """Whether a key is in it, for sinks that have no better way to divide."""
+        return self.of == 1 or crc32(key.encode()) % self.of == self.number
+
+
+WHOLE = Part(0, 1)
+PARTS_MAX = 1000
 
 
 class Stored(NamedTuple):
@@ -254,10 +277,12 @@ class Sink(Protocol):
         """The documents of these keys by key text; absent keys are left out."""
 
     def scan(
-        self, generation: Generation, *, documents: bool
+        self, generation: Generation, *, documents: bool, part: Part = WHOLE
     ) -> AsyncIterator[list[Stored]]:
         """Every document in pages, in no order; of `documents` only the version and
-        key are needed when False. Refreshes first: sees all that was kept before."""
+        key are needed when False. Refreshes first: sees all that was kept before.
+
+        Of a `part` no more is read than it needs, where the sink can do that."""
 
     async def count(self, generation: Generation) -> int:
         """How many documents there are (kept before the call)."""

@@ -24,6 +24,13 @@ class Row(NamedTuple):
     document: bytes
 
 
+class Digest(NamedTuple):
+    """A row of a view by its key, and the first 16 bytes of its document's SHA-256."""
+
+    parts: Parts
+    digest: bytes
+
+
 class Failure(NamedTuple):
     """A key for which the query failed. `reason` quotes no value."""
 
@@ -68,6 +75,11 @@ class SnapshotReader(Protocol):
         self, plan: ViewPlan, lower: Parts | None, upper: Parts | None
     ) -> AsyncIterator[list[Row]]:
         """All rows with lower < key <= upper, in pages of some MiB."""
+
+    def digests(
+        self, plan: ViewPlan, lower: Parts | None, upper: Parts | None
+    ) -> AsyncIterator[list[Digest]]:
+        """The same rows with digests in place of their documents."""
 
     async def boundary(
         self, plan: ViewPlan, lower: Parts | None, count: int

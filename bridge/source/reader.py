@@ -6,19 +6,20 @@ result as the bytes that the server sent.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from functools import cache
 from typing import Any
 
 from psycopg import AsyncConnection, AsyncRawServerCursor
 from psycopg.abc import QueryNoTemplate
-from psycopg.sql import SQL, Literal
+from psycopg.sql import SQL, Identifier, Literal
 
 from bridge.changes import Value
 from bridge.derive.view import KeyQuery, ViewPlan
 from bridge.gate import Snapshot
 from bridge.keys import Parts
-from bridge.source import Failure, QueryFailed, Row
+from bridge.source import Digest, Failure, QueryFailed, Row
 from bridge.source.failures import wrapped
 
 PAGE_BYTES = 4 << 20
@@ -27,12 +28,28 @@ _BREAKS = bytes.maketrans(b"\n\r", b"  ")
 _ARRAY_ROWS_MAX = 5000
 _KEYS_AT_ONCE = 10_000
 _FEW = SQL("select * from (\n{}\n) k limit {}")
+_DIGESTS = SQL(
+    "select {keys}, pg_catalog.substr(pg_catalog.sha256(pg_catalog.convert_to("
+    "pg_catalog.translate(s.d, E'\\n\\r', '  '), 'UTF8')), 1, 16)\n"
+    "  from (\n{scan}\n) s({columns})"
+)
 
 
 @cache
 def _few(statement: str) -> bytes:
     """The same, but no more rows than are held at once."""
     return _FEW.format(SQL(statement), Literal(_KEYS_AT_ONCE)).as_bytes(None)
+
+
+@cache
+def _digests(scan: str, parts: int) -> str:
+    """The same rows as a scan gives, the digest of each document in its place."""
+    names = [Identifier(f"c{i + 1}") for i in range(parts)]
+    return _DIGESTS.format(
+        keys=SQL(", ").join(SQL("s.{}").format(name) for name in names),
+        scan=SQL(scan),
+        columns=SQL(", ").join([*names, SQL("d")]),
+    ).as_string(None)
 
 
 class PostgresReader:
@@ -97,15 +114,36 @@ class PostgresReader:
         self, plan: ViewPlan, lower: Parts | None, upper: Parts | None
     ) -> AsyncIterator[list[Row]]:
         """All rows of a range, in pages of about `PAGE_BYTES`."""
+        pages = self._pages(plan.scan_sql, len(plan.shape.key), lower, upper)
+        async with aclosing(pages):
+            async for page in pages:
+                yield page
+
+    async def digests(
+        self, plan: ViewPlan, lower: Parts | None, upper: Parts | None
+    ) -> AsyncIterator[list[Digest]]:
+        """The same with digests in place of documents, made by the server."""
+        parts = len(plan.shape.key)
+        statement = _digests(plan.scan_sql, parts)
+        pages = self._pages(statement, parts, lower, upper)
+        async with aclosing(pages):
+            async for page in pages:
+                yield [
+                    Digest(key, bytes.fromhex(text[2:].decode())) for key, text in page
+                ]
+
+    async def _pages(
+        self, statement: str, parts: int, lower: Parts | None, upper: Parts | None
+    ) -> AsyncGenerator[list[Row], None]:
         bounds = [_array(lower), _array(upper)]
         size = _FIRST_PAGE_ROWS
         cursor = AsyncRawServerCursor(self._connection, "scan")
         with wrapped():
-            await cursor.execute(plan.scan_sql, bounds)
+            await cursor.execute(statement.encode(), bounds)
         try:
             while True:
                 with wrapped():
-                    page = await self._page(len(plan.shape.key), size)
+                    page = await self._page(parts, size)
                 if not page:
                     return
                 yield page

@@ -5,6 +5,7 @@
     store.backfills     backfills and their ranges
     store.owed          keys to be derived again
     store.letters       documents that were refused for good
+    store.differences   documents that were found wrong
     store.commands      what operators ask for
 
 The one thing to know: every call is one statement and one transaction, may be made
@@ -24,6 +25,7 @@ from bridge.errors import Halt
 from bridge.position import format_lsn, parse_lsn
 from bridge.store.backfills import Backfills
 from bridge.store.commands import Commands
+from bridge.store.differences import Differences
 from bridge.store.generations import Generations
 from bridge.store.letters import DeadLetters
 from bridge.store.locks import LEASE, LOCK_CLASS
@@ -50,6 +52,7 @@ class Store:
         self.backfills = Backfills(session)
         self.owed = OwedKeys(session)
         self.letters = DeadLetters(session)
+        self.differences = Differences(session)
         self.commands = Commands(session)
 
     @classmethod

@@ -1,11 +1,13 @@
 """One target against the source, while changes stream, without false alarms.
 
-    1. Every page of the source's documents against the sink's, by key; and the sink's
-       keys against the source's. What differs is suspected, no more.
-    2. A suspect is settled: its version in the sink, then its document in a snapshot
-       S, then wait until the target has applied all that S could see. If the sink's
-       document still is not what S showed, and still has the same version, then no
-       change was on its way: it is wrong. Another version: look again.
+    1. Digests of every range of the source's documents against the sink's documents,
+       by key; and the sink's keys against the source's. What differs is suspected, no
+       more.
+    2. A suspect is settled: its version in the sink, then, once all that the log had
+       by then is visible, its document in a snapshot S, then wait until the target has
+       applied all that S could see. If the sink's document still is not what S showed,
+       and still has the same version, then no change was on its way: it is wrong.
+       Another version: look again.
 
 The one thing to know: only a document that nobody has written since, and that differs
 from what it should have been by then, is reported.
@@ -13,25 +15,28 @@ from what it should have been by then, is reported.
 
 from __future__ import annotations
 
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Iterable,
-)
+import random
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import NamedTuple, cast
 
 from bridge.derive.view import ViewPlan
-from bridge.keys import Parts, key_text
-from bridge.operations import fields
-from bridge.sink import Generation, Sink, Stored
-from bridge.source import QueryFailed, Row, Source
+from bridge.keys import DIGEST_PREFIX, Parts, key_text, parse_key
+from bridge.operations import fields, key_of
+from bridge.sink import PARTS_MAX, WHOLE, Generation, Part, Sink, Stored
+from bridge.source import Digest, QueryFailed, Row, Source
 
 _PAGE_KEYS = 1000
+_RANGE_KEYS = 20_000
+"""Read in one snapshot, so that none is open for long."""
+_STARTS = 8
+"""Places of the source at which a sample looks."""
 _ATTEMPTS = 20
+_ABSENT_LOOKS = 3
+"""A document that came and went between two looks leaves no trace in some sinks. That
+it did so in each of three looks in a row, and was there in between, cannot be."""
 _HASH_MASK = (1 << 61) - 1
 
 
@@ -44,7 +49,7 @@ class Difference(NamedTuple):
 
 @dataclass(slots=True)
 class Comparison:
-    """What was found of one target; keys by their texts."""
+    """What was found of one target; keys by their parts."""
 
     checked: int = 0
     missing: list[Parts] = field(default_factory=list)
@@ -60,7 +65,7 @@ class Comparison:
 
 
 Applied = Callable[[int], Awaitable[None]]
-"""Waits until the target has applied everything up to an LSN."""
+"""Waits until everything up to an LSN is visible in the source, and in the target."""
 
 
 class Comparer:
@@ -73,42 +78,83 @@ class Comparer:
         generation: Generation,
         plan: ViewPlan,
         applied: Applied,
-        parts_of: Callable[[Stored, Generation], Parts | None],
     ) -> None:
-        """`parts_of` takes a stored key apart; None when it cannot be."""
         self._source = source
         self._sink = sink
         self._generation = generation
         self._plan = plan
         self._applied = applied
-        self._parts_of = parts_of
+        self._verbatim = True
+        """Whether the sink keeps documents as they are made, so that digests tell."""
 
     async def run(
-        self,
-        *,
-        sample: Callable[[Parts], bool] = lambda _: True,
-        progress: Callable[[int], None] = lambda _: None,
+        self, *, progress: Callable[[int], None] = lambda _: None
     ) -> Comparison:
-        """Compare every document, or those that `sample` takes."""
-        found = Comparison()
+        """Compare every document."""
+        found, seen = Comparison(), _Seen()
         suspects: dict[Parts, None] = {}
-        seen: set[int] = set()
         await self._sink.refresh(self._generation)
-        async for rows in self._rows():
-            seen.update(hash(key_text(row.parts)) & _HASH_MASK for row in rows)
-            chosen = [row for row in rows if sample(row.parts)]
-            suspects.update(dict.fromkeys(await self._unequal(chosen)))
-            found.checked += len(chosen)
-            progress(found.checked)
-        async for page in self._sink.scan(self._generation, documents=False):
-            for stored in page:
-                if hash(stored.key) & _HASH_MASK in seen:
-                    continue
-                parts = self._parts_of(stored, self._generation)
-                if parts is not None and sample(parts):
-                    suspects[parts] = None
+        lower: Parts | None = None
+        while True:
+            upper = await self._boundary(lower, _RANGE_KEYS)
+            suspects |= dict.fromkeys(await self._range(lower, upper, seen))
+            progress(seen.count)
+            if upper is None:
+                break
+            lower = upper
+        found.checked = seen.count
+        async for page in self.stored(unless=seen):
+            suspects |= dict.fromkeys(page)
         await self._settle(list(suspects), found)
         return found
+
+    async def sample(
+        self,
+        count: int,
+        dice: random.Random,
+        *,
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> Comparison:
+        """Compare about so many documents, by chance; all, where there are fewer.
+
+        Half of them are taken from the sink, the others where the source has its keys
+        in a row from some of those on: the first find what is too much, the second
+        what is missing.
+        """
+        held = await self._sink.count(self._generation)
+        async with self._source.read(scanning=True) as reader:
+            estimate = await reader.estimate(self._plan)
+        if max(held, estimate) <= count:
+            return await self.run(progress=progress)
+        of = min(max(1, held // count), PARTS_MAX)
+        keys: list[Parts] = []
+        async for page in self.stored(Part(dice.randrange(of), of)):
+            keys += page
+            if len(keys) >= count // 2:
+                break
+        found, seen = Comparison(), _Seen()
+        keys = dice.sample(keys, min(len(keys), count // 2))
+        starts: list[Parts | None] = [*keys[:_STARTS]] or [None]
+        suspects = dict.fromkeys(keys)
+        for start in starts:
+            left = -(-(count - len(keys)) // len(starts))
+            upper = await self._boundary(start, left)
+            suspects |= dict.fromkeys(await self._range(start, upper, seen))
+            progress(seen.count)
+        found.checked = seen.count + sum(key not in seen for key in keys)
+        await self._settle(list(suspects), found)
+        return found
+
+    async def span(
+        self, lower: Parts | None, count: int
+    ) -> tuple[Comparison, Parts | None]:
+        """Compare the next `count` documents of the source above a key; and where to
+        go on, None after the last."""
+        found, seen = Comparison(), _Seen()
+        upper = await self._boundary(lower, count)
+        await self._settle(await self._range(lower, upper, seen), found)
+        found.checked = seen.count
+        return found, upper
 
     async def keys(self, keys: Iterable[Parts]) -> Comparison:
         """Compare the documents of these keys alone."""
@@ -118,23 +164,89 @@ class Comparer:
         await self._settle(suspects, found)
         return found
 
-    async def _rows(self) -> AsyncIterator[list[Row]]:
+    async def stored(
+        self, part: Part = WHOLE, *, unless: _Seen | None = None
+    ) -> AsyncGenerator[list[Parts], None]:
+        """The keys of the documents that the sink has, in pages."""
+        key = self._generation.target.shape.key
+        digests: set[str] = set()
+        async for page in self._sink.scan(self._generation, documents=False, part=part):
+            texts = [s.key for s in page if unless is None or not unless.has(s.key)]
+            digests.update(text for text in texts if text.startswith(DIGEST_PREFIX))
+            yield [parse_key(text, len(key)) for text in texts if text not in digests]
+        if not digests:
+            return
+        # These texts cannot be taken apart, but the columns are in the documents.
+        async for page in self._sink.scan(self._generation, documents=True, part=part):
+            yield [
+                key_of(stored.document, key)
+                for stored in page
+                if stored.key in digests and stored.document is not None
+            ]
+
+    async def _boundary(self, lower: Parts | None, count: int) -> Parts | None:
         async with self._source.read(scanning=True) as reader:
-            scan = reader.scan(self._plan, None, None)
-            async with aclosing(cast(AsyncGenerator[list[Row], None], scan)) as pages:
+            return await reader.boundary(self._plan, lower, count)
+
+    async def _range(
+        self, lower: Parts | None, upper: Parts | None, seen: _Seen
+    ) -> list[Parts]:
+        """The keys in a range of the source whose documents are others in the sink."""
+        try:
+            keys, unequal = await self._unequal(lower, upper)
+        except QueryFailed:
+            # Some document of the range cannot be made: each key is looked at.
+            keys = unequal = await self._each(lower, upper)
+        seen.add(keys)
+        return unequal
+
+    async def _unequal(
+        self, lower: Parts | None, upper: Parts | None
+    ) -> tuple[list[Parts], list[Parts]]:
+        """All keys of a range, and those that have another document in the sink."""
+        verbatim = self._verbatim
+        keys: list[Parts] = []
+        unequal: list[Parts] = []
+        async with self._source.read(scanning=True) as reader:
+            look = reader.digests if verbatim else reader.scan
+            made = look(self._plan, lower, upper)
+            pages = cast(AsyncGenerator[Sequence[Row | Digest], None], made)
+            async with aclosing(pages):
                 async for page in pages:
                     for at in range(0, len(page), _PAGE_KEYS):
-                        yield page[at : at + _PAGE_KEYS]
+                        rows = page[at : at + _PAGE_KEYS]
+                        keys += [row.parts for row in rows]
+                        unequal += await self._differing(rows)
+        if verbatim and len(unequal) * 2 > len(keys):
+            self._verbatim = False  # or as good as all of it is wrong
+            return await self._unequal(lower, upper)
+        return keys, unequal
 
-    async def _unequal(self, rows: list[Row]) -> list[Parts]:
-        if not rows:
-            return []
-        stored = await self._sink.read(self._generation, [row.parts for row in rows])
-        return [
-            row.parts
-            for row in rows
-            if not self._equal(row.document, stored.get(key_text(row.parts)))
-        ]
+    async def _differing(self, rows: Sequence[Row | Digest]) -> list[Parts]:
+        found = await self._sink.read(self._generation, [row.parts for row in rows])
+        unequal = []
+        for row in rows:
+            stored = found.get(key_text(row.parts))
+            if isinstance(row, Row):
+                same = self._equal(row.document, stored)
+            else:
+                document = None if stored is None else stored.document
+                same = document is not None and digest(document) == row.digest
+            if not same:
+                unequal.append(row.parts)
+        return unequal
+
+    async def _each(self, lower: Parts | None, upper: Parts | None) -> list[Parts]:
+        """Every key of a range, one by one: slow, and needed once in a while."""
+        keys: list[Parts] = []
+        async with self._source.read(scanning=True) as reader:
+            at = lower
+            while at is None or at != upper:
+                at = await reader.boundary(self._plan, at, 1)
+                if at is None:
+                    break
+                keys.append(at)
+        return keys
 
     def _equal(self, expected: bytes | None, stored: Stored | None) -> bool:
         document = None if stored is None else stored.document
@@ -145,30 +257,25 @@ class Comparer:
     async def _settle(self, suspects: list[Parts], found: Comparison) -> None:
         for at in range(0, len(suspects), _PAGE_KEYS):
             left = suspects[at : at + _PAGE_KEYS]
+            absent: dict[Parts, int] = {}
             for _ in range(_ATTEMPTS):
                 if not left:
                     break
-                left = await self._look(left, found)
+                left = await self._look(left, absent, found)
             found.unsettled += left
 
-    async def _look(self, suspects: list[Parts], found: Comparison) -> list[Parts]:
+    async def _look(
+        self, suspects: list[Parts], absent: dict[Parts, int], found: Comparison
+    ) -> list[Parts]:
         """Settle what can be settled; those that were written meanwhile come back."""
         before = await self._sink.read(self._generation, suspects)
         async with self._source.read(scanning=True) as reader:
-            try:
-                rows, _ = await reader.documents(self._plan, suspects)
-                failed: set[Parts] = set()
-            except QueryFailed:
-                rows, failed = [], set(suspects)
-        if failed:
-            async with self._source.read(scanning=True) as reader:
-                rows, failures = await reader.documents(
-                    self._plan, suspects, careful=True
-                )
-            failed = {failure.parts for failure in failures}
-        await self._applied(reader.insert_lsn)
+            end = reader.insert_lsn
+        # What the sink has from the log may not be visible yet.
+        await self._applied(end)
+        expected, failed, seen_lsn = await self._expected(suspects)
+        await self._applied(seen_lsn)
         after = await self._sink.read(self._generation, suspects)
-        expected = {row.parts: row.document for row in rows}
         again: list[Parts] = []
         for parts in suspects:
             text = key_text(parts)
@@ -176,22 +283,87 @@ class Comparer:
             if parts in failed or self._equal(want, have):
                 continue
             if _version(before.get(text)) != _version(have):
+                absent.pop(parts, None)
                 again.append(parts)
             elif want is None:
                 found.extra.append(parts)
             elif have is None or have.document is None:
-                found.missing.append(parts)
+                absent[parts] = absent.get(parts, 0) + 1
+                if have is None and absent[parts] < _ABSENT_LOOKS:
+                    again.append(parts)
+                else:
+                    found.missing.append(parts)
             else:
-                names = differing(want, have.document)
+                names = self._names(want, have.document)
                 found.different[parts] = Difference(text, names)
         return again
 
+    async def _expected(
+        self, keys: list[Parts]
+    ) -> tuple[dict[Parts, bytes], set[Parts], int]:
+        """What the source has of these keys; those that have no document that could be
+        made; and the end of the log that was seen."""
+        async with self._source.read(scanning=True) as reader:
+            try:
+                rows, failures = await reader.documents(self._plan, keys)
+            except QueryFailed:
+                rows = None
+        if rows is None:
+            async with self._source.read(scanning=True) as reader:
+                rows, failures = await reader.documents(self._plan, keys, careful=True)
+        failed = {failure.parts for failure in failures}
+        expected: dict[Parts, bytes] = {}
+        for row in rows:
+            if row.parts in expected:  # not unique
+                failed.add(row.parts)
+            expected[row.parts] = row.document
+        return expected, failed, reader.insert_lsn
 
-def differing(expected: bytes, stored: bytes) -> tuple[str, ...]:
-    """The names of the members in which two documents differ."""
-    want, have = dict(fields(expected)), dict(fields(stored))
-    names = [name for name in (*want, *have) if want.get(name) != have.get(name)]
-    return tuple(dict.fromkeys(name[1:-1].decode() for name in names))
+    def _names(self, expected: bytes, stored: bytes) -> tuple[str, ...]:
+        """The names of the members in which two documents differ for the sink."""
+        want, have = dict(fields(expected)), dict(fields(stored))
+        names = [n for n in (*want, *have) if want.get(n) != have.get(n)]
+        target = self._generation.target
+        told = [
+            name
+            for name in dict.fromkeys(names)
+            if not self._sink.same(target, _only(name, want), _only(name, have))
+        ]
+        return tuple(name[1:-1].decode() for name in told or dict.fromkeys(names))
+
+
+class _Seen:
+    """Keys of the source, as little of each as tells them apart."""
+
+    def __init__(self) -> None:
+        self._hashes: set[int] = set()
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._hashes)
+
+    def add(self, keys: Iterable[Parts]) -> None:
+        """These are among them."""
+        self._hashes.update(hash(key_text(parts)) & _HASH_MASK for parts in keys)
+
+    def has(self, text: str) -> bool:
+        """Whether this is one of them."""
+        return hash(text) & _HASH_MASK in self._hashes
+
+    def __contains__(self, parts: Parts) -> bool:
+        return self.has(key_text(parts))
+
+
+def digest(document: bytes) -> bytes:
+    """As `SnapshotReader.digests` gives it of the same document."""
+    return sha256(document).digest()[:16]
+
+
+def _only(name: bytes, members: dict[bytes, bytes]) -> bytes:
+    """The document with no other member."""
+    value = members.get(name)
+    return b"{}" if value is None else b"{%s:%s}" % (name, value)
 
 
 def _version(stored: Stored | None) -> int:

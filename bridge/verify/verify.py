@@ -7,18 +7,16 @@ nothing but how far each target is; repairs are ordered like any other command.
 from __future__ import annotations
 
 import asyncio
-import heapq
-import zlib
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from bridge.config import Config
+from bridge.config import Config, TargetConfig
 from bridge.control.planning import sink_target
 from bridge.control.survey import Survey, survey
 from bridge.errors import Halt, Refusal
-from bridge.keys import DIGEST_PREFIX, Parts, key_text, parse_key
 from bridge.position import Position
-from bridge.sink import Generation, Sink, Stored
+from bridge.sink import Generation
 from bridge.source.postgres import PostgresSource, ServerIdentity
 from bridge.store import Store
 from bridge.store.rows import GenerationKey, GenerationState
@@ -50,7 +48,7 @@ async def verify(
 ) -> list[Verified]:
     """Compare every live target of a view, or those of SINK or SINK/NAME.
 
-    `sample` compares that many documents, or all of fewer, the same each time.
+    `sample` compares about that many documents, or all of fewer, others each time.
     Refusal when there is no such view or target; Halt when nothing is live, or the
     daemon does not come on within `timeout_s`; Transient when a server is away.
     """
@@ -83,8 +81,8 @@ def _live(looked: Survey, view: str, target: str | None) -> list[Generation]:
     for configured in looked.config.views[view].targets:
         if target not in {None, configured.sink, str(configured)}:
             continue
-        if configured.options.get("encoding") == "none":
-            continue  # nothing is kept that could be compared
+        if not keeps_documents(looked.config, configured):
+            continue
         rows = looked.remembered.of(configured.sink, configured.name)
         live = rows.get(GenerationState.LIVE)
         if live is None:
@@ -96,6 +94,12 @@ def _live(looked: Survey, view: str, target: str | None) -> list[Generation]:
     if not found and target is not None:
         raise Refusal(f"view {view} has no target {target} that can be verified")
     return found
+
+
+def keeps_documents(config: Config, target: TargetConfig) -> bool:
+    """Whether anything is kept of a target that could be compared."""
+    kind = config.sinks[target.sink].type
+    return kind != "null" and target.options.get("encoding") != "none"
 
 
 async def _verify(
@@ -116,37 +120,17 @@ async def _verify(
         generation,
         plan,
         lambda lsn: waiter.applied(key, lsn),
-        parts_of,
     )
-    chosen: Callable[[Parts], bool] = lambda _: True  # noqa: E731
-    if sample is not None:
-        share = await _share_of(sample, looked.sinks[target.sink], generation)
-        chosen = lambda parts: _share(key_text(parts)) <= share  # noqa: E731
-    found = await comparer.run(
-        sample=chosen, progress=lambda count: progress(str(target), count)
-    )
+
+    def compared(count: int) -> None:
+        progress(str(target), count)
+
+    if sample is None:
+        found = await comparer.run(progress=compared)
+    else:
+        dice = random.Random()  # noqa: S311 - a sample, not a secret
+        found = await comparer.sample(sample, dice, progress=compared)
     return Verified(target.view, target.sink, target.name, position, found)
-
-
-async def _share_of(sample: int, sink: Sink, generation: Generation) -> float:
-    """The share of all keys below which `sample` of those in the sink are."""
-    shares: set[float] = set()
-    async for page in sink.scan(generation, documents=False):
-        shares.update(_share(stored.key) for stored in page)
-        shares = set(heapq.nsmallest(sample, shares))
-    return max(shares) if len(shares) == sample else 1.0
-
-
-def _share(key: str) -> float:
-    """A number in [0, 1) that belongs to a key."""
-    return zlib.crc32(key.encode()) / 2**32
-
-
-def parts_of(stored: Stored, generation: Generation) -> Parts | None:
-    """The key's parts from its text; None for a digest, which cannot be taken apart."""
-    if stored.key.startswith(DIGEST_PREFIX):
-        return None
-    return parse_key(stored.key, len(generation.target.shape.key))
 
 
 class _Waiter:

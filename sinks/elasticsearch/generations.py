@@ -269,6 +269,8 @@ class Generations:
     async def audit(self, generations: Sequence[Generation]) -> list[Loss]:
         """Two requests for forty generations."""
         names = [index_name(generation) for generation in generations]
+        known = [self._places.known(generation) for generation in generations]
+        kept = {place.index: place.meta.position for place in known if place}
         found = await find(self._client, names)
         histories = await find_histories(self._client, list(found))
         losses: list[Loss] = []
@@ -290,8 +292,9 @@ class Generations:
             if index is not None and index.meta is None:
                 index = identified(place, index)
                 if index is not None and index.meta is not None:
-                    await put_meta(self._client, name, index.meta)
-            place.lost = place.lost or loss(place, index, histories.get(name))
+                    await self._places.describe(place, index.meta.mapping)
+            position, seen = kept.get(name), histories.get(name)
+            place.lost = place.lost or loss(place, index, position, seen)
             if place.lost:
                 losses.append(Loss(generation, None, place.lost))
             elif index is not None and (changed := await self._changed(place, index)):
@@ -315,9 +318,7 @@ class Generations:
             reason = "the mapping was changed by hand"
             return Loss(generation, None, reason, serves=True)
         # Made by an earlier release, or told by another server's version.
-        assert index.meta is not None
-        place.meta = replace(index.meta, mapping=f"{index.mapping}:{now}")
-        await put_meta(self._client, index.name, place.meta)
+        await self._places.describe(place, f"{index.mapping}:{now}")
         return None
 
     async def repaired(self, loss: Loss) -> None:

@@ -110,17 +110,28 @@ class Places:
             await self._update(place, ceiling=ceiling, position=position)
             place.highest = max(place.highest, position.version)
 
+    async def describe(self, place: Place, mapping: str) -> None:
+        """Note what the mapping is like (`Meta.mapping`)."""
+        async with place.lock:
+            await self._update(place, ceiling=place.meta.ceiling, mapping=mapping)
+
     async def _update(
-        self, place: Place, *, ceiling: int, position: Position | None = None
+        self,
+        place: Place,
+        *,
+        ceiling: int,
+        position: Position | None = None,
+        mapping: str = "",
     ) -> None:
         """Write `_meta` after seeing that the index is still the one it was."""
         found = identified(place, await find_one(self._client, place.generation))
-        if reason := loss(place, found):
+        if reason := loss(place, found, place.meta.position):
             place.lost = reason
             raise Transient(f"{self._client.sink}: {place.index}: {reason}")
         assert found is not None and found.meta is not None, "else it were lost"
         position = position or found.meta.position
-        meta = replace(found.meta, ceiling=ceiling, position=position)
+        mapping = mapping or found.meta.mapping
+        meta = replace(found.meta, ceiling=ceiling, position=position, mapping=mapping)
         await put_meta(self._client, place.index, meta)
         place.meta = meta
 
@@ -133,11 +144,16 @@ def identified(place: Place, found: Index | None) -> Index | None:
 
 
 def loss(
-    place: Place, found: Index | None, histories: Mapping[str, str] | None = None
+    place: Place,
+    found: Index | None,
+    kept: Position | None,
+    histories: Mapping[str, str] | None = None,
 ) -> str:
     """Why the index that was found is not the one that was kept; empty: it is.
 
-    `histories` of shards that are not known at the moment are not missed.
+    `kept` is the position that had been recorded before it was looked for: it may have
+    moved meanwhile. `histories` of shards that are not known at the moment are not
+    missed.
     """
     if found is None:
         return "the index is gone"
@@ -145,7 +161,7 @@ def loss(
         return "the index was replaced by another"
     if found.uuid != found.meta.uuid:
         return "the index was made again, from a snapshot or by hand"
-    kept, held = place.meta.position, found.meta.position
+    held = found.meta.position
     if kept is not None and (held is None or held < kept):
         return "the index says an older position than was recorded: it was restored"
     for shard, history in (histories or {}).items():

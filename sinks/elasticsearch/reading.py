@@ -18,7 +18,16 @@ from typing import Any
 
 import orjson
 
-from bridge.sink import Generation, Halt, Parts, Stored, Transient, key_text
+from bridge.sink import (
+    WHOLE,
+    Generation,
+    Halt,
+    Part,
+    Parts,
+    Stored,
+    Transient,
+    key_text,
+)
 from sinks.elasticsearch.client import Answer, Client
 from sinks.elasticsearch.generations import refresh
 from sinks.elasticsearch.plan import index_name
@@ -124,9 +133,10 @@ class Reading:
         return int(answer["count"])
 
     async def scan(
-        self, generation: Generation, *, documents: bool
+        self, generation: Generation, *, documents: bool, part: Part = WHOLE
     ) -> AsyncIterator[list[Stored]]:
-        """A point in time, read in the order of the shards' own documents."""
+        """A point in time, read in the order of the shards' own documents. Parts are
+        slices of it, which may shift as segments are merged."""
         index = index_name(generation)
         await refresh(self._client, index)
         opened = await self._client.ask(
@@ -138,7 +148,7 @@ class Reading:
         size = PAGE_DOCUMENTS_FIRST if documents else PAGE_KEYS
         try:
             while True:
-                body = _search(pit, after, size, documents=documents)
+                body = _search(pit, after, size, part, documents=documents)
                 pit, after, page = await self._client.run(partial(self._page, body))
                 if not page:
                     return
@@ -171,7 +181,9 @@ def next_size(size: int, page: Sequence[Stored]) -> int:
     return max(1, min(fits, 4 * size, PAGE_DOCUMENTS_MAX))
 
 
-def _search(pit: str, after: list[Any] | None, size: int, *, documents: bool) -> bytes:
+def _search(
+    pit: str, after: list[Any] | None, size: int, part: Part, *, documents: bool
+) -> bytes:
     body: dict[str, Any] = {
         "size": size,
         "pit": {"id": pit, "keep_alive": KEEP_ALIVE},
@@ -180,6 +192,8 @@ def _search(pit: str, after: list[Any] | None, size: int, *, documents: bool) ->
         "version": True,
         "_source": documents,
     }
+    if part.of > 1:
+        body["slice"] = {"id": part.number, "max": part.of}
     if after is not None:
         body["search_after"] = after
     return orjson.dumps(body)

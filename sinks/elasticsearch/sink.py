@@ -7,11 +7,13 @@ from operator import itemgetter
 from typing import Any
 
 from bridge.sink import (
+    WHOLE,
     Finding,
     Generation,
     Loss,
     Operation,
     Owner,
+    Part,
     Parts,
     Position,
     Report,
@@ -136,10 +138,10 @@ class ElasticsearchSink:
         return await self._reading.read(generation, keys)
 
     def scan(
-        self, generation: Generation, *, documents: bool
+        self, generation: Generation, *, documents: bool, part: Part = WHOLE
     ) -> AsyncIterator[list[Stored]]:
         """Every document, at one point in time."""
-        return self._reading.scan(generation, documents=documents)
+        return self._reading.scan(generation, documents=documents, part=part)
 
     async def count(self, generation: Generation) -> int:
         """How many documents there are."""

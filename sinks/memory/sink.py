@@ -15,6 +15,7 @@ from hashlib import sha256
 from typing import Any
 
 from bridge.sink import (
+    WHOLE,
     Finding,
     Generation,
     Halt,
@@ -22,6 +23,7 @@ from bridge.sink import (
     Loss,
     Operation,
     Owner,
+    Part,
     Parts,
     Position,
     Report,
@@ -205,11 +207,11 @@ class MemorySink:
         return {text: stored[text] for text in texts if text in stored}
 
     async def scan(
-        self, generation: Generation, *, documents: bool
+        self, generation: Generation, *, documents: bool, part: Part = WHOLE
     ) -> AsyncIterator[list[Stored]]:
         """Pages of what was there when the scan began."""
         held = self._place(generation).stored.values()
-        there = [found for found in held if found.document is not None]
+        there = [f for f in held if f.document is not None and part.has(f.key)]
         for start in range(0, len(there), PAGE_DOCUMENTS):
             page = there[start : start + PAGE_DOCUMENTS]
             if documents:

@@ -12,12 +12,14 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from bridge.sink import (
+    WHOLE,
     Finding,
     Generation,
     Level,
     Loss,
     Operation,
     Owner,
+    Part,
     Parts,
     Position,
     Report,
@@ -132,7 +134,7 @@ class NullSink:
         return {}
 
     async def scan(
-        self, generation: Generation, *, documents: bool
+        self, generation: Generation, *, documents: bool, part: Part = WHOLE
     ) -> AsyncIterator[list[Stored]]:
         """No pages."""
         return

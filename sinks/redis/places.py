@@ -12,7 +12,7 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from bridge.sink import Halt, Owner, Position, Target, Transient
+from bridge.sink import WHOLE, Halt, Owner, Part, Position, Target, Transient
 from sinks.redis.function import CLAIM, RECORD, RELEASE
 from sinks.redis.layout import (
     OWNER,
@@ -29,6 +29,7 @@ from sinks.redis.server import Server
 
 SCAN_COUNT = 1_000
 """Keys that the server looks at in one step of a scan."""
+CURSOR_BITS = 64
 
 
 class Places:
@@ -194,13 +195,15 @@ class Places:
         await pipeline.execute()
 
     async def pages(
-        self, prefix: str
+        self, prefix: str, part: Part = WHOLE
     ) -> AsyncIterator[tuple[list[bytes], list[bytes]]]:
         """Names of versions and the versions, in pages. A name may come twice.
 
-        Raises what the client raises.
+        A cursor counts with its bits reversed, so that it can begin, and be seen to
+        have come, anywhere. Raises what the client raises.
         """
-        cursor = 0
+        cursor = _reversed((part.number << CURSOR_BITS) // part.of)
+        end = ((part.number + 1) << CURSOR_BITS) // part.of
         while True:
             cursor, names = await self._client.scan(
                 cursor, match=f"{prefix}*", count=SCAN_COUNT
@@ -214,8 +217,12 @@ class Places:
                 ]
                 if found:
                     yield [name for name, _ in found], [each for _, each in found]
-            if cursor == 0:
+            if cursor == 0 or _reversed(cursor) >= end:
                 return
+
+
+def _reversed(cursor: int) -> int:
+    return int(f"{cursor:0{CURSOR_BITS}b}"[::-1], 2)
 
 
 def taken(other: str) -> Halt:

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 from redis.exceptions import ResponseError
 
-from bridge.sink import Parts, Stored, key_text
+from bridge.sink import WHOLE, Part, Parts, Stored, key_text
 from sinks.redis.layout import Layout, parse_version
 from sinks.redis.options import Encoding, TargetOptions
 from sinks.redis.places import Places
@@ -53,7 +53,7 @@ class Reading:
         return found
 
     async def scan(
-        self, layout: Layout, *, documents: bool
+        self, layout: Layout, *, documents: bool, part: Part = WHOLE
     ) -> AsyncIterator[list[Stored]]:
         """Pages of what is not deleted; of an expired value there is no document.
 
@@ -63,7 +63,7 @@ class Reading:
             return
         prefix = layout.versions
         with self._sorting():
-            async for names, versions in self._places.pages(prefix):
+            async for names, versions in self._places.pages(prefix, part):
                 page: list[Stored] = []
                 pairs: list[tuple[str, str]] = []
                 for name, raw in zip(names, versions, strict=True):

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from bridge.sink import (
+    WHOLE,
     Finding,
     Generation,
     Loss,
     Operation,
     Owner,
+    Part,
     Parts,
     Position,
     Report,
@@ -176,11 +178,11 @@ class RedisSink:
         return await self._reading.read(self._of(generation).layout, keys)
 
     async def scan(
-        self, generation: Generation, *, documents: bool
+        self, generation: Generation, *, documents: bool, part: Part = WHOLE
     ) -> AsyncIterator[list[Stored]]:
         """By the names of versions, over all keys of the server."""
         layout = self._of(generation).layout
-        async for page in self._reading.scan(layout, documents=documents):
+        async for page in self._reading.scan(layout, documents=documents, part=part):
             yield page
 
     async def count(self, generation: Generation) -> int:

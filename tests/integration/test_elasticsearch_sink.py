@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
@@ -19,6 +20,9 @@ from bridge.sink import (
     Transient,
     TypeShape,
 )
+from sinks.elasticsearch import meta
+from sinks.elasticsearch.client import Client
+from sinks.elasticsearch.meta import Index
 from tests.fixtures.elasticsearch import (
     EPOCH,
     OTHER,
@@ -238,6 +242,21 @@ async def test_a_deleted_index_is_not_made_again_and_told_as_a_loss(
     (loss,) = await sink.audit([one])
     assert (await sink.write(one, [put("1", 30)])).kept == 1
     await sink.repaired(loss)
+    assert await sink.audit([one]) == []
+
+
+async def test_a_position_recorded_while_it_is_audited_is_no_loss(
+    sink: Any, one: Generation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was found is older than what was recorded by the time it is looked at."""
+    await sink.record(one, Position(EPOCH, 20))
+
+    async def find(client: Client, names: Sequence[str]) -> dict[str, Index]:
+        found = await meta.find(client, names)
+        await sink.record(one, Position(EPOCH, 30))
+        return found
+
+    monkeypatch.setattr("sinks.elasticsearch.generations.find", find)
     assert await sink.audit([one]) == []
 
 

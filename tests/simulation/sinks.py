@@ -15,7 +15,7 @@ from bridge.errors import Halt, Transient
 from bridge.keys import Parts
 from bridge.operations import Operation, Report
 from bridge.position import Position
-from bridge.sink import Generation, Loss, Owner, Stored, Target
+from bridge.sink import WHOLE, Generation, Loss, Owner, Part, Stored, Target
 
 Check = Callable[[Generation, Operation], None]
 LATE_S = 2.0
@@ -213,7 +213,7 @@ class SimulatedSink:
         self._store.losses[loss.generation].difference_update(loss.keys)
 
     async def scan(
-        self, generation: Generation, *, documents: bool
+        self, generation: Generation, *, documents: bool, part: Part = WHOLE
     ) -> AsyncIterator[list[Stored]]:
         held = list(self._store.places.get(generation, {}).values())
-        yield [stored for stored in held if stored.document is not None]
+        yield [s for s in held if s.document is not None and part.has(s.key)]

@@ -30,7 +30,7 @@ from bridge.derive.view import KeyQuery, ViewPlan
 from bridge.errors import Transient
 from bridge.gate import Gate, Snapshot
 from bridge.keys import Parts
-from bridge.source import Failure, Row
+from bridge.source import Digest, Failure, Row
 from tests.simulation import views
 from tests.simulation.history import History
 
@@ -331,6 +331,12 @@ class Reader:
         for at in range(0, len(rows), size):
             await self._look()
             yield rows[at : at + size]
+
+    async def digests(
+        self, plan: ViewPlan, lower: Parts | None, upper: Parts | None
+    ) -> AsyncIterator[list[Digest]]:
+        raise NotImplementedError
+        yield []
 
     async def boundary(
         self, plan: ViewPlan, lower: Parts | None, count: int

@@ -10,7 +10,7 @@ from __future__ import annotations
 import pytest
 
 from bridge.position import Position
-from bridge.sink import Generation, Halt, Level, Sink, Transient
+from bridge.sink import PARTS_MAX, Generation, Halt, Level, Part, Sink, Transient
 from bridge.sink.conformance.hooks import Hooks
 from bridge.sink.conformance.material import (
     EPOCH,
@@ -231,6 +231,15 @@ class GenerationPromises(Hooks):
             expected = there[key].document
             assert expected and stored.document
             assert sink.same(one.target, expected, stored.document)
+        last = Part(PARTS_MAX - 1, PARTS_MAX)
+        assert set(await scanned(sink, one, part=last)) < set(there)
+        for of in (2, 7):
+            parts = [
+                set(await scanned(sink, one, documents=False, part=Part(number, of)))
+                for number in range(of)
+            ]
+            assert set().union(*parts) == set(there)
+            assert sum(map(len, parts)) < 2 * len(there)
 
     @pytest.mark.asyncio
     async def test_examine_finds_nothing_in_the_way(self, sink: Sink) -> None:

@@ -13,7 +13,7 @@ from bridge.keys import key_text
 from bridge.operations import Operation, Report
 from bridge.position import Position
 from bridge.shape import Column, Kind, Shape, TypeShape
-from bridge.sink import Generation, Owner, Sink, Stored
+from bridge.sink import WHOLE, Generation, Owner, Part, Sink, Stored
 
 OWNER = Owner("7000000000000000001", "shop", "pgbridge")
 OTHER = Owner("7000000000000000002", "shop", "pgbridge")
@@ -99,11 +99,15 @@ def delete(key: str, lsn: int) -> Operation:
 
 
 async def scanned(
-    sink: Sink, generation: Generation, *, documents: bool = True
+    sink: Sink,
+    generation: Generation,
+    *,
+    documents: bool = True,
+    part: Part = WHOLE,
 ) -> dict[str, Stored]:
     """All that a scan gives, by key; no key may come twice with another content."""
     found: dict[str, Stored] = {}
-    async for page in sink.scan(generation, documents=documents):
+    async for page in sink.scan(generation, documents=documents, part=part):
         for stored in page:
             assert found.setdefault(stored.key, stored) == stored
     return found
