@@ -245,6 +245,7 @@ class Process:
         dice, remembered = self.dice, self.remembered
         config = SimpleNamespace(
             source=SimpleNamespace(wal_budget_bytes=self.limits.wal_budget_bytes),
+            daemon=SimpleNamespace(audit=None),
             limits=SimpleNamespace(
                 owed_keys_max=self.limits.owed_keys_max,
                 audit_interval_s=0.5,
