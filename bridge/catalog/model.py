@@ -41,6 +41,8 @@ class TableColumn:
     """Whether equal values of its collation are the same text."""
     expression: str | None = None
     """Of a generated column."""
+    collation: tuple[str, str] | None = None
+    """Schema and name of its collation where that is not its type's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +182,9 @@ class Type:
     equals: tuple[str, str] | None
     """Schema and name of the operator that its btree or hash ordering calls equal."""
     extension: str | None
-    json_cast: bool = False
-    """Whether Postgres makes its JSON by a function of somebody's."""
+    json_cast: str | None = None
+    """The function by which Postgres makes its JSON, as `schema.name`; empty for one
+    of an extension."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +239,10 @@ class Uses:
     """CURRENT_DATE and its like, by their tag."""
     sampled: bool = False
     sequences: bool = False
+    read: frozenset[int] = frozenset()
+    """Types whose values are read out of texts."""
+    shown: frozenset[int] = frozenset()
+    """Types of columns whose text may be seen, rather than only compared."""
 
     def __or__(self, other: Uses) -> Uses:
         return Uses(
@@ -248,6 +255,8 @@ class Uses:
             self.value_functions | other.value_functions,
             self.sampled or other.sampled,
             self.sequences or other.sequences,
+            self.read | other.read,
+            self.shown | other.shown,
         )
 
 

@@ -42,6 +42,19 @@ _TYPES = {
     "CONST": "consttype",
     "FUNCEXPR": "funcresulttype",
 }
+_READS = {
+    "COERCEVIAIO": "resulttype",
+    "JSONRETURNING": "typid",
+    "RANGETBLFUNCTION": "funccoltypes",
+    "TABLEFUNC": "coltypes",
+}
+"""Where a value is made out of a text, by the input function of its type."""
+_SHOWN = {"VAR": "vartype", "RELABELTYPE": "resulttype", "CONST": "consttype"}
+_NOT_SHOWN = frozenset(
+    "RANGETBLENTRY RELABELTYPE OPEXPR SCALARARRAYOPEXPR DISTINCTEXPR NULLTEST "
+    "ROWCOMPAREEXPR FIELDSELECT".split()
+)
+"""In a comparison or under another type only the value counts, not its text."""
 
 
 @dataclass(slots=True)
@@ -52,6 +65,8 @@ class Node:
     fields: dict[str, list[str]] = field(default_factory=dict)
     filled: set[str] = field(default_factory=set)
     """Fields in which nodes stand."""
+    within: str = ""
+    """The name of the node that it stands in."""
 
     def number(self, name: str) -> int:
         """A field that holds one number; 0 when it is missing."""
@@ -73,7 +88,7 @@ def nodes(text: str) -> Iterator[Node]:
             if current.name:
                 current.filled.add(at)
             stack.append((current, at))
-            current, at = Node(token["open"]), ""
+            current, at = Node(token["open"], within=current.name), ""
         elif kind == "close":
             yield current
             current, at = stack.pop()
@@ -91,6 +106,8 @@ def uses(text: str) -> Uses:
     operators: set[int] = set()
     types: set[int] = set()
     windows: set[int] = set()
+    read: set[int] = set()
+    shown: set[int] = set()
     aggregates: list[Aggregate] = []
     value_functions: set[str] = set()
     sampled = sequences = False
@@ -121,6 +138,11 @@ def uses(text: str) -> Uses:
             operators.update(int(w) for w in node.fields.get(place, ()) if w.isdigit())
         if name in _TYPES:
             types.add(node.number(_TYPES[name]))
+        if name in _READS:
+            words = node.fields.get(_READS[name], ())
+            read.update(int(word) for word in words if word.isdigit())
+        if _is_shown(node):
+            shown.add(node.number(_SHOWN[name]))
     return Uses(
         frozenset(relations - {0}),
         frozenset(functions - {0}),
@@ -131,4 +153,13 @@ def uses(text: str) -> Uses:
         frozenset(value_functions),
         sampled,
         sequences,
+        frozenset(read - {0}),
+        frozenset(shown - {0}),
     )
+
+
+def _is_shown(node: Node) -> bool:
+    """A constant is only where a text is made of it: `'english'` names a dictionary."""
+    if node.name not in _SHOWN or node.within in _NOT_SHOWN:
+        return False
+    return node.name != "CONST" or node.within == "COERCEVIAIO"

@@ -172,7 +172,8 @@ async def _complete(
         wanted = set(total.relations) - relations.keys()
     columns = await _columns(connection, sorted(relations))
     tables = await _tables(connection, relations, columns)
-    types = {c.type_oid for table in columns.values() for c in table} | total.types
+    types = {c.type_oid for table in columns.values() for c in table}
+    types |= total.types | total.read | total.shown
     for analysis in analyses.values():
         if isinstance(analysis, Analysis):
             types |= {column.type_oid for column in analysis.columns}
@@ -269,7 +270,10 @@ async def _columns(
     connection: Connection, oids: Sequence[int]
 ) -> dict[int, list[TableColumn]]:
     found: dict[int, list[TableColumn]] = defaultdict(list)
-    for relation, *facts in await fetch(connection, statement("columns"), oids):
+    for relation, *facts, collation in await fetch(
+        connection, statement("columns"), oids
+    ):
+        facts.append(None if collation is None else tuple(collation))
         found[relation].append(TableColumn(*facts))
     return found
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from bridge.catalog import Catalog, Function, Uses
+from bridge.derive.places import NamedRefusal
+from bridge.derive.shapes import made_of
 from bridge.errors import QueryRefusal
 
 _TIME = frozenset(
@@ -42,20 +44,30 @@ CATALOG_TYPES = frozenset(
     "regconfig regdictionary regcollation regdatabase aclitem".split()
 )
 """Types whose texts are names out of the catalog, whose changes are not followed."""
+_TIMES = frozenset("date time timetz timestamp timestamptz".split())
+"""Types that read `now` and `today` out of a text as the time that it is."""
+_POPULATES = frozenset(
+    f"{kind}_populate_{what}"
+    for kind in ("json", "jsonb")
+    for what in ("record", "recordset")
+)
 _ORDER_MATTERS = frozenset(
     "array_agg json_agg jsonb_agg json_agg_strict jsonb_agg_strict string_agg xmlagg "
     "json_object_agg json_object_agg_strict json_object_agg_unique "
     "json_object_agg_unique_strict".split()
 )
-_ORDER_FREE = frozenset(
-    "count sum avg min max bool_and bool_or every bit_and bit_or bit_xor any_value "
-    "jsonb_object_agg jsonb_object_agg_strict jsonb_object_agg_unique "
-    "jsonb_object_agg_unique_strict range_agg range_intersect_agg "
+ORDER_FREE = frozenset(
+    "count sum avg min max bool_and bool_or every bit_and bit_or bit_xor "
+    "jsonb_object_agg_unique jsonb_object_agg_unique_strict "
+    "range_agg range_intersect_agg "
     "stddev stddev_pop stddev_samp variance var_pop var_samp corr covar_pop "
     "covar_samp regr_avgx regr_avgy regr_count regr_intercept regr_r2 regr_slope "
     "regr_sxx regr_sxy regr_syy mode percentile_cont percentile_disc rank dense_rank "
     "percent_rank cume_dist".split()
 )
+"""Aggregates, and windows, that give the same in whatever order their rows come."""
+BY_NAME = frozenset(("jsonb_object_agg", "jsonb_object_agg_strict"))
+"""Of two rows with one name these keep the later; `check_orders` looks at them."""
 _ANY_OF_THEM = frozenset({"any_value"})
 _FLOATS = (700, 701)
 _ROUNDS = frozenset(
@@ -91,8 +103,9 @@ def check_functions(uses: Uses, catalog: Catalog, declared: Iterable[str]) -> No
             _check(function, allowed)
     for oid in sorted(uses.operators):
         function = catalog.functions.get(catalog.operators.get(oid, 0))
-        if function is not None and function.volatility != "i":
+        if function is not None:
             _check_hidden(function, allowed)
+    _check_read(uses, catalog, allowed)
     for aggregate in uses.aggregates:
         function = catalog.functions.get(aggregate.function)
         if function is not None and not aggregate.ordered:
@@ -148,7 +161,8 @@ def _check(function: Function, declared: frozenset[str]) -> None:
         )
     if function.extension is not None and function.volatility == "i":
         return
-    if function.language in ("c", "internal") and function.volatility == "i":
+    plain = function.kind == "f" and function.language in ("c", "internal")
+    if plain and function.volatility == "i":  # an aggregate is as good as its steps
         return
     raise FunctionRefusal(
         name,
@@ -169,23 +183,67 @@ def _known(function: Function) -> bool:
 def _check_hidden(function: Function, declared: frozenset[str]) -> None:
     """A function behind an operator."""
     if function.schema != "pg_catalog":
-        if function.extension is None and f"{function.schema}.{function.name}" not in (
-            declared
-        ):
-            raise FunctionRefusal(
-                function.name,
-                f"function {function.schema}.{function.name}() may read tables that "
-                "the planner cannot see",
-                hint="if it reads none, say so in the view: "
-                f'functions = ["{function.schema}.{function.name}"]',
-            )
-        return
-    if function.volatility == "v" or not _known(function):
+        _check(function, declared)
+    elif function.volatility == "v" or not (
+        function.volatility == "i" or _known(function)
+    ):
         raise FunctionRefusal(
             function.name,
             f"function {function.name}() depends on more than its arguments",
             hint="leave it out, or keep what it gives in a column",
         )
+
+
+def _check_read(uses: Uses, catalog: Catalog, declared: frozenset[str]) -> None:
+    """Times that are read out of texts, where `today` is another day each day."""
+    called = {f.name for o in uses.functions if (f := catalog.functions.get(o))}
+    read = set(uses.read)
+    if called & _POPULATES:
+        read |= {oid for oid in uses.types if catalog.types[oid].kind == "c"}
+    for oid in sorted(read):
+        for of in made_of(catalog.types, oid):
+            if of.schema != "pg_catalog" or of.name not in _TIMES:
+                continue
+            if f"pg_catalog.{of.name}_in" in declared:
+                continue
+            made = "to_date" if of.name == "date" else "to_timestamp"
+            raise NamedRefusal(
+                f"a text that is read as {of.name} may be 'now' or 'today', which is "
+                "another time at each look",
+                type_name=of.name,
+                hint=f"read it by a pattern, as in `{made}(x, 'YYYY-MM-DD …')`, or, if "
+                "no text there is such a word, say so in the view: "
+                f'functions = ["pg_catalog.{of.name}_in"]',
+            )
+
+
+def rounding(uses: Uses, catalog: Catalog) -> frozenset[str]:
+    """Windows that add up floating-point numbers, which rounds by the order."""
+    return frozenset(
+        f.name
+        for oid in uses.windows
+        if (f := catalog.functions.get(oid)) is not None and _rounds(f)
+    )
+
+
+def _rounds(function: Function) -> bool:
+    floats = set(function.argument_types) & set(_FLOATS)
+    return function.schema == "pg_catalog" and function.name in _ROUNDS and bool(floats)
+
+
+def check_json(types: Iterable[int], catalog: Catalog, declared: Iterable[str]) -> None:
+    """Functions by which Postgres makes the JSON of a type, which nobody wrote."""
+    allowed = frozenset(declared)
+    for oid in sorted(types):
+        for of in made_of(catalog.types, oid):
+            if of.json_cast and of.json_cast not in allowed:
+                raise FunctionRefusal(
+                    of.name,
+                    f"the JSON of the type {of.name} is made by {of.json_cast}(), "
+                    "which may read tables that the planner cannot see",
+                    hint="if it reads none, say so in the view: "
+                    f'functions = ["{of.json_cast}"]',
+                )
 
 
 def _age_of_today(function: Function) -> bool:
@@ -207,13 +265,13 @@ def _check_order(function: Function, *, distinct: bool) -> None:
             f"{name}() may give another row's value at each call",
             hint="use min() or max()",
         )
-    if built_in and name in _ROUNDS and set(function.argument_types) & set(_FLOATS):
+    if _rounds(function):
         raise FunctionRefusal(
             name,
             f"{name}() of floating-point numbers rounds by the order of its rows",
             hint=f"add an order, as in `{name}(x order by x)`, or add up `x::numeric`",
         )
-    if built_in and name in _ORDER_FREE:
+    if built_in and name in ORDER_FREE | BY_NAME:
         return
     if distinct and built_in and name not in ("json_agg", "json_agg_strict"):
         return  # sorted to find what is double

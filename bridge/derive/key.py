@@ -79,7 +79,7 @@ def find_key(
     if root.passing is not None and not root.passing:
         raise NamedRefusal(
             _no_key_outside(root),
-            words=("limit", "fetch", "offset") if root.limited else ("over",),
+            words=_words_outside(root),
             hint="give the rows a key: group by columns of one table that are among "
             "the output",
         )
@@ -91,9 +91,17 @@ def find_key(
 def _no_key_outside(root: Level) -> str:
     if root.limited:
         return "`limit` over the whole view: a change of one row would move others"
+    if root.sets:
+        return "several groupings at once give no column that is in every row's key"
     if root.always:
         return "an aggregate without `group by` is one row without a key"
     return "the rows depend on others by windows, groups or `distinct`"
+
+
+def _words_outside(root: Level) -> tuple[str, ...]:
+    if root.limited:
+        return ("limit", "fetch", "offset")
+    return ("rollup", "cube", "grouping") if root.sets else ("over", "distinct")
 
 
 def _place(root: Level, name: str) -> int:
@@ -293,8 +301,8 @@ class _Finder:
             return NamedRefusal(
                 f"{named} not a plain column to group by",
                 output=missing[0] if missing else None,
-                hint="group by columns of one table and give them out as they are; "
-                "a generated column can hold an expression",
+                hint="group by columns of one table and give them out as they are; an "
+                "expression can be kept in a column that a trigger sets",
             )
         names = ", ".join(root.outputs[i].name for i in within)
         choice = next((root.outputs[i].name for i in within if outputs[i]), "")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pglast import ast
 from psycopg.sql import SQL, Composable, Identifier
 
-from bridge.catalog import Catalog, Table
+from bridge.catalog import Catalog, Table, TableColumn
 from bridge.derive.key import Key
 from bridge.derive.levels import Edge, Occurrence
 from bridge.derive.levels.edges import spelled
@@ -133,17 +133,29 @@ def _changed(
     """The changed rows, as a table of the occurrence's name."""
     typed = SQL(", ").join(
         SQL("{} as {}").format(
-            of_text(
-                Identifier("x", f"c{i + 1}"),
-                catalog.base_type(occurrence.table.column(column).type_oid),
+            _collated(
+                of_text(
+                    Identifier("x", f"c{i + 1}"), catalog.base_type(column.type_oid)
+                ),
+                column,
             ),
-            Identifier(column),
+            Identifier(column.name),
         )
-        for i, column in enumerate(columns)
+        for i, column in enumerate(map(occurrence.table.column, columns))
     )
     return SQL("(select {} from {}) as {}").format(
         typed, unnested(len(columns), "x"), Identifier(CHANGED)
     )
+
+
+def _collated(value: Composable, column: TableColumn) -> Composable:
+    """The value under the collation of its column, which its text does not tell.
+
+    Of two columns that are compared one alone may say which texts are equal.
+    """
+    if column.collation is None:
+        return value
+    return SQL("{} collate {}").format(value, Identifier(*column.collation))
 
 
 def _join(edge: Edge, names: Mapping[str, str]) -> Composable:

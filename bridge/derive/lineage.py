@@ -107,4 +107,4 @@ def _matches(
         # Found by an index, and then the same text: a citext 'A' is not the key 'a'.
         found = sql_of(value, names)
         yield SQL("{} {} {}").format(found, operator("=", of), of_text(given, of))
-        yield SQL("{} = {}").format(text_of(found, of), given)
+        yield SQL('{} collate pg_catalog."C" = {}').format(text_of(found, of), given)

@@ -10,22 +10,27 @@ equal to them or fix from outside, hold a unique key of every table in the selec
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TypeAlias
 
 from pglast import ast
 from pglast.enums import A_Expr_Kind, LimitOption
 
-from bridge.derive.levels.barriers import calls, partition
-from bridge.derive.levels.model import Derived, Item, Level, Node, Occurrence, Query
+from bridge.derive.functions import BY_NAME, ORDER_FREE
+from bridge.derive.levels.barriers import called, calls, partition
+from bridge.derive.levels.model import (
+    Derived,
+    Item,
+    Level,
+    Node,
+    Occurrence,
+    Opaque,
+    Query,
+)
 from bridge.derive.levels.resolve import lookup, same_as
 from bridge.derive.parse import walk
 from bridge.derive.places import NamedRefusal
 
-_BY_ROW = frozenset(
-    "row_number ntile lag lead first_value last_value nth_value array_agg json_agg "
-    "jsonb_agg string_agg".split()
-)
 _FRAME_OF_ROWS = 0x00004
 """FRAMEOPTION_ROWS."""
 
@@ -33,8 +38,11 @@ Known: TypeAlias = "set[tuple[int, str]]"
 """Columns of items, by the item's identity."""
 
 
-def check_orders(query: Query) -> None:
-    """Refuse a choice of rows by an order that leaves it open."""
+def check_orders(query: Query, rounding: Collection[str] = ()) -> None:
+    """Refuse a choice of rows by an order that leaves it open.
+
+    `rounding`: windows whose sum depends on the order of their rows.
+    """
     for level in query.levels:
         statement = level.statement
         ties = statement.limitOption == LimitOption.LIMIT_OPTION_WITH_TIES
@@ -43,12 +51,17 @@ def check_orders(query: Query) -> None:
             _check(level, sort, "limit", "`limit`")
         if statement.distinctClause and statement.distinctClause[0] is not None:
             _check(level, sort, "distinct", "`distinct on`")
+        if level.listed:
+            _check_listed(level)
         named = {str(w.name): w for w in statement.windowClause or () if w.name}
-        for call in calls((statement.targetList, statement.sortClause)):
-            if call.over is not None and _by_row(call, call.over, named):
+        own = (statement.targetList, statement.havingClause, statement.sortClause)
+        for call in calls(own):
+            name = called(call)
+            if call.over is not None and _by_row(call, call.over, named, rounding):
                 window = [*partition(call.over, named), *_ordered(call.over, named)]
-                name = called(call)
                 _check(level, window, name, f"the window of {name}()", whole=False)
+            elif name in BY_NAME and call.over is None:
+                _check_names(call, level)
 
 
 def _check(
@@ -67,6 +80,47 @@ def _check(
         )
 
 
+def _check_listed(level: Level) -> None:
+    """`array(select …)` lists its rows in their order."""
+    items = list(level.items.values())
+    plain = not level.branches and not level.grouped and level.passing is None
+    of_function = plain and (not items or (len(items) == 1 and _is_opaque(items[0])))
+    if level.statement.sortClause or level.always or of_function:
+        return
+    if not level.branches and _determined(level, set()):
+        return
+    raise NamedRefusal(
+        "the order of the rows in array(select …) is left open",
+        hint="add an order, as in `array(select x from … order by x)`",
+        words=("array",),
+    )
+
+
+def _is_opaque(item: Item) -> bool:
+    return isinstance(item, Opaque)
+
+
+def _check_names(call: ast.FuncCall, level: Level) -> None:
+    """Of two rows with one name, an object of jsonb keeps the later."""
+    if call.agg_order or call.agg_distinct or not call.args:
+        return
+    name: object = call.args[0]
+    while isinstance(name, ast.TypeCast):
+        name = name.arg
+    known: Known = set()
+    for value in (name, *(level.statement.groupClause or ())):
+        if isinstance(value, ast.Node):
+            add_column(value, level, known)
+    if not _determined(level, known):
+        raise NamedRefusal(
+            f"of two rows with one name {called(call)}() keeps the later, and their "
+            "order is left open",
+            hint=f"add an order that ends with the primary key, as in "
+            f"`{called(call)}(name, value order by id)`",
+            words=(called(call), "json_objectagg"),
+        )
+
+
 def sort_value(sort: ast.SortBy, level: Level) -> ast.Node:
     """What an `order by` sorts by; a number there means an output."""
     value = sort.node
@@ -79,16 +133,16 @@ def sort_value(sort: ast.SortBy, level: Level) -> ast.Node:
 
 
 def _by_row(
-    call: ast.FuncCall, window: ast.WindowDef, named: dict[str, ast.WindowDef]
+    call: ast.FuncCall,
+    window: ast.WindowDef,
+    named: dict[str, ast.WindowDef],
+    rounding: Collection[str],
 ) -> bool:
     definition = named.get(str(window.name), window)
     frame = (definition.frameOptions or 0) | (window.frameOptions or 0)
-    return called(call) in _BY_ROW or bool(frame & _FRAME_OF_ROWS)
-
-
-def called(call: ast.FuncCall) -> str:
-    """The name of a call, its schema left out."""
-    return [str(part.sval) for part in call.funcname or ()][-1]
+    name = called(call)
+    free = name in ORDER_FREE and name not in rounding
+    return not free or bool(frame & _FRAME_OF_ROWS)
 
 
 def _ordered(window: ast.WindowDef, named: dict[str, ast.WindowDef]) -> list[ast.Node]:

@@ -10,14 +10,14 @@ from dataclasses import replace
 
 from pglast import ast
 
-from bridge.catalog import Analysis, Catalog
+from bridge.catalog import Analysis, Catalog, Uses
 from bridge.derive import places
 from bridge.derive.functions import CATALOG_TYPES
 from bridge.derive.levels import Query, read
 from bridge.derive.levels.model import Level, null_extended
 from bridge.derive.levels.resolve import expand
 from bridge.derive.parse import walk
-from bridge.derive.shapes import type_shape
+from bridge.derive.shapes import made_of, type_shape
 from bridge.derive.structure import UNKNOWN, Structures
 from bridge.derive.ties import questioned
 from bridge.errors import QueryRefusal
@@ -46,16 +46,32 @@ def check_output(
                     at=value.location,
                 )
     for column in analysis.columns:
-        found = catalog.base_type(column.type_oid)
-        inner = catalog.types.get(found.element) if found.element else None
-        for kind in (found, inner):
-            if kind is not None and kind.name in CATALOG_TYPES:
-                raise QueryRefusal(
-                    f"the text of a {kind.name} is a name out of the catalog, whose "
-                    "changes are not followed",
-                    hint="give out the oid, or keep the name in a column",
-                    at=places.of_output(analysis.source, column.name),
-                )
+        kind = _of_catalog(column.type_oid, catalog)
+        if kind is not None:
+            raise _catalog_name(kind, output=column.name)
+
+
+def check_shown(uses: Uses, catalog: Catalog) -> None:
+    """Refuse texts of names out of the catalog, wherever they are made."""
+    for oid in sorted(uses.shown):
+        kind = _of_catalog(oid, catalog)
+        if kind is not None:
+            raise _catalog_name(kind)
+
+
+def _of_catalog(oid: int, catalog: Catalog) -> str | None:
+    found = (of.name for of in made_of(catalog.types, oid))
+    return next((name for name in found if name in CATALOG_TYPES), None)
+
+
+def _catalog_name(kind: str, output: str | None = None) -> places.NamedRefusal:
+    return places.NamedRefusal(
+        f"the text of a {kind} is a name out of the catalog, whose changes are not "
+        "followed",
+        hint="give out the oid, as in `x::oid`, or keep the name in a column",
+        output=output,
+        type_name=kind,
+    )
 
 
 def check_constants(source: ast.SelectStmt, printed: ast.SelectStmt) -> None:

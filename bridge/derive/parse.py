@@ -50,10 +50,56 @@ def parse_source(query: str) -> ast.SelectStmt:
 
 
 def parse_printed(query: str) -> ast.SelectStmt:
-    """A query that Postgres printed."""
-    [raw] = parse_sql(query)
+    """A query that Postgres printed, its SQL/JSON aggregates as the functions that
+    they are. QueryRefusal for words of a Postgres that is newer than the parser."""
+    try:
+        [raw] = parse_sql(query)
+    except ParseError as error:
+        raise QueryRefusal(
+            f"the query cannot be read as Postgres prints it: {error.args[0]}",
+            hint="write it without the newest words of SQL",
+        ) from error
     assert isinstance(raw.stmt, ast.SelectStmt)
+    for node in walk(raw.stmt):
+        for name in node:
+            part = getattr(node, name)
+            if isinstance(part, _AGGREGATES):
+                setattr(node, name, _as_function(part))
+            elif isinstance(part, tuple):
+                setattr(node, name, tuple(map(_as_function, part)))
     return raw.stmt
+
+
+_AGGREGATES = (ast.JsonArrayAgg, ast.JsonObjectAgg)
+
+
+def _as_function(node: Any) -> Any:
+    """`json_arrayagg(…)` and `json_objectagg(…)` by the names of their functions."""
+    if not isinstance(node, _AGGREGATES):
+        return node
+    made = node.constructor
+    assert made is not None
+    returned = made.output and made.output.typeName
+    names = [str(n.sval) for n in (returned and returned.names) or ()]
+    kind = "jsonb" if names[-1:] == ["jsonb"] else "json"
+    strict = "_strict" if node.absent_on_null else ""
+    parts: list[Any] = [node.arg]
+    if isinstance(node, ast.JsonArrayAgg):
+        name = f"{kind}_agg{strict}"
+    else:
+        unique = "_unique" if node.unique else ""
+        name = f"{kind}_object_agg{unique}{strict}"
+        parts = [node.arg and node.arg.key, node.arg and node.arg.value]
+    return ast.FuncCall(
+        funcname=(ast.String(sval=name),),
+        args=tuple(
+            p.raw_expr if isinstance(p, ast.JsonValueExpr) else p for p in parts
+        ),
+        agg_order=made.agg_order,
+        agg_filter=made.agg_filter,
+        over=made.over,
+        location=made.location,
+    )
 
 
 def walk(node: Any) -> Iterator[ast.Node]:

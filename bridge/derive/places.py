@@ -18,7 +18,8 @@ from bridge.errors import QueryRefusal
 class NamedRefusal(QueryRefusal):
     """A refusal whose place is found by what the user wrote there.
 
-    `output` is an output column; `words` are key words of which one stands there.
+    `output` is an output column; `words` are key words of which one stands there;
+    `type_name` is a type that something is cast to there.
     """
 
     def __init__(
@@ -28,15 +29,19 @@ class NamedRefusal(QueryRefusal):
         hint: str = "",
         words: Sequence[str] = (),
         output: str | None = None,
+        type_name: str | None = None,
     ) -> None:
         super().__init__(message, hint=hint)
         self.words = tuple(words)
         self.output = output
+        self.type_name = type_name
 
     def locate(self, source: str) -> None:
         """Set the place, if it is found in the text."""
         if self.output is not None:
             self.at = of_output(source, self.output)
+        if self.at is None and self.type_name is not None:
+            self.at = of_type(source, self.type_name)
         if self.at is None and self.words:
             self.at = of_word(source, *self.words)
 
@@ -47,6 +52,10 @@ def of_function(source: str, name: str) -> int | None:
         if isinstance(node, ast.FuncCall) and node.funcname:
             if node.funcname[-1].sval == name:
                 return location(node)
+        elif isinstance(node, ast.JsonArrayAgg | ast.JsonObjectAgg):
+            kind = "_agg" if isinstance(node, ast.JsonArrayAgg) else "_object_agg"
+            if name.startswith((f"json{kind}", f"jsonb{kind}")) and node.constructor:
+                return location(node.constructor)
         elif isinstance(node, ast.SQLValueFunction):
             text = source[node.location or 0 :].lower()
             if text.startswith(name):
@@ -74,6 +83,22 @@ def of_word(source: str, *words: str) -> int | None:
         if source[token.start : token.end + 1].lower() in words:
             return int(token.start)
     return None
+
+
+def of_type(source: str, name: str) -> int | None:
+    """Where a type is named."""
+    for node in _nodes(source):
+        names = (isinstance(node, ast.TypeName) and node.names) or ()
+        if names and str(names[-1].sval) == name:
+            return location(node)
+    return None
+
+
+def of_outputs(source: str) -> int | None:
+    """Where the output of the outermost select begins: for what is of the whole."""
+    [raw] = parse_sql(source)
+    targets = raw.stmt.targetList if isinstance(raw.stmt, ast.SelectStmt) else None
+    return location(targets[0]) if targets else 0
 
 
 def of_output(source: str, name: str) -> int | None:

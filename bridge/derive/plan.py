@@ -9,6 +9,7 @@ server; the same input gives the same plan, to the byte.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pglast import ast
@@ -17,7 +18,12 @@ from psycopg.sql import SQL, Identifier
 from bridge.catalog import Analysis, AnalysisFailure, Catalog, Definition, Uses
 from bridge.derive import places
 from bridge.derive.fingerprint import depends_on, fingerprint
-from bridge.derive.functions import FunctionRefusal, check_functions
+from bridge.derive.functions import (
+    FunctionRefusal,
+    check_functions,
+    check_json,
+    rounding,
+)
 from bridge.derive.key import Key, find_key
 from bridge.derive.keyqueries import Way, table_name, way
 from bridge.derive.levels import (
@@ -34,7 +40,12 @@ from bridge.derive.levels import (
 )
 from bridge.derive.levels.model import Arm
 from bridge.derive.orders import check_orders
-from bridge.derive.output import check_constants, check_output, output_shape
+from bridge.derive.output import (
+    check_constants,
+    check_output,
+    check_shown,
+    output_shape,
+)
 from bridge.derive.parse import parse_printed, parse_source
 from bridge.derive.statements import (
     KeyColumn,
@@ -85,13 +96,19 @@ def plan_ways(definition: Definition, catalog: Catalog, rules: Rules = ALL) -> P
         raise QueryRefusal(analysis.message, hint=analysis.hint, at=analysis.at)
     try:
         return _plan(definition, analysis, catalog, rules)
-    except FunctionRefusal as refusal:
-        if refusal.at is None:
-            refusal.at = places.of_function(analysis.source, refusal.name)
+    except QueryRefusal as refusal:
+        _place(refusal, analysis.source)
         raise
-    except places.NamedRefusal as refusal:
-        refusal.locate(analysis.source)
-        raise
+
+
+def _place(refusal: QueryRefusal, source: str) -> None:
+    """Find where in the text it stands; what is of the whole, at its output."""
+    if refusal.at is None and isinstance(refusal, FunctionRefusal):
+        refusal.at = places.of_function(source, refusal.name)
+    elif isinstance(refusal, places.NamedRefusal):
+        refusal.locate(source)
+    if refusal.at is None:
+        refusal.at = places.of_outputs(source)
 
 
 def _plan(
@@ -103,13 +120,14 @@ def _plan(
         check_constants(source, parse_printed(analysis.query))
     uses = all_uses(analysis.uses, catalog)
     check_functions(uses, catalog, definition.functions)
+    check_shown(uses, catalog)
     statement = parse_printed(analysis.query)
     query = read(statement, catalog, rules)
     for occurrence in query.occurrences:
         _check_table(occurrence, analysis)
     check_seen(query, uses, catalog)
     key = find_key(query, definition.key, catalog, rules)
-    check_orders(query)
+    check_orders(query, rounding(uses, catalog))
     _check_key(key, catalog)
     check_ties(query, catalog, Structures(query, catalog, analysis.parts))
     found = _ways(query, key, catalog, analysis, rules)
@@ -241,6 +259,7 @@ def _assemble(
         oid = one.occurrence.table.oid
         needed[oid] = needed.get(oid, frozenset()) | frozenset(one.query.columns)
     used = used_columns(query.occurrences, needed)
+    check_json(_types(analysis, query, used), catalog, definition.functions)
     tables = {o.table.oid: o.table for o in query.occurrences}
     uses = all_uses(analysis.uses, catalog)
     columns = _key_columns(analysis, catalog, key)
@@ -280,6 +299,16 @@ def _assemble(
         ),
         depends_on=depends_on(analysis, uses, catalog, used),
     )
+
+
+def _types(
+    analysis: Analysis, query: Query, used: Mapping[int, frozenset[str]]
+) -> set[int]:
+    """The types of what the view reads and gives out."""
+    found = {column.type_oid for column in analysis.columns}
+    for table in {o.table.oid: o.table for o in query.occurrences}.values():
+        found |= {c.type_oid for c in table.columns if c.name in used[table.oid]}
+    return found
 
 
 def _computes_all(query: Query) -> bool:

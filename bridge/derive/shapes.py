@@ -5,7 +5,7 @@ The one thing to know: domains are resolved here, once; a sink never meets one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from bridge.catalog import Type
 from bridge.shape import Kind, TypeShape
@@ -40,6 +40,23 @@ def type_shape(types: Mapping[int, Type], oid: int, modifier: int = -1) -> TypeS
     return TypeShape(Kind.SCALAR, found.name, found.oid, modifier)
 
 
+def made_of(types: Mapping[int, Type], oid: int) -> Iterator[Type]:
+    """The type and all that it is made of: bases, elements, members."""
+    waiting, seen = [oid], set[int]()
+    while waiting:
+        at = waiting.pop()
+        if at in seen or at not in types:
+            continue
+        seen.add(at)
+        found = types[at]
+        yield found
+        waiting += [
+            found.base,
+            found.element,
+            *(member for _, member, _ in found.members),
+        ]
+
+
 def digest_types(types: Mapping[int, Type]) -> dict[int, TypeShape]:
     """What the stream's digester is to know of types that are not built in.
 
@@ -57,13 +74,13 @@ def digest_types(types: Mapping[int, Type]) -> dict[int, TypeShape]:
 
 def _plain(types: Mapping[int, Type], found: Type) -> bool:
     while found.kind == "d" or found.is_array:
-        if found.json_cast:
+        if found.json_cast is not None:
             return False
         below = types.get(found.base if found.kind == "d" else found.element)
         if below is None:
             return False
         found = below
-    if found.json_cast:
+    if found.json_cast is not None:
         return False
     return found.extension in (None, "citext") and found.kind in "be"
 

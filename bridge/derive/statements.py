@@ -136,7 +136,8 @@ def _matches(column: KeyColumn, given: Composable, *, nulls: bool) -> Composable
     )
     if not column.exact:  # a citext 'A' is not the key 'a'
         text = text_of(value, column.type, nullable=False)
-        same = SQL("{} and {} = {}").format(same, text, given)
+        # By bytes: under the column's own collation 'A' may be 'a' as well.
+        same = SQL('{} and {} collate pg_catalog."C" = {}').format(same, text, given)
     if nulls:
         same = SQL("({} or {} is null and {} is null)").format(same, value, given)
     return same

@@ -86,9 +86,6 @@ class Structures:
                     if p.value is not None
                 ]
                 return self._object(pairs, level, raw=raw, depth=depth)
-            case ast.JsonArrayAgg() if value.arg is not None:
-                inner = value.arg.raw_expr
-                return _array(self._of(inner, level, raw=True, depth=depth + 1))
         return self._asked(value, level, raw=raw)
 
     def _call(

@@ -16,34 +16,42 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from pglast import ast
+from pglast.enums import SetOperation
 
 from bridge.catalog import Catalog
+from bridge.derive.functions import ORDER_FREE
 from bridge.derive.levels import Level, Query
-from bridge.derive.levels.barriers import calls
+from bridge.derive.levels.barriers import called, calls
 from bridge.derive.levels.model import Arm
 from bridge.derive.levels.resolve import expand, lookup, same_as
-from bridge.derive.orders import Known, add_column, called, closed, one_row, sort_value
+from bridge.derive.orders import Known, add_column, closed, one_row, sort_value
 from bridge.derive.parse import walk
 from bridge.derive.places import NamedRefusal
+from bridge.derive.shapes import made_of
 from bridge.derive.structure import Structures
+from bridge.derive.texts import CHOOSES, seen_as_texts
 
 _SEVERAL = frozenset("numeric float4 float8 interval bpchar jsonb record".split())
 """Built-in types with equal values of several texts."""
 _NUMBERS = frozenset("numeric float4 float8".split())
 _EXTENSIONS = frozenset("ltree hstore".split())
 """Types of extensions whose equal values have one text."""
-_CHOOSES = frozenset("min max mode percentile_disc".split())
-"""Aggregates that give one of the values."""
-_FREE = frozenset(
-    "count sum avg bool_and bool_or every bit_and bit_or bit_xor stddev stddev_pop "
-    "stddev_samp variance var_pop var_samp corr covar_pop covar_samp regr_avgx "
-    "regr_avgy regr_count regr_intercept regr_r2 regr_slope regr_sxx regr_sxy "
-    "regr_syy percentile_cont rank dense_rank percent_rank cume_dist "
-    "range_agg range_intersect_agg".split()
-)
+_FREE = ORDER_FREE - CHOOSES
 """Aggregates that give the same whichever of equal values comes first."""
 _SCALES = frozenset(("sum", "avg"))
 """Of different values these show which of the equal ones was taken."""
+
+_WORDS = {
+    SetOperation.SETOP_UNION: "union",
+    SetOperation.SETOP_INTERSECT: "intersect",
+    SetOperation.SETOP_EXCEPT: "except",
+}
+_SPELLED = {
+    f"{kind}_agg{strict}": ("json_arrayagg",)
+    for kind in ("json", "jsonb")
+    for strict in ("", "_strict")
+}
+"""How SQL/JSON calls them."""
 
 Typed: TypeAlias = "tuple[int, int, bool]"
 """A type's oid, its modifier, and whether its collation is deterministic."""
@@ -81,22 +89,44 @@ def several_texts(catalog: Catalog, oid: int, modifier: int, *, plain: bool) -> 
 def questioned(query: Query) -> Iterator[tuple[ast.Node, Level]]:
     """Expressions that `check_ties` would like to know the type of."""
     for level in query.levels:
-        for call in calls((level.statement.targetList, level.statement.sortClause)):
-            for value in (*_sorted(call), *(call.args or ())):
-                if not isinstance(value, ast.ColumnRef | ast.A_Const):
-                    yield value, level
+        listed: list[ast.Node] = [o.value for o in level.outputs]
+        if not (level.listed or level.branches):
+            listed = []
+        for value in (*_called_of(level), *listed):
+            if not isinstance(value, ast.ColumnRef | ast.A_Const):
+                yield value, level
+    yield from seen_as_texts(query)
+
+
+def _called_of(level: Level) -> Iterator[ast.Node]:
+    for call in _calls(level):
+        yield from _sorted(call)
+        yield from call.args or ()
+
+
+def _calls(level: Level) -> Iterator[ast.FuncCall]:
+    statement = level.statement
+    yield from calls(
+        (statement.targetList, statement.havingClause, statement.sortClause)
+    )
 
 
 def check_ties(query: Query, catalog: Catalog, structures: Structures) -> None:
     """Refuse what shows one of several equal values, or their order, by chance."""
     ties = _Ties(catalog, structures)
+    for value, level in seen_as_texts(query):
+        of = ties.type_of(value, level)
+        if of is not None and ties.of_number(of):
+            ties = _Ties(catalog, structures, numbers=True)
     for level in query.levels:
-        statement = level.statement
-        for call in calls((statement.targetList, statement.sortClause)):
+        for call in _calls(level):
             ties.check_call(call, level)
+        if level.listed:
+            ties.check_listed(level)
         if not level.asked and level.top.arm is not Arm.SEMI:
             ties.check_groups(level)
             ties.check_limit(level)
+            ties.check_union(level)
 
 
 def _sorted(call: ast.FuncCall) -> list[ast.Node]:
@@ -108,16 +138,18 @@ def _sorted(call: ast.FuncCall) -> list[ast.Node]:
 class _Ties:
     catalog: Catalog
     structures: Structures
+    numbers: bool = False
+    """Texts are made of chosen numbers: then these count as well."""
 
     def check_call(self, call: ast.FuncCall, level: Level) -> None:
         """One call of an aggregate; other functions have neither order nor choice."""
         name = called(call)
         args = [a for a in call.args or () if isinstance(a, ast.Node)]
         order = _sorted(call)
-        if name in _CHOOSES:
+        if name in CHOOSES:
             for value in (*order, *args)[:1]:
                 if self._shown(value, level) and not self._known(value, level, [value]):
-                    raise _chosen(name)
+                    raise self._chosen(name, value, level)
         elif call.agg_distinct:
             if name not in _FREE or name in _SCALES:
                 self._check_distinct(name, args, level)
@@ -131,14 +163,32 @@ class _Ties:
         if all(self._known(arg, level, order, texts=False) for arg in args) and not all(
             self._known(arg, level, order) for arg in args
         ):
+            what = "array(select …)" if name == "array" else f"{name}()"
             raise NamedRefusal(
-                f"{name}() is ordered by values that may be equal and written "
+                f"{what} is ordered by values that may be equal and written "
                 "differently, which leaves their order open",
-                hint="end the order with the text of the value, as in "
-                f"`{name}(x order by x, x::text)`"
-                + ('; of a text, `x collate "C"`' if self._texts(order, level) else ""),
-                words=(name,),
+                hint=self._way_out(name, order, level),
+                words=(name, *_SPELLED.get(name, ())),
             )
+
+    def _way_out(self, name: str, order: list[ast.Node], level: Level) -> str:
+        form = "{}({}{} order by {})".format(
+            "{}", *(("select {}", " …") if name == "array" else ("{}", "")), "{}"
+        )
+        if any(self._blank(value, level) for value in order):
+            return f"give out texts, as in `{form.format(name, 'x::text', 'x::text')}`"
+        plain = '; of a text, `x collate "C"`' if self._texts(order, level) else ""
+        return (
+            "end the order with the text of the value, as in "
+            f"`{form.format(name, 'x', 'x, x::text')}`{plain}"
+        )
+
+    def check_listed(self, level: Level) -> None:
+        """`array(select …)` is as ordered as an aggregate."""
+        order = [sort_value(s, level) for s in level.statement.sortClause or ()]
+        if order and not level.branches:
+            values = [output.value for output in level.outputs]
+            self._check_order("array", values, order, level)
 
     def _check_distinct(self, name: str, args: list[ast.Node], level: Level) -> None:
         for arg in args:
@@ -148,7 +198,8 @@ class _Ties:
                     "written differently",
                     hint=f"take their texts: `{name}(distinct x::text)`"
                     if name not in _SCALES
-                    else f"give the values one scale: `{name}(distinct round(x, 2))`",
+                    else "give the values one scale: "
+                    f"`{name}(distinct x::numeric(12, 2))`",
                     words=(name,),
                 )
 
@@ -195,25 +246,67 @@ class _Ties:
                     words=("limit", "fetch", "offset"),
                 )
 
+    def check_union(self, level: Level) -> None:
+        """Whether a union, except or intersect keeps one of several alike."""
+        statement = level.statement
+        every = statement.op == SetOperation.SETOP_UNION and statement.all
+        word = _WORDS.get(statement.op or SetOperation.SETOP_NONE)
+        if word is None or every:
+            return
+        for branch in _selects(level):
+            for output in branch.outputs:
+                if self._shown(output.value, branch):
+                    raise NamedRefusal(
+                        f"`{word}` takes for one what is equal and "
+                        f"written differently, and gives any of it as {output.name}",
+                        hint="take the text in its place: `x::text`",
+                        words=(word,),
+                    )
+
     def _shown(self, value: ast.Node, level: Level) -> bool:
         """Several texts that a reader of the JSON can tell apart."""
-        of = self._type(value, level)
+        of = self.type_of(value, level)
         if of is None or not self._several(value, level):
             return False
-        return self.catalog.base_type(of[0]).name not in _NUMBERS
+        name = self.catalog.base_type(of[0]).name
+        return self.numbers or name not in _NUMBERS
+
+    def of_number(self, of: Typed) -> bool:
+        """Whether it may hold numbers of which equal ones are written differently."""
+        return several_texts(self.catalog, of[0], of[1], plain=True) or any(
+            made.schema == "pg_catalog" and made.name == "json"
+            for made in made_of(self.catalog.types, of[0])
+        )
+
+    def _blank(self, value: ast.Node, level: Level) -> bool:
+        """A bpchar of any length, whose text leaves out the blanks that it shows."""
+        of = self.type_of(value, level)
+        return of is not None and self.catalog.base_type(of[0]).name == "bpchar"
+
+    def _chosen(self, name: str, value: ast.Node, level: Level) -> NamedRefusal:
+        of = self.type_of(value, level)
+        number = of is not None and self.catalog.base_type(of[0]).name in _NUMBERS
+        return NamedRefusal(
+            f"{name}() gives any one of values that are equal and written differently",
+            hint=f"take it of one scale: `{name}(x::numeric(12, 2))`"
+            if number
+            else f"take it of their texts: `{name}(x::text)`",
+            words=(name,),
+        )
 
     def _several(self, value: ast.Node, level: Level) -> bool:
-        of = self._type(value, level)
+        of = self.type_of(value, level)
         return of is not None and several_texts(self.catalog, of[0], of[1], plain=of[2])
 
     def _texts(self, order: Sequence[ast.Node], level: Level) -> bool:
-        types = [self._type(value, level) for value in order]
+        types = [self.type_of(value, level) for value in order]
         return any(of is not None and not of[2] for of in types)
 
-    def _type(self, value: ast.Node, level: Level) -> Typed | None:
+    def type_of(self, value: ast.Node, level: Level) -> Typed | None:
+        """The type of an expression, as far as it is known."""
         if isinstance(value, ast.CollateClause):
             assert value.arg is not None
-            inner = self._type(value.arg, level)
+            inner = self.type_of(value.arg, level)
             built_in = len(value.collname or ()) == 1  # printed without a schema
             return None if inner is None else (inner[0], inner[1], built_in)
         readings = expand(value, level)
@@ -246,8 +339,9 @@ class _Ties:
         alike = exact if texts else {same_as(o, level) for o in order}
         if same_as(value, level) in alike:
             return True
-        if texts and _text_of(value, level) & {same_as(o, level) for o in order}:
-            return True
+        text = _text_of(value, level)
+        if texts and text & {same_as(o, level) for o in order}:
+            return not self._blank(value, level)
         if isinstance(value, ast.ColumnRef):
             found = lookup(value, level)
             if found is None or found[1] is None:
@@ -260,6 +354,12 @@ class _Ties:
         return all(
             self._known(p, level, order, texts=texts, grouped=grouped) for p in parts
         )
+
+
+def _selects(level: Level) -> Iterator[Level]:
+    """The selects that a union is made of."""
+    for branch in level.branches:
+        yield from _selects(branch) if branch.branches else (branch,)
 
 
 def _closed(values: Sequence[ast.Node], level: Level) -> Known:
@@ -296,11 +396,3 @@ def _values(value: ast.Node) -> Iterator[ast.Node]:
     if not isinstance(value, ast.FuncCall | ast.TypeCast | ast.SubLink):
         for part in _parts(value):
             yield from _values(part)
-
-
-def _chosen(name: str) -> NamedRefusal:
-    return NamedRefusal(
-        f"{name}() gives any one of values that are equal and written differently",
-        hint=f"take it of their texts: `{name}(x::text)`",
-        words=(name,),
-    )

@@ -67,9 +67,16 @@ select t.oid::int8, n.nspname::text, t.typname::text, t.typtype::text,
           join pg_catalog.pg_extension e on e.oid = d.refobjid
          where d.classid = 'pg_catalog.pg_type'::pg_catalog.regclass
            and d.objid = t.oid and d.deptype = 'e'),
-       exists (select from pg_catalog.pg_cast x
-                where x.castsource = t.oid and x.castmethod = 'f'
-                  and x.casttarget = 'json'::pg_catalog.regtype)
+       (select case when exists (
+                   select from pg_catalog.pg_depend d
+                    where d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass
+                      and d.objid = p.oid and d.deptype = 'e')
+                    then '' else concat_ws('.', pn.nspname, p.proname) end
+          from pg_catalog.pg_cast x
+          join pg_catalog.pg_proc p on p.oid = x.castfunc
+          join pg_catalog.pg_namespace pn on pn.oid = p.pronamespace
+         where x.castsource = t.oid and x.castmethod = 'f'
+           and x.casttarget = 'json'::pg_catalog.regtype)
   from wanted w
   join pg_catalog.pg_type t on t.oid = w.oid
   join pg_catalog.pg_namespace n on n.oid = t.typnamespace

@@ -56,9 +56,10 @@ def _mark(level: Level, *, aggregates: bool) -> None:
         level.passing = NONE if level.limited else None
         level.grouped = not (statement.op == SetOperation.SETOP_UNION and statement.all)
         return
-    sets = any(isinstance(g, ast.GroupingSet) for g in statement.groupClause or ())
-    level.grouped = bool(statement.groupClause) and not sets
-    level.always = sets or (
+    groups = statement.groupClause or ()
+    level.sets = any(isinstance(g, ast.GroupingSet) for g in groups)
+    level.grouped = bool(groups) and not level.sets
+    level.always = level.sets or (
         not statement.groupClause and (aggregates or statement.havingClause is not None)
     )
     if level.limited or level.always:
@@ -131,6 +132,11 @@ def calls(value: object) -> Iterator[ast.FuncCall]:
             yield value
         for name in value:
             yield from calls(getattr(value, name))
+
+
+def called(call: ast.FuncCall) -> str:
+    """The name of a call, its schema left out."""
+    return [str(part.sval) for part in call.funcname or ()][-1]
 
 
 def _name(call: ast.FuncCall) -> tuple[str, str]:

@@ -322,6 +322,7 @@ class _Builder:
         assert isinstance(link.subselect, ast.SelectStmt)
         body = self.below(link.subselect, level, leaf, scope)
         body.asked = link.subLinkType == SubLinkType.EXISTS_SUBLINK
+        body.listed = link.subLinkType == SubLinkType.ARRAY_SUBLINK
         return body
 
     def _others(self, value: object, level: Level, place: Place, scope: Scope) -> None:

@@ -181,11 +181,15 @@ class Level:
     grouped: bool = False
     """It has one row for each value of the passing outputs."""
     limited: bool = False
+    sets: bool = False
+    """It groups in several ways at once: `rollup`, `cube`, `grouping sets`."""
     opaque: frozenset[int] = frozenset()
     """Identities of its calls of aggregates, windows and set-returning functions:
     what they give is of several rows, or not of one."""
     asked: bool = False
     """The body of an `exists`: only whether it has a row counts."""
+    listed: bool = False
+    """The body of `array(select …)`."""
     always: bool = False
     """It gives a row even when nothing satisfies its conditions."""
 

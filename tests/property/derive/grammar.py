@@ -176,11 +176,24 @@ class Grammar:
             alias = self.alias()
             return f"{name} {alias}", alias, columns
         alias = self.alias()
-        table = self.dice.choice(("r", "u", "v", "w", "vu", "vg", "part"))
-        columns = ["id", "a"] if table == "vu" else list(COLUMNS)
-        if table == "vg":
-            columns = ["a", "n"]
+        if self.chance(0.06):
+            return self.rows_of_none(scope, alias)
+        table = self.dice.choice(("r", "u", "v", "w", "vu", "vv", "vg", "part"))
+        columns = {"vu": ["id", "a"], "vv": ["id", "n"], "vg": ["a", "n"]}.get(
+            table, list(COLUMNS)
+        )
+        if table == "w":
+            columns.append("d")  # a generated column
         return f"{table} {alias}", alias, columns
+
+    def rows_of_none(self, scope: Scope, alias: str) -> tuple[str, str, list[str]]:
+        """Rows that come out of no table: functions in `from`, and lists of values."""
+        if scope.items and self.chance(0.5):
+            one, two = (self.dice.choice(scope.names()) for _ in range(2))
+            made = f"lateral unnest(array[{one}::int, {two}::int]) {alias}(x)"
+            return made, alias, ["x"]
+        made = self.dice.choice(("generate_series(0, 2)", "(values (0), (1), (2))"))
+        return f"{made} {alias}(x)", alias, ["x"]
 
     def source(self, scope: Scope, depth: int) -> str:
         """The `from` list; fills the scope."""
@@ -198,8 +211,12 @@ class Grammar:
             if not right.startswith("lateral"):
                 kinds.append("right join")
             kind = self.dice.choice(kinds)
-            sql = f"{sql} {kind} {right} on {' and '.join(on)}"
             scope.items.append((alias, columns))
+            shared = [c for c in COLUMNS if c in columns and c in scope.items[0][1]]
+            if len(scope.items) == 2 and shared and self.chance(0.15):
+                sql = f"{sql} {kind} {right} using ({self.dice.choice(shared)})"
+            else:
+                sql = f"{sql} {kind} {right} on {' and '.join(on)}"
         return sql
 
     def total(self, scope: Scope) -> str:
@@ -231,7 +248,10 @@ class Grammar:
         names = scope.names()
         one, two, three = (self.dice.choice(names) for _ in range(3))
         body = f"from {source}{where}"
-        kind = self.dice.randrange(12)
+        kind = self.dice.randrange(15)
+        if kind > 11:
+            made = self.several(one, two, three, Scope(scope.items), kind)
+            return made.format(body=body), ["x0", "x1", "x2"]
         if kind < 3:
             return f"select {one} x0, {two} x1, {three} x2 {body}", ["x0", "x1", "x2"]
         if kind < 5:
@@ -269,6 +289,29 @@ class Grammar:
             return f"select {one} x0, {two} x1 {body} {word} {second}", ["x0", "x1"]
         return f"select coalesce({one}, 1) x0, {two} x1 {body}", ["x0", "x1"]
 
+    def several(self, one: str, two: str, three: str, scope: Scope, kind: int) -> str:
+        """Groups by expressions and in several ways, and windows; `{body}` is open."""
+        if kind == 12:
+            group = self.pick(
+                f"coalesce({one}, 1)", f"({one} = 1)::int", f"{one}, {three}"
+            )
+            first = group.split(", ")[0] if group.startswith(one) else group
+            having = self.pick("", " having count(*) > 1", f" having max({two}) = 1")
+            return (
+                f"select {first} x0, count(*) filter (where {two} = 1) x1, "
+                f"max({three}) x2 {{body}} group by {group}{having}"
+            )
+        if kind == 13:
+            sets = self.pick(f"rollup ({one})", f"grouping sets (({one}), ({two}))")
+            return f"select {one} x0, count(*) x1, 1 x2 {{body}} group by {sets}"
+        window = self.pick(
+            f"count({three}) over (partition by {one})",
+            f"rank() over (partition by {one} order by {two})",
+            f"lag({three}) over (partition by {one} order by {self.total(scope)})",
+            f"max({three}) over (order by {two})",
+        )
+        return f"select {one} x0, {two} x1, {window} x2 {{body}}"
+
     # The query itself.
 
     def output(self, scope: Scope, depth: int) -> str:
@@ -283,6 +326,8 @@ class Grammar:
                         "count(*)",
                         f"max({column})",
                         f"array_agg({column} order by {column})",
+                        f"count(*) filter (where {column} = 1)",
+                        f"jsonb_object_agg(coalesce({column}, 9), 1 order by {column})",
                         f"json_agg(json_build_object('c', {column}) order by {column})",
                     )
                 )
@@ -330,9 +375,12 @@ class Grammar:
             first = self.dice.choice(names)
             alias = first.split(".")[0]
             rest = [n for n in names if n.startswith(f"{alias}.") and n != first]
-            groups = [first, *self.dice.sample(rest, k=self.dice.choice((0, 0, 1)))]
+            more = min(len(rest), self.dice.choice((0, 0, 1)))
+            groups = [first, *self.dice.sample(rest, k=more)]
             listed = ", ".join(f"{g} as g{i}" for i, g in enumerate(groups))
-            having = " having count(*) > 1" if self.chance(0.15) else ""
+            having = ""
+            if self.chance(0.15):
+                having = self.pick(" having count(*) > 1", f" having max({first}) = 1")
             other = self.dice.choice(names)
             return (
                 f"select {listed}, count(*) n, sum({other}) s, "

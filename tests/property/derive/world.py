@@ -26,6 +26,7 @@ from bridge.errors import QueryRefusal
 from tests.property.derive.grammar import COLUMNS, TABLES
 
 SETUP = """
+create domain whole as int;
 create table changed_rows (place bigserial, relation oid, old text[], new text[]);
 create function note_change() returns trigger language plpgsql as $$
 begin
@@ -37,7 +38,7 @@ begin
 end $$;
 """
 TABLE = """
-create table {0} (id {1} primary key, a {2}, b {3}, c {4});
+create table {0} (id {1} primary key, a {2}, b {3}, c {4}{5});
 create trigger note after insert or update or delete on {0}
   for each row execute function note_change();
 """
@@ -50,14 +51,24 @@ create trigger note after insert or update or delete on part_low
   for each row execute function note_change();
 create trigger note after insert or update or delete on part_high
   for each row execute function note_change();
+"""
+VIEWS = """
 create view vu as select u.id, coalesce(v.a, u.a) as a from u left join v on v.id = u.b;
+create view vv as select vu.id, coalesce(w.d, 0) + vu.a as n
+  from vu left join w on w.a = vu.a;
 create view vg as select a, count(*) as n from w group by a;
 """
 TYPES = {
-    "r": ("int", "int", "int", "int"),
-    "u": ("bigint", "int", "bigint", "int"),
-    "v": ("int", "smallint", "numeric", "int"),
-    "w": ("numeric", "int", "int", "float8"),
+    "r": ("int", "int", "int", "int", ""),
+    "u": ("bigint", "int", "bigint", "whole", ""),
+    "v": ("int", "smallint", "numeric", "int", ""),
+    "w": (
+        "numeric",
+        "int",
+        "int",
+        "float8",
+        ", d int generated always as (coalesce(a, 0) + 1) stored",
+    ),
 }
 """Links are between unlike types as well; of a numeric one value has several texts."""
 WRITTEN = (*TABLES, "part")
@@ -224,7 +235,7 @@ class World:
         await self.run(f"truncate {', '.join(WRITTEN)}")
         for table in WRITTEN:
             for _ in range(rows):
-                await self.run(_insert(dice, table))
+                await self.run(inserting(dice, table))
         await self.run("delete from changed_rows")
 
     async def transaction(self, dice: Random) -> None:
@@ -233,16 +244,16 @@ class World:
             for _ in range(dice.choice((1, 1, 2, 2, 3, 4))):
                 if dice.random() < 0.08:
                     async with self.connection.transaction(force_rollback=True):
-                        await self.run(_statement(dice))
-                await self.run(_statement(dice))
+                        await self.run(changing(dice, dice.choice(WRITTEN)))
+                await self.run(changing(dice, dice.choice(WRITTEN)))
 
 
-def _statement(dice: Random) -> str:
-    table = dice.choice(WRITTEN)
+def changing(dice: Random, table: str) -> str:
+    """A statement that changes a row of the table, or its key."""
     number = dice.randint(1, IDS)
     match dice.randrange(10):
         case 0 | 1 | 2:
-            return _insert(dice, table)
+            return inserting(dice, table)
         case 3 | 4:
             return f"delete from {table} where id = {number}"
         case 5:
@@ -261,7 +272,8 @@ def _statement(dice: Random) -> str:
             return f"update {table} set {column} = {_value(dice)} where id = {number}"
 
 
-def _insert(dice: Random, table: str) -> str:
+def inserting(dice: Random, table: str) -> str:
+    """An insert that does nothing where the key is there."""
     values = ", ".join(_value(dice) for _ in "abc")
     return (
         f"insert into {table} values ({dice.randint(1, IDS)}, {values}) "
@@ -298,7 +310,7 @@ async def world(dsn: str) -> AsyncIterator[World]:
         await connection.execute(SETUP)
         for table in TABLES:
             await connection.execute(TABLE.format(table, *TYPES[table]))
-        await connection.execute(REST)
+        await connection.execute(REST + VIEWS)
         yield made
 
 
