@@ -17,6 +17,7 @@ NAMES = frozenset(
     {
         "capture.batch",  # a batch of whole transactions was handed to the pipeline
         "derive.keys",  # keys of a batch are known, nothing was read yet
+        "derive.piece",  # a piece of a batch of very many keys is in the lanes
         "derive.documents",  # documents are read, not yet in a lane
         "deliver.send",  # a write is about to be sent
         "deliver.kept",  # the sink has answered, the ledger does not know yet
@@ -28,8 +29,14 @@ NAMES = frozenset(
         "parking.recorded",  # debts are durable, the ledger does not know yet
         "parking.paid",  # debts were kept, their records are still there
         "generation.prepared",  # an index was created, not yet recorded
+        "generation.abandoned",  # a rebuild is given up for good, and still there
+        "command.begun",  # a command is noted as begun, nothing of it is done
+        "command.done",  # everything of it is done, its outcome not yet noted
+        "generation.built",  # every range was kept, readers do not see it yet
         "generation.publish",  # a generation is about to be promoted
         "generation.published",  # the sink was switched, not yet recorded
+        "generation.recorded",  # it is recorded, and nothing done that follows from it
+        "generation.dropped",  # it is gone from the sink, and still recorded
     }
 )
 

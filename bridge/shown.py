@@ -14,6 +14,7 @@ from bridge.backfill.life import Life
 from bridge.backfill.patience import patiently
 from bridge.control.letters import generation_key
 from bridge.errors import Halt, Transient, sentence
+from bridge.lanes import LaneState
 from bridge.observe.logs import logger
 from bridge.sink import Generation
 from bridge.store.rows import GenerationState
@@ -45,15 +46,18 @@ class Shown:
                 await self._visible(one)
 
     async def _show(self, generation: Generation) -> None:
-        if self._life.promoting.locked():
+        switching = self._life.switches.lock(generation.target)
+        if switching.locked():
             return  # what they see is being changed
         sink = self._assembly.sinks[generation.target.sink]
-        async with self._life.promoting:
+        if self._assembly.lanes[generation.target.sink].state is not LaneState.OK:
+            return  # it cannot be made level now
+        async with switching:
             if self._life.states.get(generation) is not GenerationState.LIVE:
                 return
             if await sink.published(generation.target) == generation.number:
                 return
-            await sink.publish(generation)
+            await self._life.switches.show(generation)
         _log.warning("shown to readers again", generation=str(generation))
 
     async def _visible(self, generation: Generation) -> None:

@@ -166,6 +166,7 @@ class Watch:
         while True:
             try:
                 await lane.sink.claim(assembly.owner, assembly.epoch)
+                await self._life.switches.settle(lane.name)
                 for generation in self._fed(lane):
                     await self._look_at(lane, generation)
             except Transient as error:
@@ -185,8 +186,6 @@ class Watch:
 
     async def _look_at(self, lane: Lane, generation: Generation) -> None:
         """Whether a generation holds all that the slot has moved past."""
-        if self._life.states[generation] is GenerationState.BUILDING:
-            return  # its build prepares it
         confirmed = await self._confirmed()
         saved = self._progress.get(generation)
         recorded = await lane.sink.recorded(generation)
@@ -197,7 +196,9 @@ class Watch:
             held = recorded.lsn if recorded and recorded.epoch == saved[1].epoch else 0
             if held < min(saved.content_lsn, confirmed):
                 reason = "it is older than what it had kept"
-        if reason:
+        if reason and self._life.states[generation] is GenerationState.BUILDING:
+            self._life.lost.add(generation)
+        elif reason:
             self._mend(Loss(generation, None, reason))
 
     async def _confirmed(self) -> int:
@@ -216,7 +217,8 @@ class Watch:
             fed = [
                 generation
                 for generation in self._fed(lane)
-                if generation not in self._life.building
+                # One that is being built may not have its place yet.
+                if self._life.states[generation] is not GenerationState.BUILDING
             ]
             try:
                 losses = await lane.sink.audit(fed)

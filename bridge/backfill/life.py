@@ -6,18 +6,19 @@
                                                           previous ──▶ dropped
 
 A generation is fed by the stream from before its first range is read, so that the two
-overlap and nothing falls between them.
+overlap and nothing falls between them. What readers see is switched by `switches`.
 
-The one thing to know: the sink is switched first and the switch recorded after it, and
-both can be made again. A crash between them is repeated and changes nothing.
+The one thing to know: every step is written down, and each can be made again. A crash
+between two is repeated and changes nothing; a build stays open until readers see it, so
+that it is never begun a second time.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable
-from contextlib import AsyncExitStack, suppress
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 from bridge import probes
@@ -25,6 +26,7 @@ from bridge.assembly import Assembly
 from bridge.backfill.jobs import Jobs
 from bridge.backfill.patience import patiently
 from bridge.backfill.running import Backfills, declared
+from bridge.backfill.switches import READABLE, Switches
 from bridge.control.former import built_from, displaced
 from bridge.control.letters import generation_key
 from bridge.control.survey import MISSED
@@ -42,7 +44,10 @@ from bridge.store.rows import (
 )
 
 _log = logger("bridge.backfill")
-READABLE = frozenset({GenerationState.LIVE, GenerationState.PREVIOUS})
+
+
+async def _nobody_asks(_generation: Generation) -> None:
+    return
 
 
 class Life:
@@ -65,8 +70,12 @@ class Life:
         self.estimates: dict[Generation, int] = {}
         """About how many documents a build will have."""
         self.builds: dict[Generation, asyncio.Task[None]] = {}
-        self.promoting = asyncio.Lock()
-        """Held while readers are switched."""
+        self.lost: set[Generation] = set()
+        """Begun in an earlier life, and their place has lost something since: their
+        builds begin again."""
+        self.commands_first: Callable[[Generation], Awaitable[None]] = _nobody_asks
+        """Waits for what was asked of a generation's target before now."""
+        self.switches = Switches(assembly, self)
         self._recording = asyncio.Lock()
         self.documents: dict[Generation, int] = {}
         """How many there are, as last counted."""
@@ -80,11 +89,17 @@ class Life:
         out_of_place = displaced([g for g in known if g], self._assembly.sinks)
         for row in rows:
             await self._take_up(row, out_of_place)
-        self._retire_in_time(rows)
+        self.switches.retire_in_time(rows)
         await self._assembly.letters.load()
         for backfill in await patiently(self._assembly.store.backfills.open):
             if backfill.kind is not BackfillKind.BUILD:
                 self.backfills.run(backfill)
+            elif self._state(backfill) in READABLE:  # a crash came before this note
+                await self._note_built(backfill)
+
+    def _state(self, backfill: BackfillRow) -> GenerationState | None:
+        generation = self._assembly.generation(backfill.key)
+        return None if generation is None else self.states.get(generation)
 
     def live(self, sink: str, name: str) -> Generation | None:
         """The live generation of a target."""
@@ -156,6 +171,9 @@ class Life:
         former = self._assembly.former
         name = former.names.get(row.key, row.view)
         plan = self._assembly.plans.get(name)
+        if generation in out_of_place and row.state is GenerationState.PREVIOUS:
+            await self.retire(generation)
+            return
         if plan is None or generation in out_of_place or row.key in former.refused:
             await self._leave(generation, row, former.refused.get(row.key))
             return
@@ -225,15 +243,24 @@ class Life:
     async def _build(self, generation: Generation) -> None:
         try:
             await self.claimed[generation.target.sink].wait()
-            await self._fill(generation)
-            await self.promote(generation)
+            if self.states.get(generation) is not GenerationState.BUILDING:
+                return  # readers saw it before a crash
+            backfill = await self._fill(generation)
+            await probes.reach("generation.built")
+            await self.commands_first(generation)
+            await self.switches.promote(generation)
+            await self._note_built(backfill)
         except Exception as raised:
             error = declared(raised)
             if isinstance(error, Transient):
                 raise
             await self.halt(generation, error)
 
-    async def _fill(self, generation: Generation) -> None:
+    async def _note_built(self, backfill: BackfillRow) -> None:
+        store = self._assembly.store.backfills
+        await patiently(partial(store.finish, backfill.id, WorkState.DONE))
+
+    async def _fill(self, generation: Generation) -> BackfillRow:
         assembly, key = self._assembly, generation_key(generation)
         sink = assembly.sinks[generation.target.sink]
         await patiently(lambda: sink.prepare(generation, assembly.owner))
@@ -241,6 +268,11 @@ class Life:
         await patiently(partial(assembly.store.generations.set_prepared, key))
         await assembly.pipeline.ready()
         backfill = await patiently(partial(self.build_of, generation))
+        if generation in self.lost:
+            store = assembly.store.backfills
+            await patiently(partial(store.restart, backfill.id))
+            backfill = replace(backfill, documents=0, marker=None)
+            self.lost.discard(generation)
         _log.info("building", target=str(generation.target), generation=key.number)
         if sink.side_by_side(generation.target):
             documents = await self.jobs.run(backfill)
@@ -248,10 +280,8 @@ class Life:
             # Keys of an older generation may stand in its place.
             plan = self._plan(generation)
             documents = await self.jobs.resweep(backfill, generation, plan)
-        await patiently(
-            partial(assembly.store.backfills.finish, backfill.id, WorkState.DONE)
-        )
         _log.info("built", target=str(generation.target), documents=documents)
+        return backfill
 
     async def build_of(
         self, generation: Generation, command: int | None = None
@@ -280,79 +310,10 @@ class Life:
             self.estimates[generation] = await reader.estimate(self._plan(generation))
         return row
 
-    # — switching —
+    # — what readers see —
 
-    async def promote(self, generation: Generation, *, force: bool = False) -> None:
-        """Let readers see a generation that is complete, once it is level."""
-        lane = self._assembly.lanes[generation.target.sink]
-        live = self.live(generation.target.sink, generation.target.name)
-        feed = lane.feeds.get(generation)
-        if feed is None:
-            raise Halt(
-                f"{generation} is not kept up to date, so readers must not see it",
-                hint=f"`pgbridge backfill {generation.target.view} --rebuild` builds "
-                "another one",
-            )
-        if generation in self.stale and self.states[generation] in READABLE:
-            await self._freshen(generation)
-        known = lane.feeds[live].dead if live in lane.feeds else set()
-        if live is not None and not force and (fresh := feed.dead - known):
-            raise Halt(
-                f"{generation} has {len(fresh)} dead letters that {live} has not",
-                hint=f"see `pgbridge dead-letters list {generation.target.view}`; "
-                f"`pgbridge promote {generation.target.view} --force` does it anyway",
-            )
-        await self._level(generation)
-        async with self.promoting, AsyncExitStack() as stack:
-            if live is not None:
-                # What readers have seen of it by now, the other must have too.
-                await stack.enter_async_context(lane.frozen(live))
-                await self._level(generation)
-            await self._switch(generation)
-
-    async def _level(self, generation: Generation) -> None:
-        """Wait until everything committed by now is in the generation."""
-        pipeline = self._assembly.pipeline
-        while True:
-            marker = await patiently(pipeline.markers.next)
-            era = pipeline.ledger.era
-            await pipeline.level(generation, marker)
-            if era == pipeline.ledger.era:
-                return
-
-    async def _switch(self, generation: Generation) -> None:
-        """With the live one at rest: refresh, switch, record."""
-        assembly, key = self._assembly, generation_key(generation)
-        sink = assembly.sinks[generation.target.sink]
-        await patiently(partial(sink.refresh, generation))
-        await self.count([generation])  # who sees it live sees how many it has
-        await probes.reach("generation.publish")
-        await patiently(partial(sink.publish, generation))
-        await probes.reach("generation.published")
-        rolls_back = self.states[generation] is GenerationState.PREVIOUS
-        generations = assembly.store.generations
-        record = generations.roll_back if rolls_back else generations.promote
-        changed = await patiently(partial(record, key))
-        known = {g.number: g for g in self.states if g.target == generation.target}
-        for number, state in changed.items():
-            other = known.get(number, Generation(generation.target, number))
-            if state is GenerationState.DROPPED:
-                self.feed_no_more(other)
-                assembly.spawn(self.drop(other), f"drop {other}")
-            elif other in self.states:
-                self.states[other] = state
-                if state is GenerationState.PREVIOUS and not self._is_fed(other):
-                    await self.retire(other)
-        identity = (generation.target.sink, generation.target.name)
-        assembly.halted.pop(identity, None)
-        assembly.stale.pop(identity, None)
-        if (keep_s := assembly.config.daemon.keep_previous_s) is not None and (
-            previous := self.previous(*identity)
-        ) is not None:
-            assembly.spawn(self._retire_after(previous, keep_s), f"retire {previous}")
-        _log.info("live", target=str(generation.target), generation=generation.number)
-
-    def _is_fed(self, generation: Generation) -> bool:
+    def is_fed(self, generation: Generation) -> bool:
+        """Whether the stream feeds it."""
         return self._assembly.pipeline.fan_out.plan(generation) is not None
 
     def _plan(self, generation: Generation) -> ViewPlan:
@@ -360,7 +321,7 @@ class Life:
         assert plan is not None, generation
         return plan
 
-    async def _freshen(self, generation: Generation) -> None:
+    async def freshen(self, generation: Generation) -> None:
         """Make every document what the generation's own query gives now."""
         plan = self._plan(generation)
         await self.jobs.sweep(generation, plan)
@@ -368,32 +329,6 @@ class Life:
         store = self._assembly.store.generations
         await patiently(partial(store.set_view_fingerprint, key, plan.fingerprint))
         self.stale.discard(generation)
-
-    # — retention —
-
-    def _retire_in_time(self, rows: Iterable[GenerationRow]) -> None:
-        """Previous generations are kept for a while after the next was published."""
-        keep_s = self._assembly.config.daemon.keep_previous_s
-        if keep_s is None:
-            return
-        for row in rows:
-            live = self._assembly.generation(row.key)
-            if live is None or row.state is not GenerationState.LIVE:
-                continue
-            previous = self.previous(live.target.sink, live.target.name)
-            if previous is None or row.published_at is None:
-                continue
-            age_s = (datetime.now(UTC) - row.published_at).total_seconds()
-            left_s = max(0.0, keep_s - age_s)
-            self._assembly.spawn(
-                self._retire_after(previous, left_s), f"retire {previous}"
-            )
-
-    async def _retire_after(self, generation: Generation, delay_s: float) -> None:
-        await asyncio.sleep(delay_s)
-        async with self.promoting:
-            if self.states.get(generation) is GenerationState.PREVIOUS:
-                await self.retire(generation)
 
     async def retire(self, generation: Generation) -> None:
         """Keep it no longer for a rollback."""
@@ -406,7 +341,7 @@ class Life:
         """Try again what has halted for targets of this sink."""
         halted = self._assembly.halted
         for identity in [each for each in halted if each[0] == sink]:
-            if not any(self._is_fed(g) for g in self._of(*identity)):
+            if not any(self.is_fed(g) for g in self._of(*identity)):
                 continue  # its view cannot be kept: another life may
             del halted[identity]
             for generation in self._of(*identity):
@@ -435,12 +370,25 @@ class Life:
         sink = self._assembly.sinks[generation.target.sink]
         await self.claimed[generation.target.sink].wait()
         try:
+            await self._hide(generation)
             await patiently(partial(sink.drop, generation))
         except Halt as error:
             _log.error("cannot drop", generation=str(generation), reason=error.message)
             return
+        await probes.reach("generation.dropped")
         key = generation_key(generation)
         await patiently(partial(self._assembly.store.generations.forget, key))
+
+    async def _hide(self, generation: Generation) -> None:
+        """Readers must not be left without: they are shown the live one before."""
+        target = generation.target
+        sink = self._assembly.sinks[target.sink]
+        async with self.switches.lock(target):
+            live = self.live(target.sink, target.name)
+            if live is None or live == generation:
+                return
+            if await patiently(partial(sink.published, target)) == generation.number:
+                await patiently(partial(self.switches.show, live))
 
     # — rebuilds and losses —
 
@@ -459,6 +407,12 @@ class Life:
             )
         )
         generation = Generation(target, key.number)
+        if generation not in self.states and self.claimed[target.sink].is_set():
+            # Before it is fed, so that no write has to wait for it; who fills it makes
+            # its place, and halts, where that cannot be now.
+            with suppress(Transient, Halt):
+                sink = self._assembly.sinks[target.sink]
+                await sink.prepare(generation, self._assembly.owner)
         if generation not in self.states:
             self.feed(generation, GenerationState.BUILDING)
         return generation

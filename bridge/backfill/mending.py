@@ -51,9 +51,9 @@ class Mending:
                     return
             elif loss.keys is not None:
                 await life.jobs.keys(generation, plan, list(loss.keys))
-            elif generation in life.building or not sink.side_by_side(
-                generation.target
-            ):
+            elif life.states.get(
+                generation
+            ) is GenerationState.BUILDING or not sink.side_by_side(generation.target):
                 await sink.prepare(generation, assembly.owner)
                 if life.states.get(generation) is GenerationState.LIVE:
                     await sink.publish(generation)

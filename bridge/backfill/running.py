@@ -12,7 +12,7 @@ from functools import partial
 
 from bridge.assembly import Assembly
 from bridge.backfill.jobs import Jobs
-from bridge.backfill.patience import patiently
+from bridge.backfill.patience import ended, patiently
 from bridge.errors import BridgeError, Halt, Transient, first_problem, sentence
 from bridge.observe.logs import logger
 from bridge.store.rows import BackfillRow, WorkState
@@ -68,7 +68,7 @@ class Backfills:
         store = self._assembly.store.backfills
         await patiently(partial(store.finish, row.id, WorkState.CANCELLED))
         if (task := self._tasks.get(row.id)) is not None:
-            task.cancel()
+            await ended(task)
 
     async def stop(self) -> None:
         """Leave every backfill as it is; the next life goes on with it."""

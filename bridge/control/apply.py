@@ -8,7 +8,7 @@ new slot or publication is not read from before its barrier is known.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 
 from psycopg.sql import SQL, Identifier
@@ -17,16 +17,17 @@ from bridge import probes
 from bridge.capture.publication import change_publication
 from bridge.capture.slot import Blocker, create_slot, drop_slot, take_barrier
 from bridge.control.check_tables import create_statement
+from bridge.control.cutoff import record_cut_off
 from bridge.control.former import built_from
 from bridge.control.planning import sink_target, view_definition
 from bridge.control.reconcile import Action, PartKind, Step
-from bridge.control.remove import drop_generation, prune
+from bridge.control.remove import drop_generation, former_target, prune
 from bridge.control.session import session, wrapped
 from bridge.control.survey import MISSED, Survey, published, shown
 from bridge.errors import BridgeError, Halt, Transient
 from bridge.sink import Generation, Sink, Target
 from bridge.store import Store, migrate
-from bridge.store.rows import GenerationState, SourceRow
+from bridge.store.rows import GenerationKey, GenerationState, SourceRow
 
 UNKNOWN_BARRIER = 2**63 - 1
 """Recorded while a slot is being made: no snapshot reaches it, so that nothing is read
@@ -78,6 +79,7 @@ async def apply(looked: Survey, permission: Permission, tell: Tell) -> Applied:
         source = await begin_history(looked, store, tell)
         source = await _raise_barrier(store, source, barrier)
         away = await _claim(looked, source.epoch, permission)
+        looked = await _settle(looked, store, away)
         await _targets(looked, store, left_out, away, permission, tell)
         if permission.prune:
             await prune(looked, store, tell)
@@ -97,6 +99,20 @@ async def _claim(
                 raise
             away[name] = error
     return away
+
+
+async def _settle(looked: Survey, store: Store, away: Collection[str]) -> Survey:
+    """Record switches of readers that a crash has cut off: what they see is not to be
+    dropped as something that is still being built."""
+    for identity, row in looked.remembered.targets.items():
+        sink = looked.sinks.get(row.sink)
+        if sink is not None and row.sink not in away:
+            known = list(looked.remembered.of(*identity).values())
+            target = former_target(row.view, GenerationKey(*identity, 0))
+            with suppress(Transient, Halt):  # tried again before anything is written
+                await record_cut_off(store, sink, target, known)
+    rows = {row.key: row for row in await store.generations.all()}
+    return replace(looked, remembered=replace(looked.remembered, generations=rows))
 
 
 def _require_permission(looked: Survey, permission: Permission) -> None:

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from datetime import datetime
 from functools import partial
 from typing import assert_never
 
+from bridge import probes
 from bridge.assembly import Assembly
 from bridge.backfill.life import Life
 from bridge.backfill.patience import patiently
@@ -21,7 +24,6 @@ from bridge.control.commands import (
     Agenda,
     Backfill,
     Cancel,
-    Command,
     Configure,
     Pause,
     Promote,
@@ -38,6 +40,7 @@ from bridge.sink import Generation
 from bridge.store.rows import BackfillKind, CommandRow, CommandState, GenerationKey
 
 _log = logger("bridge.control")
+_LOOK_S = 0.05
 
 
 class Operator:
@@ -54,6 +57,8 @@ class Operator:
         self._configure = configure
         self._agenda = Agenda()
         self._announced = asyncio.Event()
+        self._pausing = {name: asyncio.Lock() for name in assembly.lanes}
+        life.commands_first = self.commands_first
 
     def announce(self, command: int, lsn: int) -> None:
         """The stream has passed a command's message, which ends at `lsn`."""
@@ -78,6 +83,34 @@ class Operator:
             for row in self._agenda.due(ledger.end, self._halted()):
                 self._assembly.spawn(self._carry_out(row), f"command {row.id}")
 
+    async def commands_first(self, generation: Generation) -> None:
+        """Wait until what operators have asked of its target by now is carried out.
+
+        A build that goes on after a crash would else be seen before an earlier command
+        has rolled back, or cancelled it.
+        """
+        asked = {row.id for row in await patiently(partial(self._asked, generation))}
+        while asked:
+            left = await patiently(partial(self._asked, generation))
+            asked &= {row.id for row in left}
+            await asyncio.sleep(_LOOK_S)
+
+    async def _asked(self, generation: Generation) -> list[CommandRow]:
+        key, found = generation_key(generation), []
+        for row in await self._assembly.store.commands.open():
+            with suppress(Refusal):
+                match parse(row):
+                    case Promote(generations=keys) | RollBack(generations=keys):
+                        if any(each[:2] == key[:2] for each in keys):
+                            found.append(row)
+                    case Cancel(command=command):
+                        store = self._assembly.store.backfills
+                        if any(b.key == key for b in await store.of_command(command)):
+                            found.append(row)
+                    case _:
+                        pass
+        return found
+
     def _halted(self) -> set[GenerationKey | str]:
         halted: set[GenerationKey | str] = {
             name
@@ -95,8 +128,9 @@ class Operator:
         lsn = self._agenda.place(row.id)
         if not await patiently(partial(commands.start, row.id, lsn=lsn)):
             return
+        await probes.reach("command.begun")
         try:
-            message = await self._do(parse(row))
+            message = await self._do(row)
         except Cancelled as error:
             outcome, message = CommandState.CANCELLED, error.message
         except Exception as raised:  # noqa: BLE001 - it fails, the others go on
@@ -108,19 +142,21 @@ class Operator:
             outcome, message = CommandState.FAILED, sentence(problem)
         else:
             outcome = CommandState.DONE
+        await probes.reach("command.done")
         await patiently(partial(commands.finish, row.id, outcome, message))
         _log.info(
             "command", id=row.id, kind=row.kind, outcome=outcome, by=row.issued_by
         )
 
-    async def _do(self, command: Command) -> str:
+    async def _do(self, row: CommandRow) -> str:
+        command = parse(row)
         match command:
             case Pause():
                 return await self._pause(command.sink, paused=True)
             case Resume():
                 return await self._pause(command.sink, paused=False)
             case Backfill():
-                return await self._backfill(command)
+                return await self._backfill(command, row.issued_at)
             case Promote():
                 return await self._promote(command)
             case RollBack():
@@ -139,15 +175,17 @@ class Operator:
         lane = self._assembly.lanes.get(sink)
         if lane is None:
             raise Refusal(f"there is no sink {sink} in the file")
-        await self._assembly.store.set_sink_paused(sink, paused=paused)
-        lane.set_state(LaneState.PAUSED if paused else LaneState.OK)
-        if not paused:
-            await self._life.resume(sink)
+        store = self._assembly.store
+        async with self._pausing[sink]:  # the one that was asked for last, last
+            await patiently(partial(store.set_sink_paused, sink, paused=paused))
+            lane.set_state(LaneState.PAUSED if paused else LaneState.OK)
+            if not paused:
+                await self._life.resume(sink)
         return f"sink {sink} is {'paused' if paused else 'written to again'}"
 
-    async def _backfill(self, command: Backfill) -> str:
+    async def _backfill(self, command: Backfill, issued_at: datetime) -> str:
         if command.rebuild:
-            return await self._rebuild(command)
+            return await self._rebuild(command, issued_at)
         kind = BackfillKind.SWEEP
         if command.keys is not None:
             kind = BackfillKind.KEYS
@@ -166,10 +204,14 @@ class Operator:
             for key in command.generations
         ]
         rows = [row for id_ in begun if (row := await store.read(id_)) is not None]
+        if await self._rebuilds.is_cancelled(command.id):
+            for row in rows:
+                await self._life.backfills.cancel(row)
+            raise Cancelled("the backfill was cancelled before it began")
         documents = sum(await _all(self._life.backfills.follow(row) for row in rows))
         return f"{documents:,} document{'' if documents == 1 else 's'} derived again"
 
-    async def _rebuild(self, command: Backfill) -> str:
+    async def _rebuild(self, command: Backfill, issued_at: datetime) -> str:
         wanted = [
             target
             for target in self._assembly.targets.values()
@@ -179,7 +221,7 @@ class Operator:
         if not wanted:
             raise Refusal(f"view {command.view} has no such target")
         numbers = await _all(
-            self._rebuilds.rebuild(target, command.id) for target in wanted
+            self._rebuilds.rebuild(target, command.id, issued_at) for target in wanted
         )
         return ", ".join(
             f"{target} g{number} is built and live"
@@ -187,22 +229,30 @@ class Operator:
         )
 
     async def _promote(self, command: Promote) -> str:
-        for key in command.generations:
-            generation = self._fed(key)
-            if generation in self._life.building:
-                raise Halt(
-                    f"{generation} is not complete yet",
-                    hint="it is promoted by itself as soon as it is",
-                )
-            if generation != self._life.live(key.sink, key.name):
-                await self._life.promote(generation, force=command.force)
+        await _all(
+            self._switch_to(key, force=command.force, complete=True)
+            for key in command.generations
+        )
         return ", ".join(f"{key} is live" for key in command.generations)
 
     async def _roll_back(self, command: RollBack) -> str:
-        for key in command.generations:
-            if (generation := self._fed(key)) != self._life.live(key.sink, key.name):
-                await self._life.promote(generation, force=True)
+        await _all(self._switch_to(key, force=True) for key in command.generations)
         return ", ".join(f"{key} is live" for key in command.generations)
+
+    async def _switch_to(
+        self, key: GenerationKey, *, force: bool, complete: bool = False
+    ) -> int:
+        """Let readers see this one; its number. `complete`: not one being built."""
+        generation = self._fed(key)
+        if complete and generation in self._life.building:
+            raise Halt(
+                f"{generation} is not complete yet",
+                hint="it is promoted by itself as soon as it is",
+            )
+        # A switch that a crash has cut off is known once its sink has told.
+        await self._life.claimed[key.sink].wait()
+        await self._life.switches.promote(generation, force=force)
+        return generation.number
 
     def _fed(self, key: GenerationKey) -> Generation:
         generation = self._assembly.generation(key)
@@ -211,16 +261,10 @@ class Operator:
         return generation
 
     async def _cancel(self, command: Cancel) -> str:
-        commands = self._assembly.store.commands
+        await self._rebuilds.abandon(command.command)
         for row in await self._assembly.store.backfills.of_command(command.command):
-            if row.kind is BackfillKind.BUILD:
-                await self._rebuilds.abandon(row)
-            else:
+            if row.kind is not BackfillKind.BUILD:
                 await self._life.backfills.cancel(row)
-        await commands.finish(command.command, CommandState.CANCELLED, "cancelled")
-        found = await commands.read(command.command)
-        if found is not None and found.state is not CommandState.CANCELLED:
-            raise Halt(f"command {command.command} had ended before: {found.state}")
         return f"command {command.command} is cancelled"
 
     async def _retry(self, command: Retry) -> str:

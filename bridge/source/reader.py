@@ -13,6 +13,7 @@ from typing import Any
 
 from psycopg import AsyncConnection, AsyncRawServerCursor
 from psycopg.abc import QueryNoTemplate
+from psycopg.pq import TransactionStatus
 from psycopg.sql import SQL, Identifier, Literal
 
 from bridge.changes import Value
@@ -98,9 +99,7 @@ class PostgresReader:
                     return
                 yield page
         finally:
-            if not self._connection.closed:
-                with wrapped():
-                    await cursor.close()
+            await self._close(cursor)
 
     async def documents(
         self, plan: ViewPlan, keys: Sequence[Parts], *, careful: bool = False
@@ -152,9 +151,7 @@ class PostgresReader:
                 mean = sum(len(row.document) for row in page) // len(page) + 1
                 size = min(max(PAGE_BYTES // mean, 1), _PAGE_ROWS_MAX)
         finally:
-            if not self._connection.closed:
-                with wrapped():
-                    await cursor.close()
+            await self._close(cursor)
 
     async def boundary(
         self, plan: ViewPlan, lower: Parts | None, count: int
@@ -217,6 +214,13 @@ class PostgresReader:
         with wrapped():
             await self._connection.execute("release savepoint careful")
         return rows, []
+
+    async def _close(self, cursor: AsyncRawServerCursor[Any]) -> None:
+        """Not where the transaction has failed or was cut off: it goes with it then,
+        and an error of closing would hide that the task was cancelled."""
+        if self._connection.info.transaction_status is TransactionStatus.INTRANS:
+            with wrapped():
+                await cursor.close()
 
     async def _page(self, parts: int, size: int) -> list[Row]:
         fetched = await self._connection.execute(

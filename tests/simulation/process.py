@@ -27,7 +27,7 @@ from bridge.ledger import Entry, Ledger
 from bridge.live_digest import LiveDigest
 from bridge.observe.metrics import DeriveCost, Metrics
 from bridge.pipeline import Pipeline
-from bridge.sink import Generation, Owner
+from bridge.sink import Generation, Owner, Target
 from bridge.standing import Standing
 from bridge.store.rows import GenerationState
 from bridge.surroundings import Capture, Hooks, PipelineLimits
@@ -69,6 +69,19 @@ def _derive_limits(dice: random.Random) -> DeriveLimits:
     )
 
 
+class SimulatedSwitches:
+    """What `Watch` asks of `bridge.backfill.switches.Switches`: nobody switches."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+
+    def lock(self, _target: Target) -> asyncio.Lock:
+        return self._lock
+
+    async def settle(self, _sink: str) -> None:
+        return
+
+
 class SimulatedLife:
     """What `Watch` asks of `bridge.backfill.life.Life`, and the builds."""
 
@@ -76,8 +89,9 @@ class SimulatedLife:
         self._assembly = assembly
         self._remembered = remembered
         self.jobs = Jobs(assembly)
-        self.promoting = asyncio.Lock()
+        self.switches = SimulatedSwitches()
         self.claimed = {name: asyncio.Event() for name in assembly.lanes}
+        self.lost: set[Generation] = set()
 
     @property
     def building(self) -> set[Generation]:
@@ -93,8 +107,12 @@ class SimulatedLife:
         }
 
     async def build(self, generation: Generation) -> None:
+        await self.claimed[generation.target.sink].wait()
         await self._assembly.pipeline.ready()
         build = self._remembered.builds[generation]
+        if generation in self.lost:
+            self.lost.discard(generation)
+            build.ranges.clear()
         plan = views.PLANS[generation.target.view]
         await self.jobs.ranges(generation, plan, BuildLog(build))
         build.done = True

@@ -1,0 +1,251 @@
+"""kill -9 at every state of a generation's life, in every order with commands.
+
+The one thing to know: whatever was asked for before and after the kill must come to
+the end that it comes to without one: the same generations, seen by the same readers,
+and every document equal to SQL.
+"""
+
+from __future__ import annotations
+
+import itertools
+import signal
+from contextlib import suppress
+from itertools import product
+from typing import NamedTuple
+
+import httpx
+import psycopg
+import pytest
+import redis
+
+from tests.fixtures.waiting import eventually
+from tests.scenario.harness import SCHEMA
+from tests.scenario.readers import reading
+from tests.scenario.test_life import NEW, OLD, QUIET, STILL, configure
+from tests.scenario.world import Bridge
+
+pytestmark = pytest.mark.scenario
+
+TEMPLATE = "item:{generation}:{id}"
+SLOW = "backfill_rate = 20"
+BUILDING = (
+    "generation.prepared",
+    "backfill.chunk",
+    "backfill.kept",
+    "generation.built",
+    "generation.publish",
+)
+SHOWN = ("generation.published", "generation.recorded", "generation.dropped")
+SWITCHED = ("generation.publish", "generation.published", "generation.recorded")
+COMMAND = ("command.begun", "command.done")
+
+
+class Case(NamedTuple):
+    """What is asked for, where the daemon dies of it, and what is asked for then."""
+
+    act: str
+    probe: str
+    then: str = ""
+    after: int = 0
+    """How many targets have passed the probe before."""
+
+    def __str__(self) -> str:
+        return "-".join(str(part) for part in self if part)
+
+
+STEADY = (
+    Case("rebuild", "generation.published"),
+    Case("rebuild", "generation.published", "edit"),
+    Case("rebuild", "generation.built", "cancel"),
+    Case("rollback", "generation.published"),
+)
+
+
+def cases() -> list[object]:
+    """Each act with each of its states, alone and with each command after it."""
+    found = [
+        *product(
+            ["rebuild"],
+            BUILDING + SHOWN + COMMAND,
+            ["", "cancel", "rollback", "edit", "pause"],
+        ),
+        *product(["rebuild"], BUILDING[3:] + SHOWN[:2], ["", "cancel"], [1]),
+        *product(["edit"], BUILDING + SHOWN[:2], ["", "rollback"]),
+        *product(["rollback"], SWITCHED + COMMAND, ["", "rebuild", "edit"]),
+        *product(["cancel"], ["generation.abandoned", "generation.dropped"]),
+        *product(["pause", "resume"], COMMAND),
+        *product(["sweep"], BUILDING[1:3] + COMMAND),
+    ]
+    return [
+        pytest.param(
+            case, id=str(case), marks=() if case in STEADY else pytest.mark.slow
+        )
+        for case in itertools.starmap(Case, found)
+    ]
+
+
+class Stood(NamedTuple):
+    """How one target was when the daemon had died, and before anything else."""
+
+    live: int
+    previous: int | None
+    shown: int
+    """What readers see: another one than the live one where that was cut off."""
+
+
+def expected(case: Case, stood: Stood) -> tuple[int, int | None]:
+    """The live and the previous generation at the end, as without the kill."""
+    switched = stood.shown != stood.live
+    if case.act == "rebuild":
+        done = 3 in (stood.shown, stood.live)
+        match case.then:
+            case "cancel":
+                return (3, 2) if done else (2, 1)
+            case "rollback" if done and not switched:
+                return 2, 3
+            case "rollback":  # to what is dropped by then, or before the rebuild ends
+                return (3, 2) if done else (3, 1)
+            case "edit":
+                return (4, 3) if done else (4, 2)
+        return 3, 2
+    if case.act == "edit":
+        recorded = stood.live == 2
+        return (1, 2) if case.then == "rollback" and recorded else (2, 1)
+    if case.act == "rollback":
+        return (3, 1) if case.then else (1, 2)
+    return 1, None
+
+
+def ask(bridge: Bridge, what: str) -> None:
+    """Ask for it; nothing where there is nothing to roll back to."""
+    match what:
+        case "rebuild":
+            bridge.execute("select bridge.backfill('item', rebuild => true)")
+        case "sweep":
+            bridge.execute("select bridge.backfill('item')")
+        case "rollback":
+            with suppress(psycopg.errors.ObjectNotInPrerequisiteState):
+                bridge.execute("select bridge.rollback('item')")
+        case "pause" | "resume":
+            bridge.execute(f"select bridge.{what}('cache')")
+        case "cancel":
+            bridge.execute(
+                "select bridge.cancel(id) from bridge.command"
+                " where kind = 'backfill' order by id desc limit 1"
+            )
+        case "edit":
+            configure(bridge, NEW, TEMPLATE)
+        case _:
+            raise AssertionError(what)
+
+
+async def standing(bridge: Bridge) -> dict[str, Stood]:
+    """What is recorded of each target, and what its readers see."""
+    async with httpx.AsyncClient(base_url=bridge.es, trust_env=False) as client:
+        alias = (await client.get(f"/_alias/{bridge.prefix}item")).json()
+    with redis.Redis.from_url(bridge.redis, decode_responses=True) as client:
+        live = client.get(f"pgbridge:{bridge.prefix}item:live")
+    shown = {"search": int(next(iter(alias)).rpartition("--g")[2]), "cache": int(live)}
+    recorded = (
+        "select min(number) from bridge.generation where sink = %s and state = %s"
+    )
+    return {
+        sink: Stood(
+            bridge.one(recorded, sink, "live"),
+            bridge.one(recorded, sink, "previous"),
+            number,
+        )
+        for sink, number in shown.items()
+    }
+
+
+async def at_rest(bridge: Bridge) -> None:
+    """Wait until nothing is asked for any more, and nothing is built or dropped."""
+    query = """
+        select string_agg(what, ', ') from (
+            select concat_ws(' ', kind, id, state) as what
+            from bridge.command where state in ('pending', 'running')
+            union all
+            select concat_ws(' ', sink, number, state)
+            from bridge.generation where state in ('building', 'dropped')
+        ) left_over
+    """
+
+    async def still() -> bool:
+        bridge.daemon.must_run()
+        status = await bridge.daemon.status()
+        left = bridge.one(query)
+        assert left is None, left
+        return bool(status.get("targets"))
+
+    await eventually(still, deadline_s=120.0, every_s=0.1)
+
+
+async def built(bridge: Bridge, act: str) -> None:
+    """What is there before the act, by a daemon that nobody kills."""
+    bridge.execute(*SCHEMA.split(";"), QUIET)
+    configure(bridge, OLD, TEMPLATE)
+    bridge.daemon.start()
+    await bridge.ready()
+    if act in ("rollback", "rebuild"):
+        ask(bridge, "rebuild")
+        await at_rest(bridge)
+    if act == "resume":
+        ask(bridge, "pause")
+        await at_rest(bridge)
+    assert await bridge.daemon.stop() == 0
+    if act == "cancel":
+        configure(bridge, OLD, TEMPLATE, SLOW)
+
+
+async def dies(bridge: Bridge, case: Case) -> None:
+    """The act, and the daemon's death of it."""
+    bridge.daemon.start(kill_at=case.probe, after=case.after)
+    if case.act == "cancel":
+        ask(bridge, "rebuild")
+        building = "select count(*) from bridge.backfill where command is not null"
+        await eventually(lambda: bridge.one(building) == 2)
+    elif case.act == "edit":
+        await bridge.ready()
+    ask(bridge, case.act)
+    assert await bridge.daemon.ended(90.0) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("case", cases())
+async def test_killed_in_the_life_of_a_generation(bridge: Bridge, case: Case) -> None:
+    """It ends as without the kill, and no reader was ever shown less than before."""
+    await built(bridge, case.act)
+    async with reading(bridge, "item", STILL, template=TEMPLATE):
+        await dies(bridge, case)
+        stood = await standing(bridge)
+        ask(bridge, case.then) if case.then else None
+        bridge.daemon.start()
+        if case.then == "pause":
+            await paused(bridge)
+            ask(bridge, "resume")
+        await at_rest(bridge)
+        if case.act == "pause":
+            await paused(bridge)
+            ask(bridge, "resume")
+            await at_rest(bridge)
+    ended = await standing(bridge)
+    for sink, found in ended.items():
+        assert found[:2] == expected(case, stood[sink]), (sink, stood[sink])
+        assert found.shown == found.live
+    assert outcomes(bridge, "backfill") <= (
+        {"done", "cancelled"} if "cancel" in case else {"done"}
+    )
+    assert outcomes(bridge, "pause", "resume") <= {"done"}
+    await bridge.settled()
+    await bridge.ends_exact()
+
+
+async def paused(bridge: Bridge) -> None:
+    query = "select paused from bridge.sink where name = 'cache'"
+    await eventually(lambda: bridge.one(query))
+
+
+def outcomes(bridge: Bridge, *kinds: str) -> set[str]:
+    """How the commands of these kinds have ended."""
+    query = "select array_agg(state) from bridge.command where kind = any(%s)"
+    return set(bridge.one(query, list(kinds)) or ())
