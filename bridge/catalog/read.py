@@ -35,14 +35,17 @@ from bridge.changes import Identity
 
 _PINNED = {
     "TimeZone": "UTC",
-    "DateStyle": "ISO",
+    "DateStyle": "ISO, MDY",
     "IntervalStyle": "iso_8601",
     "extra_float_digits": "1",
     "bytea_output": "hex",
     "standard_conforming_strings": "on",
     "quote_all_identifiers": "off",
+    "transform_null_equals": "off",
+    "array_nulls": "on",
+    "timezone_abbreviations": "Default",
 }
-"""What the text of constants in a printed query depends on."""
+"""What the text of constants in a printed query, and its meaning, depend on."""
 
 
 class Definition(Protocol):

@@ -27,13 +27,20 @@ Connection: TypeAlias = AsyncConnection[tuple[Any, ...]]
 MESSAGE_PREFIX = "pgbridge"
 PINNED = {
     "TimeZone": "UTC",
-    "DateStyle": "ISO",
+    "DateStyle": "ISO, MDY",
     "IntervalStyle": "iso_8601",
     "extra_float_digits": "1",
     "bytea_output": "hex",
     "row_security": "off",
     "lc_monetary": "C",
+    "lc_numeric": "C",
+    "lc_time": "C",
     "xmloption": "content",
+    "xmlbinary": "base64",
+    "array_nulls": "on",
+    "quote_all_identifiers": "off",
+    "timezone_abbreviations": "Default",
+    "transform_null_equals": "off",
     "standard_conforming_strings": "on",
     "synchronous_commit": "local",
     "idle_in_transaction_session_timeout": "0",
@@ -42,7 +49,7 @@ PINNED = {
     "cursor_tuple_fraction": "1.0",
     "jit": "off",
 }
-"""What text output depends on, and what would end a patient reader."""
+"""What values and their texts depend on, and what would end a patient reader."""
 _IDENTITY = """
     select (select system_identifier::text from pg_control_system()),
            pg_is_in_recovery(),
