@@ -14,7 +14,7 @@ STAMP := $(VENV)/.installed
 SEEDS ?=
 seeds = $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),$(1)))
 
-.PHONY: help venv demo test everything lint format bench crash simulate mutants soak clean
+.PHONY: help venv demo test everything lint format bench crash fuzz simulate mutants soak clean
 
 help: ## This list
 	@printf 'pgbridge: what can be made\n\n'
@@ -30,7 +30,7 @@ demo: venv ## A small shop on real servers: watch documents follow rows
 	@$(BIN)/pgbridge demo
 
 # What is proven on every change. `make everything` adds the rest, the slow too.
-STEADY := tests/tidy tests/unit tests/property tests/simulation tests/conformance \
+STEADY := tests/tidy tests/unit tests/property tests/fuzz tests/simulation tests/conformance \
 	tests/integration/store tests/integration/test_type_matrix.py \
 	$(wildcard tests/integration/test_planner*.py)
 
@@ -54,8 +54,12 @@ format: venv ## Let ruff format and fix what it can
 bench: venv ## Measure, as ratios to the servers' own ceilings
 	@$(BIN)/python -m tests.bench
 
-crash: venv ## Every crash scenario with many seeds (SEEDS=20)
-	@$(PYTEST) tests/scenario $(call seeds,20)
+crash: venv ## Every probe × fault × shape of view on real servers, as a table in docs/
+	@$(BIN)/python -m tests.scenario.matrix
+
+fuzz: venv ## Decoder, configuration, queries: inputs that reach new code (SECONDS=60)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[fuzz]'
+	@$(BIN)/python -m tests.fuzz all $(or $(SECONDS),60)
 
 simulate: venv ## Simulated histories (SEEDS=10000, or SEED=N to repeat one)
 	@$(PYTEST) tests/simulation -q $(call seeds,10000)
@@ -63,8 +67,8 @@ simulate: venv ## Simulated histories (SEEDS=10000, or SEED=N to repeat one)
 mutants: venv ## Each safety rule taken out, one at a time: all must be caught
 	@$(BIN)/python -m tests.simulation.mutants
 
-soak: venv ## 30 minutes of mixed traffic and faults
-	@$(BIN)/python -m tests.bench.soak
+soak: venv ## 30 minutes of mixed traffic and faults (MINUTES=30)
+	@$(BIN)/python -m tests.bench.soak $(or $(MINUTES),30)
 
 clean: ## Remove the virtual environment, caches and local servers' data
 	@if [ -x $(BIN)/pgbridge ] && [ -d .pgbridge-dev ]; then $(BIN)/pgbridge dev down; fi

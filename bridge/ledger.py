@@ -24,7 +24,13 @@ from typing import NamedTuple
 from bridge.position import page_start
 
 Holder = Hashable
-"""Who holds an entry open: a generation, or a job such as a sweep."""
+"""Who holds an entry open: a generation, or the sweep of one."""
+
+
+class Sweep(NamedTuple):
+    """Holds an entry until every key of a generation is derived again."""
+
+    generation: Holder
 
 
 class Entry:
@@ -107,6 +113,8 @@ class Ledger:
         self._content: dict[Holder, int] = {}
         self._recorded: dict[Holder, int] = {}
         self._aside: dict[Holder, Aside] = {}
+        self._returning: dict[Holder, tuple[int, int]] = {}
+        """Of those taken back: where each stands, and from where on it counts again."""
         self._wal_end = 0
         self._closed = 0
         self._acknowledged = 0
@@ -200,9 +208,11 @@ class Ledger:
         """A generation was dropped: nothing waits for it any more."""
         for entry in self._entries:
             entry.holds.pop(holder, None)
+            entry.holds.pop(Sweep(holder), None)
         self._content.pop(holder, None)
         self._recorded.pop(holder, None)
         self._aside.pop(holder, None)
+        self._returning.pop(holder, None)
         self._advance()
 
     def set_aside(self, holder: Holder, applied: int, since_s: float) -> None:
@@ -210,10 +220,17 @@ class Ledger:
         stands at `applied` until `take_back`, and the slot does not wait for the sink
         to record a position of its own. Outlives the stream."""
         self._aside[holder] = Aside(applied, since_s)
+        self._returning.pop(holder, None)
 
     def take_back(self, holder: Holder) -> None:
-        """Nothing is owed to the holder any more but by entries."""
-        self._aside.pop(holder, None)
+        """Nothing is owed to the holder any more but by entries.
+
+        A debt may be paid by a later change that is still on its way. So the holder
+        stands where it stood until all that is on its way now is kept.
+        """
+        aside = self._aside.pop(holder, None)
+        if aside is not None:
+            self._returning[holder] = (aside.applied, self.end)
 
     def aside(self, holder: Holder) -> Aside | None:
         """Where a holder stands that is set aside."""
@@ -247,10 +264,13 @@ class Ledger:
         """Whether any batch is not closed."""
         return bool(self._entries)
 
-    def oldest(self, holder: Holder) -> Entry | None:
-        """The first entry that `holder` has not kept, or that is not derived."""
+    def oldest(self, holder: Holder, *, sweeps: bool = True) -> Entry | None:
+        """The first entry that `holder` has not kept, or that is not derived.
+
+        Without `sweeps`: what only its own sweep holds counts as kept.
+        """
         for entry in self._entries:
-            if not entry.derived or holder in entry.holds:
+            if _waits(entry, holder) if sweeps else _streams(entry, holder):
                 return entry
         return None
 
@@ -258,9 +278,14 @@ class Ledger:
         """Everything up to here is kept by `holder`."""
         if holder in self._aside:
             return self._aside[holder].applied
+        kept = self._kept(holder)
+        stands, until = self._returning.get(holder, (0, 0))
+        return stands if kept < until else kept
+
+    def _kept(self, holder: Holder) -> int:
         kept = self._closed
         for entry in self._entries:
-            if not entry.derived or holder in entry.holds:
+            if _waits(entry, holder):
                 return kept
             kept = entry.lsn
         return kept
@@ -328,3 +353,13 @@ class Ledger:
         self._closed = max(self._closed, lsn)
         while self._reads and self._reads[0].seen <= self._closed:
             self._reads.popleft()
+
+
+def _streams(entry: Entry, holder: Holder) -> bool:
+    """Whether something of the entry is to be derived, or on its way to the holder."""
+    return not entry.derived or holder in entry.holds
+
+
+def _waits(entry: Entry, holder: Holder) -> bool:
+    """Whether the entry does not show in the holder as a whole yet."""
+    return _streams(entry, holder) or Sweep(holder) in entry.holds

@@ -478,7 +478,8 @@ class Lifetime:
         if self.status is None or self._assembly is None:
             return 0.0
         fed = self._assembly.pipeline.fan_out.current()
-        return max((self.status.lag_s(o.generation) for o in fed), default=0.0)
+        late_s = (self.status.lag_s(o.generation, sweeps=False) for o in fed)
+        return max(late_s, default=0.0)
 
     def _too_many_letters(self, generation: Generation, count: int) -> None:
         assert self._assembly is not None

@@ -26,7 +26,7 @@ from bridge.derive.view import ViewPlan
 from bridge.errors import Halt, Transient, first_of, sentence
 from bridge.keys import Parts
 from bridge.lanes import LaneState
-from bridge.ledger import Entry
+from bridge.ledger import Entry, Sweep
 from bridge.observe.logs import logger
 from bridge.observe.status import SourceStatus
 from bridge.parking import Parking
@@ -56,8 +56,8 @@ class Watch:
         self._mending: set[Generation] = set()
         self._losses = Mending(assembly, life, self._owe_all)
         self._shown = Shown(assembly, life)
-        self._truncated: dict[str, list[Entry]] = {}
-        self._sweeping: set[str] = set()
+        self._truncated: dict[Generation, list[Entry]] = {}
+        self._sweeping: set[Generation] = set()
         self._parkings = {
             name: Parking(assembly, life.jobs, lane, life.claimed[name])
             for name, lane in assembly.lanes.items()
@@ -290,27 +290,32 @@ class Watch:
     # — truncated tables —
 
     def truncated(self, view: str, _lsn: int, entry: Entry) -> None:
-        """A table of the view was emptied: sweep the view, and hold the entry."""
-        ledger = self._assembly.pipeline.ledger
-        ledger.hold(entry, ("sweep", view), 1)
-        self._truncated.setdefault(view, []).append(entry)
-        if view not in self._sweeping:
-            self._sweeping.add(view)
-            self._assembly.spawn(self._sweep(view), f"sweep {view}")
+        """A table of the view was emptied: sweep each generation of it. It has not kept
+        the entry before that is done."""
+        pipeline = self._assembly.pipeline
+        for outlet in pipeline.fan_out.of(view):
+            generation = outlet.generation
+            pipeline.ledger.hold(entry, Sweep(generation), 1)
+            self._truncated.setdefault(generation, []).append(entry)
+            if generation not in self._sweeping:
+                self._sweeping.add(generation)
+                self._assembly.spawn(self._sweep(outlet), f"sweep {generation}")
 
-    async def _sweep(self, view: str) -> None:
-        assembly = self._assembly
+    async def _sweep(self, outlet: Outlet) -> None:
+        lane, generation = outlet
+        ledger = self._assembly.pipeline.ledger
         try:
-            while entries := self._truncated.pop(view, []):
-                plan = assembly.plans[view]
-                outlets = list(assembly.pipeline.fan_out.of(view))
-                async with asyncio.TaskGroup() as group:
-                    for outlet in outlets:
-                        group.create_task(self.sweep(outlet, plan))
+            while entries := self._truncated.pop(generation, []):
+                plan = self._assembly.plan(generation)
+                if plan is None:
+                    return  # fed no more
+                await self.sweep(outlet, plan)
+                if generation not in lane.feeds:
+                    return  # nothing is held for it any more
                 for entry in entries:
-                    assembly.pipeline.ledger.release(entry, ("sweep", view), 1)
+                    ledger.release(entry, Sweep(generation), 1)
         finally:
-            self._sweeping.discard(view)
+            self._sweeping.discard(generation)
 
     async def sweep(self, outlet: Outlet, plan: ViewPlan) -> None:
         """Sweep a generation, or record durably that it is to be swept.

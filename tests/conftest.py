@@ -11,6 +11,7 @@ HERE = Path(__file__).parent
 TIERS = (
     "unit",
     "property",
+    "fuzz",
     "conformance",
     "integration",
     "scenario",

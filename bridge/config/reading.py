@@ -56,7 +56,10 @@ def load(
     """
     environ = os.environ if environ is None else environ
     path = config_path(None if path is None else Path(path), environ)
-    table = interpolate(_read_toml(path), environ)
+    try:
+        table = interpolate(_read_toml(path), environ)
+    except RecursionError:
+        raise Refusal(f"{path} nests hundreds of tables or lists") from None
     files = [path]
     _take_files(table, path.parent, files)
     try:
@@ -145,6 +148,8 @@ def _secret_file(place: str, path: Path) -> str:
         raise Refusal(f"{place}: {path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise Refusal(f"{place}: {path} is not UTF-8") from None
+    except ValueError:  # a zero byte
+        raise Refusal(f"{place} is not a path") from None
 
 
 def _sink(name: str, sink: schema.Sink) -> SinkConfig:

@@ -73,7 +73,7 @@ async def read_definitions(
 def _questions(analysis: Analysis, catalog: Catalog) -> list[str]:
     try:
         return questions(parse_printed(analysis.query), analysis, catalog)
-    except QueryRefusal:
+    except (QueryRefusal, RecursionError):
         return []  # refused again, and told, when it is planned
 
 

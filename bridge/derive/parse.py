@@ -17,8 +17,23 @@ from bridge.errors import QueryRefusal
 _CHANGES = (ast.InsertStmt, ast.UpdateStmt, ast.DeleteStmt, ast.MergeStmt)
 
 
+def too_deep() -> QueryRefusal:
+    """What is said of a query that Python's stack has no room for."""
+    return QueryRefusal(
+        "the query nests hundreds of parts in each other",
+        hint="put some of it into a view of the database",
+    )
+
+
 def parse_source(query: str) -> ast.SelectStmt:
     """The one `select` that the query is. QueryRefusal with the place if it is not."""
+    try:
+        return _parse_source(query)
+    except RecursionError:
+        raise too_deep() from None
+
+
+def _parse_source(query: str) -> ast.SelectStmt:
     try:
         statements = parse_sql(query)
     except ParseError as error:

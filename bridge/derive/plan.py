@@ -46,7 +46,7 @@ from bridge.derive.output import (
     check_shown,
     output_shape,
 )
-from bridge.derive.parse import parse_printed, parse_source
+from bridge.derive.parse import parse_printed, parse_source, too_deep
 from bridge.derive.statements import (
     KeyColumn,
     boundary_sql,
@@ -99,6 +99,8 @@ def plan_ways(definition: Definition, catalog: Catalog, rules: Rules = ALL) -> P
     except QueryRefusal as refusal:
         _place(refusal, analysis.source)
         raise
+    except RecursionError:
+        raise too_deep() from None
 
 
 def _place(refusal: QueryRefusal, source: str) -> None:

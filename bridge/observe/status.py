@@ -101,12 +101,15 @@ class Status:
                 return Readiness(ready=False, reason=reason)
         return Readiness(ready=True)
 
-    def lag_s(self, generation: Generation) -> float:
-        """Age of the oldest commit that the generation has not kept; 0 when level."""
+    def lag_s(self, generation: Generation, *, sweeps: bool = True) -> float:
+        """Age of the oldest commit that the generation has not kept; 0 when level.
+
+        `sweeps`: see `Ledger.oldest`.
+        """
         ledger = self._assembly.pipeline.ledger
         if (aside := ledger.aside(generation)) is not None:
             return max(0.0, time.time() - aside.since_s)
-        oldest = ledger.oldest(generation)
+        oldest = ledger.oldest(generation, sweeps=sweeps)
         if oldest is None or not oldest.commit_time_s:
             return 0.0
         return max(0.0, time.time() - oldest.commit_time_s)

@@ -30,19 +30,32 @@ from tests.fixtures.waiting import DEADLINE_S, eventually
 
 _ROOT = Path(__file__).parents[2]
 _ENTRY = """
-import os, signal, sys
+import asyncio, os, pathlib, signal, sys
 from bridge import probes
 name, left, mutant = sys.argv[1], [int(sys.argv[2])], sys.argv[3]
+hold = sys.argv[4] and pathlib.Path(sys.argv[4])
 def act():
     left[0] -= 1
     if left[0] < 0:
         os.kill(os.getpid(), signal.SIGKILL)
 if name:
     probes.register(name, act)
+def holder(name):
+    async def act():
+        armed, reached = hold / "armed", hold / "reached"
+        if not armed.exists() or armed.read_text() != name:
+            return
+        armed.rename(reached)
+        while reached.exists():
+            await asyncio.sleep(0.01)
+    return act
+if hold:
+    for each in probes.NAMES:
+        probes.register(each, holder(each))
 if mutant:
     from tests.scenario import mutants
     mutants.apply(mutant)
-sys.argv = ["pgbridge", *sys.argv[4:]]
+sys.argv = ["pgbridge", *sys.argv[5:]]
 from bridge.cli import main
 main()
 """
@@ -65,14 +78,22 @@ class Daemon:
         self.log = self.config.with_suffix(".log")
 
     def start(
-        self, *options: str, kill_at: str = "", after: int = 0, mutant: str = ""
+        self,
+        *options: str,
+        kill_at: str = "",
+        after: int = 0,
+        mutant: str = "",
+        hold: Path | None = None,
     ) -> None:
         """Start it; with `kill_at` it dies at that probe, reached `after` times.
 
-        With `mutant` a rule is taken out of it (`mutants.py`).
+        With `mutant` a rule is taken out of it (`mutants.py`). With `hold` it stops
+        once at the probe named by the file `armed` there, which becomes `reached`,
+        until that is removed.
         """
         assert self.process is None
         command = [sys.executable, "-c", _ENTRY, kill_at, str(after), mutant]
+        command.append(str(hold or ""))
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*command, "run", "--debug", "-c", str(self.config), *options],

@@ -85,3 +85,21 @@ async def test_what_was_waited_for_is_found_by_a_search(
                 answer = await client.get(path, params={"q": f"n:{n}"})
             assert answer.json()["hits"]["total"]["value"] == 1
     await traffic.stop()
+
+
+async def test_an_emptied_table_is_waited_for_in_every_target(bridge: Bridge) -> None:
+    """A TRUNCATE has no keys of its own: it is applied once the sweep has removed all
+    documents, and in a paused sink it is not."""
+    await started(bridge)
+    bridge.execute("insert into item (id, name, n) values (-1, 'own', 1)")
+    await bridge.settled()
+    assert (await pgbridge(bridge, "pause", "cache"))[0] == 0
+    bridge.execute("truncate item")
+    code, told = await pgbridge(bridge, "wait", "--timeout", "3s")
+    assert code == 3, told
+    assert bridge.value("small", "-1") is not None
+    assert (await pgbridge(bridge, "resume", "cache"))[0] == 0
+    code, told = await pgbridge(bridge, "wait", "--timeout", "60s")
+    assert code == 0, told
+    assert bridge.value("small", "-1") is None
+    assert await bridge.document("small", "-1") is None

@@ -51,7 +51,7 @@ class SimulatedCapture:
                 self.lose()
                 raise Transient("the stream has ended")
             if dice.random() < 0.7:
-                await asyncio.sleep(dice.expovariate(100))
+                await asyncio.sleep(dice.expovariate(1 / self._server.profile.stream_s))
                 continue
             due = [
                 txn
@@ -95,6 +95,8 @@ class SimulatedCapture:
         slot = self._server.slot
         if self.open and not self._gone() and slot is not None:
             slot.confirmed = max(slot.confirmed, lsn)
+            if self._server.dice.random() < 0.2:
+                slot.on_disk = slot.confirmed  # as when `restart_lsn` moves
 
     def ask(self) -> None:
         self._asked = True

@@ -29,6 +29,8 @@ class History:
         self._level: list[int] = []
         """Of those, the moment from which on all up to it were visible."""
         self._documents: dict[str, Told] = {view: {} for view in views.ORACLE}
+        self._causes: dict[int, int] = {}
+        """By moment, the end of the transaction that made it."""
         self._rows: dict[Parts, list[tuple[int, bytes | None]]] = {}
 
     def start(self, tables: views.Tables) -> None:
@@ -59,6 +61,7 @@ class History:
         """A transaction has become visible."""
         self._moment += 1
         self._shown[txn] = self._moment
+        self._causes[self._moment] = txn.end_lsn
         self._note(tables)
         self._settle()
 
@@ -76,6 +79,10 @@ class History:
         self._level.clear()
         self._settle()
 
+    def keys(self, view: str) -> list[Parts]:
+        """Every key that the view has ever had."""
+        return list(self._documents[view])
+
     def allowed(
         self, view: str, key: Parts, lsn: int, document: bytes | None
     ) -> str | None:
@@ -89,6 +96,20 @@ class History:
         if _among(self._documents[view].get(key, []), moment, document):
             return None
         return "it lacks a commit up to its version"
+
+    def shows(self, view: str, key: Parts, lsn: int, document: bytes | None) -> bool:
+        """Whether this document of the key lacks no commit up to `lsn`.
+
+        It may be older than that: what changed it since is further on.
+        """
+        if view == "flat" and _among(self._rows.get(key, []), lsn, document):
+            return True
+        for moment, told in reversed(self._documents[view].get(key, [])):
+            if told == document:
+                return True
+            if self._causes.get(moment, 0) <= lsn:
+                return False
+        return document is None
 
     def _settle(self) -> None:
         order, level = self._order, self._level

@@ -20,18 +20,22 @@ import bridge.backfill.ranges
 import bridge.backfill.rederive
 import bridge.derive.documents
 import bridge.feed
+import bridge.ledger
 from bridge.backfill.receipt import Receipt
 from bridge.batch import FanOut, Overtaken
 from bridge.deliver import Lane
 from bridge.derive.deriver import Deriver
+from bridge.doubt import Doubt
 from bridge.errors import Transient
-from bridge.feed import Feed
-from bridge.gate import Gate
+from bridge.feed import Feed, size_of
+from bridge.gate import Gate, Snapshot
 from bridge.ledger import Entry, Ledger, Ticket
 from bridge.markers import Markers
 from bridge.operations import Report
+from bridge.parking import Parking
 from bridge.pipeline import Pipeline
 from bridge.position import Position
+from bridge.watch import Watch
 from tests.simulation import clock
 from tests.simulation.world import World
 
@@ -39,7 +43,7 @@ SEEDS_MAX = 3000
 
 
 class Mutant(NamedTuple):
-    """A rule that is left out."""
+    """A rule that is left out, and the faults that need it most."""
 
     rule: str
     patches: Callable[[], list[Any]]
@@ -47,7 +51,12 @@ class Mutant(NamedTuple):
 
 
 def _patch(owner: Any, name: str, value: Any) -> Any:
-    return mock.patch.object(owner, name, value)
+    return mock.patch.object(owner, name, value, create=True)
+
+
+def _at_once_passes(gate: Gate, _snapshot: Any, _lsn: int) -> bool:
+    gate._unseen.clear()
+    return True
 
 
 def _only_newest(gate: Gate, snapshot: Any, lsn: int) -> bool:
@@ -139,6 +148,37 @@ def _no_seen(derived: Any, ledger: Ledger, entry: Entry, seen: int = 0) -> None:
     derived(ledger, entry, 0)
 
 
+def _naive_xid(snapshot: Snapshot, xid: int) -> int:
+    return snapshot.xmax - snapshot.xmax % (1 << 32) + xid
+
+
+def _later_wins(feed: Feed, there: Any, operation: Any, claim: Any) -> None:
+    old, older = there
+    feed.waiting[operation.key] = (operation, feed._merge(older, claim))
+    feed.bytes += size_of(operation) - size_of(old)
+
+
+def _all_paid(owed: Any, at: Position, _overtaken: Any) -> Any:
+    return [(one.key, at) for one in owed]
+
+
+async def _unrecorded(parking: Parking, feed: Feed) -> None:
+    parking._lane.recorded_debts += len(feed.record(20_000))
+
+
+async def _no_look_back(watch: Watch, parked: Any, *, crashed: bool) -> None:
+    return
+
+
+async def _settled(doubt: Doubt) -> None:
+    doubt.suspect = doubt._ledger.frozen = False
+    await doubt._settled()
+
+
+def _sweep_unseen(entry: Entry, holder: Any) -> bool:
+    return not entry.derived or holder in entry.holds
+
+
 def _forget_nothing(deriver: Deriver) -> None:
     deriver._waiting.clear()
     deriver._taken.set()
@@ -148,6 +188,13 @@ def _clear_in_silence(feed: Feed) -> None:
     feed.waiting.clear()
     feed.owed.clear()
     feed.bytes = 0
+
+
+def _forgetful_sinks(seed: int) -> World:
+    world = World(seed)
+    for store in world.stores.values():
+        store.late_s, store.tombstone_s = 2.0, 0.1
+    return world
 
 
 def _without_versions(seed: int) -> World:
@@ -174,7 +221,7 @@ def _unwatched_acknowledgement(init: Any, ledger: Ledger, _from: Any) -> None:
 MUTANTS = [
     Mutant(
         "no gate: read at once",
-        lambda: [_patch(Gate, "passes", lambda *_: True)],
+        lambda: [_patch(Gate, "passes", _at_once_passes)],
     ),
     Mutant(
         "only the newest transaction has to be visible",
@@ -190,6 +237,7 @@ MUTANTS = [
     Mutant(
         "a stream that starts again opens the gate",
         lambda: [_patch(Gate, "start", _start_and_pass)],
+        partial(World, faults=("stall", "stream", "repair")),
     ),
     Mutant(
         "acknowledge what is not visible",
@@ -205,7 +253,16 @@ MUTANTS = [
         "a repair at the position last processed",
         lambda: [_patch(Markers, "next", _processed)],
     ),
+    Mutant(
+        "ids are compared in 32 bits",
+        lambda: [_patch(Snapshot, "full_xid", _naive_xid)],
+    ),
     Mutant("no version check in the sink", list, _without_versions),
+    Mutant("a request outlives the tombstones", list, _forgetful_sinks),
+    Mutant(
+        "of two that wait for a key the later derived goes out",
+        lambda: [_patch(Feed, "_replace", _later_wins)],
+    ),
     Mutant(
         "a keepalive moves the slot while data is outstanding",
         lambda: [_patch(Ledger, "keepalive", _keepalive_closes)],
@@ -222,12 +279,43 @@ MUTANTS = [
         lambda: [_wrapped(bridge.feed, "Owed", _owes_nothing_higher)],
     ),
     Mutant(
+        "a debt is paid by what the stream overtook",
+        lambda: [_patch(bridge.backfill.rederive, "paid_by", _all_paid)],
+    ),
+    Mutant(
+        "a debt is released before it is written down",
+        lambda: [_patch(Parking, "_record_feed", _unrecorded)],
+        partial(World, faults=("pause", "idle", "kill")),
+    ),
+    Mutant(
         "keys that the stream overtook stay in the chunk",
         lambda: [_patch(FanOut, "watch", _deaf)],
     ),
     Mutant(
+        "a chunk read before a TRUNCATE is written",
+        lambda: [_patch(FanOut, "truncated", lambda *_: None)],
+    ),
+    Mutant(
         "the log that a read has seen is not waited for",
         lambda: [_wrapped(Ledger, "derived", _no_seen)],
+        partial(World, faults=("sink_slow", "sink_away", "kill")),
+    ),
+    Mutant(
+        "a TRUNCATE counts as applied before its sweep is done",
+        lambda: [_patch(bridge.ledger, "_waits", _sweep_unseen)],
+        partial(World, faults=("truncate", "pause")),
+    ),
+    Mutant(
+        "what a crash has taken back stays in the sinks",
+        lambda: [_patch(Doubt, "settle", _settled)],
+        partial(World, faults=("crash", "repair")),
+    ),
+    Mutant(
+        "nobody looks whether the slot was moved",
+        lambda: [
+            _patch(Watch, "_look_back", _no_look_back),
+            _patch(Pipeline, "_moved_to", property(lambda _: None, lambda *_: None)),
+        ],
     ),
     Mutant(
         "jobs write what may still be lost",
@@ -243,6 +331,7 @@ MUTANTS = [
     Mutant(
         "coalescing keeps the newer claim",
         lambda: [_patch(Feed, "_merge", _newer_claim)],
+        partial(World, faults=("sink_slow", "sink_away", "kill")),
     ),
     Mutant(
         "what failed is not called again",
@@ -268,6 +357,11 @@ MUTANTS = [
         "the epoch does not grow when history changes",
         list,
         partial(World, grows_epoch=False),
+    ),
+    Mutant(
+        "the epoch is the source's alone, which went back with it",
+        list,
+        partial(World, asks_sinks=False),
     ),
     Mutant(
         "a sweep looks before what waits has arrived",

@@ -17,6 +17,7 @@ from typing import Any, cast
 from bridge.assembly import Assembly
 from bridge.backfill.jobs import Jobs
 from bridge.backfill.pace import Pace
+from bridge.backfill.patience import patiently
 from bridge.deliver import Lane
 from bridge.derive.deriver import DeriveLimits
 from bridge.errors import Transient
@@ -115,6 +116,8 @@ class SimulatedLife:
             build.ranges.clear()
         plan = views.PLANS[generation.target.view]
         await self.jobs.ranges(generation, plan, BuildLog(build))
+        pipeline = self._assembly.pipeline
+        await pipeline.level(generation, await patiently(pipeline.markers.next))
         build.done = True
 
     async def sweep(self, generation: Generation) -> None:
@@ -211,9 +214,9 @@ class Process:
                 cost=DeriveCost(self._metrics),
             ),
             limits=PipelineLimits(
-                acknowledge_s=0.1,
-                progress_s=0.2,
-                record_s=0.5,
+                acknowledge_s=dice.choice((0.02, 0.1)),
+                progress_s=dice.choice((0.05, 0.2)),
+                record_s=dice.choice((0.05, 0.5)),
                 retry_max_s=0.5,
                 derive=_derive_limits(dice),
             ),

@@ -18,8 +18,7 @@ from bridge.position import Position
 from bridge.sink import WHOLE, Generation, Loss, Owner, Part, Stored, Target
 
 Check = Callable[[Generation, Operation], None]
-LATE_S = 2.0
-"""The longest that a request lives; remembered deletes live longer."""
+Shows = Callable[[Generation, Position], None]
 
 
 @dataclass
@@ -32,6 +31,8 @@ class Faults:
     partial: float = 0.0
     latency_s: float = 0.003
     halted: bool = False
+    full: bool = False
+    """Out of memory: only what shrinks is taken."""
 
 
 @dataclass
@@ -41,8 +42,13 @@ class Store:
     name: str
     dice: random.Random
     check: Check
+    shows: Shows
+    """Asked when a position is recorded: whether everything up to there shows."""
     may_send: Callable[[], None]
+    late_s: float = 2.0
+    """The longest that a request lives."""
     tombstone_s: float = float("inf")
+    """How long a delete is remembered: longer than any request lives."""
     checks_versions: bool = True
     faults: Faults = field(default_factory=Faults)
     places: dict[Generation, dict[str, Stored]] = field(default_factory=dict)
@@ -52,6 +58,8 @@ class Store:
     undo_keys: list[tuple[Generation, Parts] | None] = field(default_factory=list)
     losses: dict[Generation, set[Parts]] = field(default_factory=dict)
     failovers: int = 0
+    epoch: int = 0
+    """The highest that a bridge has claimed it with."""
 
     def apply(self, generation: Generation, operation: Operation) -> bool:
         """One document arrives; whether it is kept."""
@@ -73,7 +81,18 @@ class Store:
             self.deleted_s[at] = now
         return True
 
+    def claim(self, epoch: int) -> None:
+        """Somebody is going to write in this epoch."""
+        before = self.epoch
+
+        def undo() -> None:
+            self.epoch = before
+
+        self._log(undo, None)
+        self.epoch = max(before, epoch)
+
     def record(self, generation: Generation, position: Position) -> None:
+        self.shows(generation, position)
         before = self.recorded.get(generation)
 
         def undo() -> None:
@@ -145,11 +164,13 @@ class SimulatedSink:
             raise Transient("away")
         if dice.random() < faults.late:
             loop = asyncio.get_running_loop()
-            loop.call_later(dice.random() * LATE_S, self._late, generation, operations)
+            late_s = dice.random() * store.late_s
+            loop.call_later(late_s, self._late, generation, operations)
             raise Transient("timed out")
         report = Report()
         for at, operation in enumerate(operations):
-            if dice.random() < faults.partial:
+            grows = operation.document is not None
+            if dice.random() < faults.partial or (faults.full and grows):
                 report.again.append(at)
             elif store.apply(generation, operation):
                 report.kept += 1
@@ -169,11 +190,12 @@ class SimulatedSink:
         await self._reach()
         self._store.record(generation, position)
 
-    async def claim(self, _owner: Owner, _epoch: int) -> None:
+    async def claim(self, _owner: Owner, epoch: int) -> None:
         """Whose it is was never in doubt here."""
         if self._store.faults.halted:
             raise Halt("refused", hint="grant it")
         await self._reach()
+        self._store.claim(epoch)
 
     async def _reach(self) -> None:
         await asyncio.sleep(0.001)

@@ -104,8 +104,11 @@ class Profile:
     commit_s: float = 0.0
     visible_s: float = 0.0
     flush_s: float = 0.2
+    """From a commit that does not wait for the disk until the log is written out."""
     asynchronous: float = 0.0
     """Share of transactions that do not wait for the disk."""
+    stream_s: float = 0.01
+    """Between two looks of the stream at the log."""
 
 
 class Server:
@@ -121,7 +124,7 @@ class Server:
         self.next_xid = (3 << 32) - dice.randint(0, 60)
         self._logged_xid = 0
         self.running: dict[int, Txn] = {}
-        self.insert_lsn = self.flush_lsn = 8000
+        self.insert_lsn = self.flush_lsn = self.begins = 8000
         self.slot: Slot | None = None
         self.gate_of_the_moment: Gate
         """For the mutant that asks it in place of the log."""
@@ -133,6 +136,7 @@ class Server:
         self.history = History()
         self.history.start(self.tables)
         self._stalled: list[Callable[[], None]] = []
+        self._writing_out = False
         self.moved = asyncio.Event()
 
     # — writing —
@@ -171,13 +175,25 @@ class Server:
         self.history.committed(txn.end_lsn, txn)
         if self.dice.random() < 0.3:
             self.insert_lsn += 8 * self.dice.randint(1, 20)  # somebody else's log
-            self._later(1.0, lambda: self._flush(self.insert_lsn))
+            self._write_out()
         if txn.synchronous:
             self._flush(txn.end_lsn)
             self._later(self.profile.visible_s, lambda: self._show(txn))
         else:
             self._later(self.profile.visible_s / 4, lambda: self._show(txn))
-            self._later(self.profile.flush_s, lambda: self._flush(self.insert_lsn))
+            self._write_out()
+
+    def _write_out(self) -> None:
+        """All of the log, after a while: what comes meanwhile goes with it."""
+        if self._writing_out:
+            return
+        self._writing_out = True
+
+        def act() -> None:
+            self._writing_out = False
+            self._flush(self.insert_lsn)
+
+        self._later(self.profile.flush_s, act)
 
     def _flush(self, lsn: int) -> None:
         self.flush_lsn = max(self.flush_lsn, lsn)
@@ -212,7 +228,7 @@ class Server:
         self.life += 1
         self.running.clear()
         self._stalled.clear()
-        self.stalled = False
+        self.stalled = self._writing_out = False
         self.log = [txn for txn in self.log if txn.end_lsn <= keep]
         self.tables = {name: dict(rows) for name, rows in self.base.items()}
         for txn in self.log:

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 from types import SimpleNamespace
 from unittest import mock
 
 import bridge.backfill.mending
 import bridge.parking
 import bridge.pipeline
+import bridge.shown
 import bridge.watch
+from bridge.control.letters import generation_key
 from bridge.errors import Halt, errors_in
+from bridge.keys import key_text
 from bridge.lanes import LaneLimits, LaneState
 from bridge.operations import Operation
 from bridge.position import Position
@@ -23,18 +27,22 @@ from bridge.sink import Generation, Target
 from tests.simulation import clock, views
 from tests.simulation.process import Limits, Process
 from tests.simulation.sinks import Store
-from tests.simulation.source import Profile, Server, Txn
+from tests.simulation.source import Profile, Server
 from tests.simulation.tables import Build, Remembered
+from tests.simulation.writers import Writers
 
 FAULTS = (
     "stream",
     "kill",
     "restart",
     "crash",
+    "crash_at_write",
     "fail_over",
+    "restore",
     "sink_away",
     "sink_partial",
     "sink_slow",
+    "sink_full",
     "sink_halt",
     "sink_fail_over",
     "pause",
@@ -46,6 +54,15 @@ FAULTS = (
     "truncate",
     "idle",
 )
+THEMES = (
+    ("stall", "stream", "repair"),
+    ("crash", "repair", "rebuild"),
+    ("crash_at_write", "repair", "idle"),
+    ("sink_partial", "sink_slow", "sink_away"),
+    ("truncate", "rebuild", "stream", "pause"),
+    ("pause", "idle", "forward", "kill"),
+)
+"""Faults that are worst together; some histories have one of these."""
 SILENT = SimpleNamespace(
     **dict.fromkeys(("info", "warning", "error"), lambda *_, **__: None)
 )
@@ -60,10 +77,19 @@ class Wrong(AssertionError):
 class World:
     """Everything there is in one history."""
 
-    def __init__(self, seed: int, *, grows_epoch: bool = True) -> None:
+    def __init__(
+        self,
+        seed: int,
+        *,
+        grows_epoch: bool = True,
+        asks_sinks: bool = True,
+        faults: Sequence[str] = (),
+    ) -> None:
+        """`faults`: those of this history, where the seed is not to say."""
         self.seed = seed
         self.dice = dice = random.Random(seed)
         self.grows_epoch = grows_epoch
+        self.asks_sinks = asks_sinks
         self.wrong: list[str] = []
         self.trace: list[str] = []
         """What happened when."""
@@ -75,16 +101,20 @@ class World:
                 visible_s=dice.choice((0.0, 0.005, 0.05, 0.3)),
                 flush_s=dice.choice((0.05, 0.2, 0.6)),
                 asynchronous=dice.choice((0.0, 0.0, 0.3, 1.0)),
+                stream_s=dice.choice((0.01, 0.01, 0.1)),
             ),
         )
         self.remembered = Remembered()
+        late_s = dice.choice((0.3, 2.0))
         self.stores = {
             name: Store(
                 name,
                 dice,
                 self._check,
+                self._shows,
                 self._may_send,
-                tombstone_s=dice.choice((float("inf"), 5.0)),
+                late_s=late_s,
+                tombstone_s=dice.choice((float("inf"), 1.5 * late_s)),
             )
             for name in ("search", "cache")[: dice.choice((1, 2))]
         }
@@ -104,17 +134,27 @@ class World:
             "_KEYS_AT_ONCE": dice.choice((2, 1000)),
             "_IN_MEMORY_MAX": dice.choice((4, 1000)),
         }
-        self.pause_s = dice.choice((0.005, 0.02, 0.05))
-        chosen = dice.sample(FAULTS, dice.randint(1, 7))
-        self.faults = chosen
+        self.writers = Writers(self.server, dice, dice.choice((0.005, 0.02, 0.05)))
+        self.gap_s = dice.choice((0.7, 0.7, 0.1))
+        """Between two faults."""
+        self.faults: Sequence[str] = dice.sample(FAULTS, dice.randint(1, 7))
+        if dice.random() < 0.3:
+            self.faults = dice.choice(THEMES)
+        self.faults = faults or self.faults
+        self._crash_at_write = False
+        """Whether the server crashes at the moment of the next write into a sink."""
+        self._epochs: list[tuple[int, int]] = []
+        """Each epoch, and where the log was when it was written down."""
         self.process: Process | None = None
         self._next = 100
-        self._titles = 0
 
     # — what must hold while it runs —
 
     def _check(self, generation: Generation, operation: Operation) -> None:
         position = Position.of_version(operation.version)
+        if self._crash_at_write:
+            self._crash_at_write = False
+            asyncio.get_running_loop().call_soon(self.server.crash)
         if position.epoch != self.remembered.epoch:
             return
         view = generation.target.view
@@ -123,6 +163,27 @@ class World:
         )
         if why is not None:
             self._complain(f"{generation} {operation}: {why}")
+
+    def _shows(self, generation: Generation, position: Position) -> None:
+        """What is told to be applied is there for readers."""
+        kept, store = self.remembered, self.stores[generation.target.sink]
+        doubtful = (
+            position.epoch != kept.epoch
+            or kept.server_life != self.server.life
+            or generation in kept.sweeps
+            or generation_key(generation) in kept.owed_all
+            or store.losses.get(generation)
+            or not kept.builds[generation].done
+        )
+        if doubtful:
+            return
+        history, view = self.server.history, generation.target.view
+        place = store.places.get(generation, {})
+        for key in history.keys(view):
+            stored = place.get(key_text(key))
+            document = None if stored is None else stored.document
+            if not history.shows(view, key, position.lsn, document):
+                self._complain(f"{generation} is told to be at {position}: {key}")
 
     def _may_send(self) -> None:
         """Nothing is sent long after the stream is lost."""
@@ -144,6 +205,7 @@ class World:
         with (
             mock.patch.object(bridge.pipeline, "time", time),
             mock.patch.object(bridge.watch, "_log", SILENT),
+            mock.patch.object(bridge.shown, "_log", SILENT),
             mock.patch.object(bridge.backfill.mending, "_log", SILENT),
             mock.patch.multiple(bridge.parking, _log=SILENT, **self._few),
         ):
@@ -154,9 +216,9 @@ class World:
     async def _live(self) -> None:
         self._begin()
         watch = asyncio.create_task(self._keep_alive())
-        writer = asyncio.create_task(self._write(self.dice.randint(20, 90)))
+        writer = asyncio.create_task(self.writers.write(self.dice.randint(20, 90)))
         for _ in range(self.dice.randint(1, 8)):
-            await asyncio.sleep(self.dice.expovariate(1 / 0.7))
+            await asyncio.sleep(self.dice.expovariate(1 / self.gap_s))
             await self._fault(self.dice.choice(self.faults))
         await writer
         self._heal()
@@ -172,13 +234,13 @@ class World:
         server, dice = self.server, self.dice
         for name, columns in views.COLUMNS.items():
             for id_ in range(1, dice.randint(2, 7)):
-                row = self._row(name, id_)
+                row = self.writers.row(name, id_)
                 assert len(row) == len(columns)
                 server.base[name][id_] = row
         server.tables = {name: dict(rows) for name, rows in server.base.items()}
         server.history.start(server.tables)
         for _ in range(dice.randint(0, 4)):
-            self._transaction()
+            self.writers.transaction()
         self._new_slot()
         chosen = dice.sample(sorted(views.PLANS), dice.randint(1, 3))
         for view in chosen:
@@ -188,8 +250,12 @@ class World:
         self._boot()
 
     def _new_slot(self) -> None:
-        if self.grows_epoch or not self.remembered.epoch:
-            self.remembered.epoch += 1
+        known = [self.remembered.epoch]
+        if self.asks_sinks:
+            known += [store.epoch for store in self.stores.values()]
+        if self.grows_epoch:
+            self.remembered.epoch = 1 + max(known)
+        self._epochs.append((self.server.flush_lsn, self.remembered.epoch))
         self.remembered.barrier = self.server.make_slot()
         self.remembered.positions.clear()
         self.remembered.passed = 0
@@ -219,73 +285,6 @@ class World:
                     self._complain(f"the process ended: {_shown(error)}")
             self._boot()
 
-    # — writers —
-
-    async def _write(self, count: int) -> None:
-        for _ in range(count):
-            await asyncio.sleep(self.dice.expovariate(1 / self.pause_s))
-            if not self.server.down:
-                self._transaction()
-
-    def _row(self, table: str, id_: int) -> views.Row:
-        dice = self.dice
-        self._titles += 1
-        match table:
-            case "item":
-                return (id_, dice.randint(1, 5), f"t{self._titles}")
-            case "category":
-                return (id_, dice.choice("abc"))
-            case _:
-                return (id_, dice.randint(1, 7), f"b{self._titles}")
-
-    def _transaction(self, *, truncate: str | None = None) -> None:
-        """A few changes of rows that nobody else has locked."""
-        dice, server = self.dice, self.server
-        locked = server.locked()
-        if any((t, -1) in locked for t in views.COLUMNS):
-            return  # a table is locked as a whole
-        tables = {name: dict(rows) for name, rows in server.tables.items()}
-        txn = Txn(0, [], set(), truncated=truncate)
-        if truncate is not None:
-            if locked:
-                return
-            txn.locks.add((truncate, -1))
-            tables[truncate] = {}
-        for _ in range(dice.choice((1, 1, 1, 2, 3))):
-            table = dice.choice(("item", "item", "category", "review"))
-            rows, id_ = tables[table], dice.randint(1, 7)
-            if (table, id_) in locked:
-                continue
-            old = rows.get(id_)
-            if table == "item" and old and dice.random() < 0.12:
-                other = dice.randint(1, 7)
-                if other == id_ or (table, other) in locked:
-                    continue
-                self._swap(txn, rows, id_, other)
-                continue
-            new = None if old and dice.random() < 0.3 else self._row(table, id_)
-            txn.changes.append((table, old, new))
-            txn.locks.add((table, id_))
-            if new is None:
-                rows.pop(id_, None)
-            else:
-                rows[id_] = new
-        if txn.changes or truncate:
-            server.begin(txn)
-
-    def _swap(self, txn: Txn, rows: dict[int, views.Row], one: int, two: int) -> None:
-        """`update … set id = …`: the ids of two rows change places, or one moves."""
-        first, second = rows.get(one), rows.get(two)
-        assert first is not None
-        rows[two] = (two, *first[1:])
-        txn.changes.append(("item", first, rows[two]))
-        if second is None:
-            del rows[one]
-        else:
-            rows[one] = (one, *second[1:])
-            txn.changes.append(("item", second, rows[one]))
-        txn.locks |= {("item", one), ("item", two)}
-
     # — faults —
 
     async def _fault(self, kind: str) -> None:
@@ -304,8 +303,14 @@ class World:
             case "crash":
                 server.crash()
                 await self._away()
+            case "crash_at_write":
+                self._crash_at_write = True
             case "fail_over":
-                await self._fail_over()
+                lsns = [txn.end_lsn for txn in server.log[-5:]]
+                await self._go_back(dice.choice([*lsns, server.flush_lsn]))
+            case "restore":
+                lsns = [txn.end_lsn for txn in server.log]
+                await self._go_back(dice.choice([server.begins, *lsns]))
             case "sink_away":
                 store.faults.away = dice.choice((0.3, 0.8, 1.0))
                 store.faults.lost_answer = store.faults.late = dice.choice((0.0, 0.3))
@@ -313,6 +318,8 @@ class World:
                 store.faults.partial = dice.choice((0.2, 0.7))
             case "sink_slow":
                 store.faults.latency_s = dice.choice((0.05, 0.5))
+            case "sink_full":
+                store.faults.full = True
             case "sink_halt":
                 store.faults.halted = True
             case "sink_fail_over":
@@ -331,7 +338,7 @@ class World:
             case "rebuild":
                 self._rebuild(process)
             case "truncate":
-                self._transaction(truncate=dice.choice(sorted(views.COLUMNS)))
+                self.writers.transaction(truncate=dice.choice(sorted(views.COLUMNS)))
             case "idle":
                 server.idle()
         if dice.random() < 0.4:
@@ -344,11 +351,15 @@ class World:
         await asyncio.sleep(self.dice.random())
         self.server.down = False
 
-    async def _fail_over(self) -> None:
-        """Another server takes over, without the newest; a new slot, a new epoch."""
+    async def _go_back(self, lsn: int) -> None:
+        """Another server takes over, or one as it was; a new slot, a new epoch.
+
+        What the bridge had written down is gone too.
+        """
         await self._process().kill()
-        lsns = [txn.end_lsn for txn in self.server.log[-5:]]
-        self.server.crash(keep_lsn=self.dice.choice([*lsns, self.server.flush_lsn]))
+        self.server.crash(keep_lsn=lsn)
+        self._epochs = [each for each in self._epochs if each[0] <= lsn]
+        self.remembered.epoch = self._epochs[-1][1] if self._epochs else 0
         self._new_slot()
         self.remembered.sweeps.update(self.remembered.generations)
         for build in self.remembered.builds.values():

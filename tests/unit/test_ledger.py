@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bridge.ledger import Ledger, Ticket
+from bridge.ledger import Ledger, Sweep, Ticket
 
 A, B = "a", "b"
 
@@ -89,14 +89,36 @@ def test_the_sink_has_recorded_what_the_slot_moves_past() -> None:
     assert ledger.acknowledge() == 100
 
 
-def test_a_job_that_holds_an_entry_has_no_place_to_record_in() -> None:
-    """A sweep after a TRUNCATE holds the slot until it is done, and no longer."""
+def test_a_sweep_has_no_place_to_record_in() -> None:
+    """After a TRUNCATE it holds the slot until it is done, and no longer."""
     ledger = made()
     entry = ledger.enter(100, 0.0)
-    ledger.hold(entry, ("sweep", "view"), 1)
+    ledger.hold(entry, Sweep(A), 1)
     ledger.derived(entry)
     assert ledger.acknowledge() == 0
-    ledger.release(entry, ("sweep", "view"), 1)
+    ledger.release(entry, Sweep(A), 1)
+    assert ledger.acknowledge() == 100
+
+
+def test_what_is_still_swept_does_not_show_yet() -> None:
+    """Whoever waits for a TRUNCATE waits for its sweep, in this generation alone."""
+    ledger = made()
+    entry = ledger.enter(100, 0.0)
+    ledger.hold(entry, Sweep(A), 1)
+    ledger.derived(entry)
+    assert (ledger.applied(A), ledger.applied(B)) == (0, 100)
+    assert ledger.oldest(A) is entry
+    assert ledger.oldest(A, sweeps=False) is None
+    ledger.release(entry, Sweep(A), 1)
+    assert ledger.applied(A) == 100
+
+
+def test_nothing_waits_for_the_sweep_of_what_was_dropped() -> None:
+    ledger = made()
+    entry = ledger.enter(100, 0.0)
+    ledger.hold(entry, Sweep(A), 1)
+    ledger.derived(entry)
+    ledger.forget(A)
     assert ledger.acknowledge() == 100
 
 
@@ -227,3 +249,17 @@ def test_a_batch_that_was_overtaken_still_says_what_its_reads_have_seen() -> Non
     assert ledger.applied(A) == 0
     ledger.release(last, A, 1)
     assert ledger.applied(A) == 900
+
+
+def test_what_pays_a_debt_may_be_on_its_way_still() -> None:
+    """Taken back, a generation stands where it stood until that is kept."""
+    ledger = made()
+    ledger.set_aside(A, 50, 0.0)
+    first, later = ledger.enter(100, 0.0), ledger.enter(200, 0.0)
+    for entry in (first, later):
+        ledger.derived(entry)
+    ledger.hold(later, A, 1)
+    ledger.take_back(A)
+    assert ledger.applied(A) == 50
+    ledger.release(later, A, 1)
+    assert ledger.applied(A) == 200

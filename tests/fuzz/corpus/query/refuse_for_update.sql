@@ -1,0 +1,3 @@
+-- refused
+-- says: locks
+select id, title from product for update

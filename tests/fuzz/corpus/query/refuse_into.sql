@@ -1,0 +1,3 @@
+-- refused
+-- says: makes a table
+select id into copied from product

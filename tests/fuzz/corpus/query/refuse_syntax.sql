@@ -1,0 +1,3 @@
+-- refused
+-- says: syntax
+select id, from product

@@ -1,0 +1,3 @@
+-- refused
+-- says: statements
+select id from product; select id from author
