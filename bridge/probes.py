@@ -19,7 +19,6 @@ NAMES = frozenset(
         "derive.keys",  # keys of a batch are known, nothing was read yet
         "derive.piece",  # a piece of a batch of very many keys is in the lanes
         "derive.documents",  # documents are read, not yet in a lane
-        "derive.piece",  # keys of a batch that touches many are in the lanes
         "deliver.send",  # a write is about to be sent
         "deliver.kept",  # the sink has answered, the ledger does not know yet
         "ledger.acknowledge",  # the slot's position is about to move

@@ -82,6 +82,9 @@ class SimulatedSwitches:
     async def settle(self, _sink: str) -> None:
         return
 
+    async def show(self, _generation: Generation) -> None:
+        """Readers see every generation here."""
+
 
 class SimulatedLife:
     """What `Watch` asks of `bridge.backfill.life.Life`, and the builds."""
@@ -116,8 +119,7 @@ class SimulatedLife:
             build.ranges.clear()
         plan = views.PLANS[generation.target.view]
         await self.jobs.ranges(generation, plan, BuildLog(build))
-        pipeline = self._assembly.pipeline
-        await pipeline.level(generation, await patiently(pipeline.markers.next))
+        await self._level(generation)
         build.done = True
 
     async def sweep(self, generation: Generation) -> None:
@@ -126,7 +128,13 @@ class SimulatedLife:
         await self._assembly.pipeline.ready()
         plan = views.PLANS[generation.target.view]
         await self.jobs.sweep(generation, plan)
+        await self._level(generation)
         self._remembered.sweeps.discard(generation)
+
+    async def _level(self, generation: Generation) -> None:
+        """What the stream has overtaken a job on is kept too."""
+        pipeline = self._assembly.pipeline
+        await pipeline.level(generation, await patiently(pipeline.markers.next))
 
 
 class SimulatedWatch(Watch):
