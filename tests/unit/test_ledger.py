@@ -256,9 +256,9 @@ def test_what_pays_a_debt_may_be_on_its_way_still() -> None:
     ledger = made()
     ledger.set_aside(A, 50, 0.0)
     first, later = ledger.enter(100, 0.0), ledger.enter(200, 0.0)
+    ledger.hold(later, A, 1)
     for entry in (first, later):
         ledger.derived(entry)
-    ledger.hold(later, A, 1)
     ledger.take_back(A)
     assert ledger.applied(A) == 50
     ledger.release(later, A, 1)
