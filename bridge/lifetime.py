@@ -182,7 +182,7 @@ class Lifetime:
         halted = {**looked.planned.refused, **applied.left_out}
         for view, error in halted.items():
             _log.error("view halted", view=view, reason=error.message, hint=error.hint)
-        return replace(looked, former=former), applied
+        return replace(looked, former=former.altered(applied.altered)), applied
 
     async def _serve(
         self, looked: Survey, applied: Applied, store: Store, source: PostgresSource

@@ -32,6 +32,8 @@ NAMES = frozenset(
         "generation.abandoned",  # a rebuild is given up for good, and still there
         "command.begun",  # a command is noted as begun, nothing of it is done
         "command.done",  # everything of it is done, its outcome not yet noted
+        "generation.altering",  # its new options are about to be written down
+        "generation.altered",  # it was altered in its sink, not yet recorded
         "generation.built",  # every range was kept, readers do not see it yet
         "generation.publish",  # a generation is about to be promoted
         "generation.published",  # the sink was switched, not yet recorded

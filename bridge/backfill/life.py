@@ -23,6 +23,8 @@ from functools import partial
 
 from bridge import probes
 from bridge.assembly import Assembly
+from bridge.backfill.altering import alter
+from bridge.backfill.gates import NotAsTheSource
 from bridge.backfill.jobs import Jobs
 from bridge.backfill.patience import patiently
 from bridge.backfill.running import Backfills, declared
@@ -63,6 +65,7 @@ class Life:
         }
         """Set when a sink was told whose it is."""
         self.backfills = Backfills(assembly, self.jobs, self.claimed)
+        self._altering: dict[Generation | None, asyncio.Task[None]] = {}
         self.building: set[Generation] = set()
         self.stale: set[Generation] = set()
         """Fed, but not every document is what its query gives: swept before a
@@ -92,14 +95,28 @@ class Life:
         self.switches.retire_in_time(rows)
         await self._assembly.letters.load()
         for backfill in await patiently(self._assembly.store.backfills.open):
-            if backfill.kind is not BackfillKind.BUILD:
+            altering = self._altering.get(self._assembly.generation(backfill.key))
+            if backfill.kind is BackfillKind.BUILD:
+                if self._state(backfill) in READABLE:  # a crash came before this note
+                    await self._note_built(backfill)
+            elif altering is None:
                 self.backfills.run(backfill)
-            elif self._state(backfill) in READABLE:  # a crash came before this note
-                await self._note_built(backfill)
+            else:
+                after = self._after(altering, backfill)
+                self._assembly.spawn(after, f"backfill {backfill.id}")
 
     def _state(self, backfill: BackfillRow) -> GenerationState | None:
         generation = self._assembly.generation(backfill.key)
         return None if generation is None else self.states.get(generation)
+
+    async def _alter(self, generation: Generation) -> None:
+        await self.claimed[generation.target.sink].wait()
+        states = self.states
+        await alter(self._assembly, generation, lambda g: g in states, self.halt)
+
+    async def _after(self, altering: asyncio.Task[None], backfill: BackfillRow) -> None:
+        await asyncio.wait({altering})
+        self.backfills.run(backfill)
 
     def live(self, sink: str, name: str) -> Generation | None:
         """The live generation of a target."""
@@ -186,6 +203,9 @@ class Life:
         self.feed(generation, row.state, name)
         if row.state is GenerationState.BUILDING:
             self.begin_build(generation)
+        elif row.prepared_at is None:
+            work = self._assembly.spawn(self._alter(generation), f"alter {generation}")
+            self._altering[generation] = work
 
     async def _leave(
         self, generation: Generation, row: GenerationRow, why: str | None
@@ -248,7 +268,11 @@ class Life:
             backfill = await self._fill(generation)
             await probes.reach("generation.built")
             await self.commands_first(generation)
-            await self.switches.promote(generation)
+            try:
+                await self.switches.promote(generation)
+            except NotAsTheSource as found:  # whoever builds it again builds all
+                await self._note_built(backfill, WorkState.FAILED, found.message)
+                raise
             await self._note_built(backfill)
         except Exception as raised:
             error = declared(raised)
@@ -256,9 +280,11 @@ class Life:
                 raise
             await self.halt(generation, error)
 
-    async def _note_built(self, backfill: BackfillRow) -> None:
+    async def _note_built(
+        self, backfill: BackfillRow, how: WorkState = WorkState.DONE, why: str = ""
+    ) -> None:
         store = self._assembly.store.backfills
-        await patiently(partial(store.finish, backfill.id, WorkState.DONE))
+        await patiently(partial(store.finish, backfill.id, how, why))
 
     async def _fill(self, generation: Generation) -> BackfillRow:
         assembly, key = self._assembly, generation_key(generation)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from bridge import probes
 from bridge.assembly import Assembly
+from bridge.backfill.gates import ready_to_be_seen
 from bridge.backfill.patience import patiently
 from bridge.control.cutoff import record_cut_off
 from bridge.control.letters import generation_key
@@ -49,7 +50,8 @@ class Switches:
     async def promote(self, generation: Generation, *, force: bool = False) -> None:
         """Let readers see a generation that is complete, once it is level.
 
-        Halt when it is not kept up to date, or not any more.
+        Halt when it is not kept up to date, or not any more, or has dead letters that
+        the live one has not; NotAsTheSource. What is done by `force` is not compared.
         """
         life, target = self._life, generation.target
         lane = self._assembly.lanes[target.sink]
@@ -57,6 +59,8 @@ class Switches:
         if generation in life.stale and life.states[generation] in READABLE:
             await life.freshen(generation)
         await self._level(generation)
+        if not force:
+            await patiently(partial(ready_to_be_seen, self._assembly, generation))
         async with self.lock(target), AsyncExitStack() as stack:
             # Another one may have been promoted, and this one dropped, meanwhile.
             self._must_be_kept(generation)

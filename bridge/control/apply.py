@@ -20,14 +20,19 @@ from bridge.control.check_tables import create_statement
 from bridge.control.cutoff import record_cut_off
 from bridge.control.former import built_from
 from bridge.control.planning import sink_target, view_definition
-from bridge.control.reconcile import Action, PartKind, Step
+from bridge.control.reconcile import Action, PartKind, Step, WantedTarget
 from bridge.control.remove import drop_generation, former_target, prune
 from bridge.control.session import session, wrapped
 from bridge.control.survey import MISSED, Survey, published, shown
 from bridge.errors import BridgeError, Halt, Transient
 from bridge.sink import Generation, Sink, Target
 from bridge.store import Store, migrate
-from bridge.store.rows import GenerationKey, GenerationState, SourceRow
+from bridge.store.rows import (
+    BackfillKind,
+    GenerationKey,
+    GenerationState,
+    SourceRow,
+)
 
 UNKNOWN_BARRIER = 2**63 - 1
 """Recorded while a slot is being made: no snapshot reaches it, so that nothing is read
@@ -59,6 +64,8 @@ class Applied:
     source: SourceRow
     left_out: Mapping[str, Halt]
     away: Mapping[str, BridgeError] = field(default_factory=dict)
+    altered: Mapping[GenerationKey, Target] = field(default_factory=dict)
+    """Generations that are to be altered in place, and what they are for by now."""
 
 
 async def apply(looked: Survey, permission: Permission, tell: Tell) -> Applied:
@@ -80,10 +87,10 @@ async def apply(looked: Survey, permission: Permission, tell: Tell) -> Applied:
         source = await _raise_barrier(store, source, barrier)
         away = await _claim(looked, source.epoch, permission)
         looked = await _settle(looked, store, away)
-        await _targets(looked, store, left_out, away, permission, tell)
+        altered = await _targets(looked, store, left_out, away, permission, tell)
         if permission.prune:
             await prune(looked, store, tell)
-    return Applied(source, left_out, away)
+    return Applied(source, left_out, away, altered)
 
 
 async def _claim(
@@ -294,10 +301,10 @@ async def _targets(
     away: Collection[str],
     permission: Permission,
     tell: Tell,
-) -> None:
+) -> dict[GenerationKey, Target]:
     """Views and targets as they are wanted, and an empty generation where one is
-    missing; what is no longer in the file is fed no more."""
-    config = looked.config
+    missing; what is no longer in the file is fed no more. Gives those to be altered."""
+    config, altered = looked.config, dict[GenerationKey, Target]()
     for name, sink in config.sinks.items():
         await store.save_sink(name, sink.type)
     for name, plan in looked.planned.plans.items():
@@ -327,14 +334,43 @@ async def _targets(
             await _begin(
                 looked, store, target.view, step, permission, tell, reachable=reachable
             )
+        elif step.action is Action.UPDATE:
+            altered |= await _alter(looked, store, target, tell)
         elif target.sink not in away:
             identity = (target.sink, target.name)
             await _prepare_again(looked, store, target.view, identity, permission)
     for step in steps.values():
         if step.action is Action.DROP:
             sink_name, _, name = step.name.partition("/")
+            for row in looked.remembered.of(sink_name, name).values():
+                # Should it be wanted again, it is to be known what it missed.
+                await store.generations.set_view_fingerprint(row.key, MISSED)
             await store.generations.unwant_target(sink_name, name)
             tell(f"target {step.name} is fed no more; `apply --prune` drops it")
+    return altered
+
+
+async def _alter(
+    looked: Survey, store: Store, wanted: WantedTarget, tell: Tell
+) -> dict[GenerationKey, Target]:
+    """Note that the live generation is for something else from now on; a daemon
+    alters it, and writes every document again where that is needed."""
+    identity = (wanted.sink, wanted.name)
+    row = looked.remembered.of(*identity)[GenerationState.LIVE]
+    target = _target(looked, wanted.view, *identity)
+    plan = looked.planned.plans[wanted.view]
+    if wanted.rewrites:
+        kind = BackfillKind.SWEEP
+        sweep = await store.backfills.create(row.key, view=wanted.view, kind=kind)
+        await store.backfills.restart(sweep)  # one that was under way is not enough
+    await probes.reach("generation.altering")
+    await store.generations.alter(
+        row.key,
+        fingerprint=wanted.sink_fingerprint,
+        definition=built_from(plan, looked.config.views[wanted.view], target.options),
+    )
+    tell(f"target {wanted}: {wanted.what}; `pgbridge run` does it in place")
+    return {row.key: target}
 
 
 async def _begin(

@@ -42,6 +42,10 @@ class Former:
     """Generations that cannot be fed any more, and why."""
     types: Mapping[int, Type] = field(default_factory=dict)
 
+    def altered(self, targets: Mapping[GenerationKey, Target]) -> Former:
+        """The same, but for generations that are for something else from now on."""
+        return replace(self, targets={**self.targets, **targets})
+
     def without(self, lacking: Mapping[str, Halt]) -> Former:
         """The same, but for plans that the tables as they are do not allow."""
         refused = {

@@ -60,6 +60,12 @@ class WantedTarget:
     """Whether a rebuild can stand beside what is live."""
     documents: int | None = None
     """About how many there will be, where somebody has asked."""
+    what: str = ""
+    """What of the storage of its newest generation is not as it is wanted."""
+    in_place: bool = False
+    """Whether that generation can be given it."""
+    rewrites: bool = False
+    """Whether every document is to be written again for it."""
 
     def __str__(self) -> str:
         return f"{self.sink}/{self.name}"
@@ -212,24 +218,34 @@ def _target(
         return step(Action.CREATE, f"build{size or ' every document'}, then live")
     if slot is None or slot.lost:
         return step(Action.REBUILD, _how(target, found, "the slot is new"))
+    if target.in_place and found.building is None and not _other_view(target, found):
+        then = "; every document is written again" if target.rewrites else ""
+        return step(Action.UPDATE, f"{target.what}, in place{then}")
     if reason := _difference(target, found):
         return step(Action.REBUILD, _how(target, found, reason))
-    if found.stopped:
-        return step(Action.REBUILD, _how(target, found, "it was not fed for a while"))
     if found.live is None:
         return step(Action.KEEP, f"building g{found.building}")
     return step(Action.KEEP, "unchanged")
 
 
 def _difference(target: WantedTarget, found: ActualTarget) -> str:
+    if reason := _other_view(target, found):
+        return f"{reason}: {target.what}" if target.what else reason
+    if target.sink_fingerprint != found.sink_fingerprint:
+        return target.what or "its mapping, settings or options changed"
+    return ""
+
+
+def _other_view(target: WantedTarget, found: ActualTarget) -> str:
+    """Why its documents are not what they were."""
     if target.view != found.view:
         return f"it is of view {target.view}, not {found.view} any more"
     if not found.view_fingerprint:
         return "it missed changes"
     if target.view_fingerprint != found.view_fingerprint:
         return "the view's query, or a type it depends on, changed"
-    if target.sink_fingerprint != found.sink_fingerprint:
-        return "its mapping, settings or options changed"
+    if found.stopped:
+        return "it was not fed for a while"
     return ""
 
 

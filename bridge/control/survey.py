@@ -42,9 +42,9 @@ from bridge.control.reconcile import (
 )
 from bridge.control.session import Session, session, wrapped
 from bridge.derive.view import ViewPlan
-from bridge.errors import Halt, Transient
+from bridge.errors import Halt, Refusal, Transient
 from bridge.position import parse_lsn
-from bridge.sink import Level, Owner, Sink
+from bridge.sink import Alteration, Level, Owner, Sink, Target
 from bridge.store import Store, migrate
 from bridge.store.rows import (
     DaemonRow,
@@ -155,7 +155,10 @@ async def survey(
         tables = _publishable(planned.plans, lacking, publication)
         tables |= published(former.plans)
         changes = tuple(statements(config.source.publication, tables, publication))
-        wanted = await _wanted(config, connection, planned, sinks, tables, count=count)
+        before = _before(remembered, former)
+        wanted = await _wanted(
+            config, connection, planned, sinks, tables, before, count=count
+        )
         actual = _actual(
             remembered,
             publication,
@@ -273,6 +276,7 @@ async def _wanted(
     planned: Planned,
     sinks: Mapping[str, Sink],
     tables: set[QualifiedName],
+    before: Mapping[tuple[str, str], Target],
     *,
     count: bool,
 ) -> Wanted:
@@ -286,6 +290,7 @@ async def _wanted(
         with placed(config, target):
             fingerprint = sink.fingerprint(asked)
             side_by_side = sink.side_by_side(asked)
+            altered = _alteration(sink, before.get((target.sink, target.name)), asked)
         targets.append(
             WantedTarget(
                 view=target.view,
@@ -295,6 +300,9 @@ async def _wanted(
                 sink_fingerprint=fingerprint,
                 side_by_side=side_by_side,
                 documents=await _estimate(connection, view) if count else None,
+                what=altered.what if altered else "",
+                in_place=altered.in_place if altered else False,
+                rewrites=altered.rewrites if altered else False,
             )
         )
     return Wanted(
@@ -309,6 +317,26 @@ async def _wanted(
             if target.view in planned.refused
         ),
     )
+
+
+def _before(remembered: Remembered, former: Former) -> dict[tuple[str, str], Target]:
+    """What the newest generation of each target was made for."""
+    found = {}
+    for identity in remembered.targets:
+        rows = remembered.of(*identity)
+        newest = rows.get(GenerationState.BUILDING) or rows.get(GenerationState.LIVE)
+        if newest is not None and newest.key in former.targets:
+            found[identity] = former.targets[newest.key]
+    return found
+
+
+def _alteration(sink: Sink, before: Target | None, after: Target) -> Alteration | None:
+    if before is None:
+        return None
+    try:
+        return sink.alteration(before, after)
+    except Refusal:
+        return None  # an earlier release took what this one does not
 
 
 async def _estimate(connection: Session, plan: ViewPlan) -> int | None:

@@ -38,6 +38,7 @@ from bridge.sink.options import refuse_unknown
 __all__ = [
     "PARTS_MAX",
     "WHOLE",
+    "Alteration",
     "Column",
     "Finding",
     "Generation",
@@ -169,6 +170,18 @@ class Loss:
     generation stands beside it; only for `keys` None."""
 
 
+@dataclass(frozen=True, slots=True)
+class Alteration:
+    """How a generation's storage would have to change for other options or columns."""
+
+    what: str
+    """What is different, as the part of a sentence: `field title.raw is added`."""
+    in_place: bool
+    """Whether a generation that is there can be given it; else another one is built."""
+    rewrites: bool = False
+    """Whether it holds for documents only that are written from then on."""
+
+
 class Sink(Protocol):
     """One configured destination server, open.
 
@@ -221,6 +234,19 @@ class Sink(Protocol):
 
         A target whose fingerprint changed needs a new generation: inferred mappings,
         settings, key template, encoding.
+        """
+
+    def alteration(self, before: Target, after: Target) -> Alteration | None:
+        """What of a generation made for one target is not as another wants it.
+
+        None where nothing is, or no more can be said than the fingerprints do.
+        """
+
+    async def alter(self, generation: Generation) -> None:
+        """Give a generation that is there what its target asks for now, where
+        `alteration` said that it can be done in place. Repeatable.
+
+        Halt when the destination refuses it after all.
         """
 
     async def prepare(self, generation: Generation, owner: Owner) -> None:

@@ -89,6 +89,9 @@ class SnapshotReader(Protocol):
     async def matching(self, plan: ViewPlan, condition: str) -> list[Parts]:
         """The keys of the view's rows for which a condition on its columns holds."""
 
+    async def count(self, plan: ViewPlan) -> int:
+        """How many keys the view has."""
+
     async def estimate(self, plan: ViewPlan) -> int:
         """About how many documents the view has, by the planner's statistics."""
 

@@ -29,6 +29,7 @@ _BREAKS = bytes.maketrans(b"\n\r", b"  ")
 _ARRAY_ROWS_MAX = 5000
 _KEYS_AT_ONCE = 10_000
 _FEW = SQL("select * from (\n{}\n) k limit {}")
+_COUNT = SQL("select pg_catalog.count(*) from (\nselect distinct * from (\n{}\n) k) k")
 _DIGESTS = SQL(
     "select {keys}, pg_catalog.substr(pg_catalog.sha256(pg_catalog.convert_to("
     "pg_catalog.translate(s.d, E'\\n\\r', '  '), 'UTF8')), 1, 16)\n"
@@ -173,6 +174,15 @@ class PostgresReader:
             # Prepared, so that a condition can never be a second statement.
             cursor = await self._connection.execute(query, prepare=True)
             return [tuple(row) for row in await cursor.fetchall()]
+
+    async def count(self, plan: ViewPlan) -> int:
+        """How many keys the view has; two rows for one are counted once."""
+        keys = plan.matching_sql.replace("{condition}", "true")
+        statement = _COUNT.format(SQL(keys)).as_bytes(None)
+        with wrapped():
+            cursor = await self._connection.execute(statement)
+            row = await cursor.fetchone()
+        return int(row[0]) if row else 0
 
     async def estimate(self, plan: ViewPlan) -> int:
         """About how many documents there are; 0 when nothing is known."""

@@ -139,6 +139,17 @@ class Generations:
         """Its place in the sink was made."""
         await self._session.run("set_prepared", **key._asdict())
 
+    async def alter(
+        self, key: GenerationKey, *, fingerprint: str, definition: Mapping[str, Any]
+    ) -> None:
+        """It is for something else from now on, and not `prepared` for it yet."""
+        await self._session.run(
+            "alter_generation",
+            fingerprint=fingerprint,
+            definition=Jsonb(dict(definition)),
+            **key._asdict(),
+        )
+
     async def promote(self, key: GenerationKey) -> dict[int, GenerationState]:
         """Building becomes live, live previous, previous dropped, all at once.
 

@@ -97,6 +97,12 @@ set prepared_at = clock_timestamp()
 where sink = %(sink)s and name = %(name)s and number = %(number)s
     and prepared_at is null;
 
+-- name: alter_generation
+-- The generation is for something else from now on; its place is yet to be made so.
+update bridge.generation
+set fingerprint = %(fingerprint)s, definition = %(definition)s, prepared_at = null
+where sink = %(sink)s and name = %(name)s and number = %(number)s;
+
 -- name: promote
 -- Building becomes live, live previous, previous dropped: all at once, or nothing.
 update bridge.generation g

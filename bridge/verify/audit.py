@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from bridge.assembly import Assembly
+from bridge.backfill.gates import caught_up
 from bridge.backfill.life import Life
 from bridge.config import AuditRate
 from bridge.control.letters import generation_key
@@ -28,8 +29,7 @@ from bridge.observe.logs import logger
 from bridge.sink import Generation, Part
 from bridge.source import StatementRefused
 from bridge.store.differences import WrongDocument
-from bridge.verify.compare import Comparer, Comparison
-from bridge.verify.verify import keeps_documents
+from bridge.verify.compare import Comparer, Comparison, keeps_documents
 
 _log = logger("bridge.verify")
 _KEYS_AT_ONCE = 1000
@@ -38,7 +38,6 @@ _TICKS = 20
 _TICK_MAX_S = 60.0
 _PART_S = 30.0
 _PARTS_MAX = 100
-_LOOK_S = 0.05
 
 
 @dataclass(slots=True)
@@ -74,8 +73,9 @@ class Audit:
     async def run(self) -> None:
         """Compare until cancelled."""
         async with asyncio.TaskGroup() as group:
-            for target in self._assembly.config.targets():
-                if keeps_documents(self._assembly.config, target):
+            config = self._assembly.config
+            for target in config.targets():
+                if keeps_documents(config, target.sink, target.options):
                     group.create_task(self._target(target.sink, target.name))
 
     async def _target(self, sink: str, name: str) -> None:
@@ -117,20 +117,8 @@ class Audit:
         return _Walk(generation, comparer, self._dice.randrange(self._parts))
 
     async def _applied(self, generation: Generation, _lsn: int) -> None:
-        """Wait until all that is committed is visible, and in the generation."""
-        pipeline = self._assembly.pipeline
-        while True:
-            marker = await pipeline.markers.next()
-            era = pipeline.ledger.era
-            while pipeline.reached(generation) < marker:
-                if generation not in self._life.states:
-                    raise Transient("it is fed no more")
-                if era != pipeline.ledger.era:
-                    break
-                pipeline.ask()
-                await asyncio.sleep(_LOOK_S)
-            else:
-                return
+        states = self._life.states
+        await caught_up(self._assembly, generation, lambda one: one in states)
 
     async def _step(self, walk: _Walk) -> None:
         """What the time since the last step allows."""

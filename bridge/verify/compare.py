@@ -16,12 +16,20 @@ from what it should have been by then, is reported.
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
+from bridge.config import Config
 from bridge.derive.view import ViewPlan
 from bridge.keys import DIGEST_PREFIX, Parts, key_text, parse_key
 from bridge.operations import fields, key_of
@@ -353,6 +361,11 @@ class _Seen:
 
     def __contains__(self, parts: Parts) -> bool:
         return self.has(key_text(parts))
+
+
+def keeps_documents(config: Config, sink: str, options: Mapping[str, Any]) -> bool:
+    """Whether anything is kept of a target, of these options, that can be compared."""
+    return config.sinks[sink].type != "null" and options.get("encoding") != "none"
 
 
 def digest(document: bytes) -> bytes:

@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from bridge.config import Config, TargetConfig
+from bridge.config import Config
 from bridge.control.planning import sink_target
 from bridge.control.survey import Survey, survey
 from bridge.errors import Halt, Refusal
@@ -20,7 +20,7 @@ from bridge.sink import Generation
 from bridge.source.postgres import PostgresSource, ServerIdentity
 from bridge.store import Store
 from bridge.store.rows import GenerationKey, GenerationState
-from bridge.verify.compare import Comparer, Comparison
+from bridge.verify.compare import Comparer, Comparison, keeps_documents
 
 _POLL_S = 0.02
 
@@ -81,7 +81,7 @@ def _live(looked: Survey, view: str, target: str | None) -> list[Generation]:
     for configured in looked.config.views[view].targets:
         if target not in {None, configured.sink, str(configured)}:
             continue
-        if not keeps_documents(looked.config, configured):
+        if not keeps_documents(looked.config, configured.sink, configured.options):
             continue
         rows = looked.remembered.of(configured.sink, configured.name)
         live = rows.get(GenerationState.LIVE)
@@ -94,12 +94,6 @@ def _live(looked: Survey, view: str, target: str | None) -> list[Generation]:
     if not found and target is not None:
         raise Refusal(f"view {view} has no target {target} that can be verified")
     return found
-
-
-def keeps_documents(config: Config, target: TargetConfig) -> bool:
-    """Whether anything is kept of a target that could be compared."""
-    kind = config.sinks[target.sink].type
-    return kind != "null" and target.options.get("encoding") != "none"
 
 
 async def _verify(

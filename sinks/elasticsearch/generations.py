@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from bridge.sink import Generation, Halt, Loss, Owner, Position, Target, Transient
+from sinks.elasticsearch.altering import dynamic
 from sinks.elasticsearch.client import Client
 from sinks.elasticsearch.meta import (
     Index,
@@ -168,6 +169,44 @@ class Generations:
             raise self._client.failure(answer, f"making index {name}")
         if not answer.json.get("shards_acknowledged"):
             raise self._not_started(name)
+
+    async def alter(self, generation: Generation) -> None:
+        """New fields and settings into the index as it is, and that it has them."""
+        place = await self._places.open(generation)
+        wanted = plan(generation.target)
+        async with place.lock:
+            found = await self._places.look(place)
+            if found.meta.fingerprint == wanted.fingerprint:
+                place.plan = wanted
+                return
+            settings = dynamic(wanted.building)
+            if generation.target.name in found.held.aliases:
+                settings |= wanted.serving
+            # Until it is known how the server prints it, nobody has changed it.
+            meta = replace(found.meta, fingerprint=wanted.fingerprint, mapping="")
+            body = {
+                "properties": wanted.mapping["properties"],
+                "_meta": meta.dump(),
+            }
+            for path, part in (("_settings", settings), ("_mapping", body)):
+                if not part:
+                    continue
+                answer = await self._client.request(
+                    "PUT", f"/{place.index}/{path}", part
+                )
+                if answer.status == 400:
+                    raise Halt(
+                        f"{self._client.sink}: {place.index} does not take what its"
+                        f" target asks for: {answer.error[1]}",
+                        hint=f"`pgbridge backfill {generation.target.view} --rebuild`",
+                    )
+                if not answer.ok:
+                    raise self._client.failure(answer, f"altering {place.index}")
+            place.plan, place.meta = wanted, meta
+        made = await find_one(self._client, generation)
+        if made is not None:
+            version = await self._version()
+            await self._places.describe(place, f"{made.mapping}:{version}")
 
     async def _readers_are_free(self, target: Target, owner: Owner) -> None:
         """Halt when something else has the name that readers use."""

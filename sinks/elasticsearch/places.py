@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from bridge.sink import Generation, Halt, Owner, Position, Transient
 from sinks.elasticsearch.client import Client
@@ -46,6 +47,13 @@ class Place:
     def alias(self) -> str:
         """For writing."""
         return write_alias(self.generation)
+
+
+class Found(NamedTuple):
+    """An index that is the one that was kept, and what it says of itself."""
+
+    held: Index
+    meta: Meta
 
 
 class Places:
@@ -115,6 +123,16 @@ class Places:
         async with place.lock:
             await self._update(place, ceiling=place.meta.ceiling, mapping=mapping)
 
+    async def look(self, place: Place) -> Found:
+        """The index as it is now; the place is locked. Transient when it is not the
+        one that was kept."""
+        index = identified(place, await find_one(self._client, place.generation))
+        if reason := loss(place, index, place.meta.position):
+            place.lost = reason
+            raise Transient(f"{self._client.sink}: {place.index}: {reason}")
+        assert index is not None and index.meta is not None, "else it were lost"
+        return Found(index, index.meta)
+
     async def _update(
         self,
         place: Place,
@@ -124,11 +142,7 @@ class Places:
         mapping: str = "",
     ) -> None:
         """Write `_meta` after seeing that the index is still the one it was."""
-        found = identified(place, await find_one(self._client, place.generation))
-        if reason := loss(place, found, place.meta.position):
-            place.lost = reason
-            raise Transient(f"{self._client.sink}: {place.index}: {reason}")
-        assert found is not None and found.meta is not None, "else it were lost"
+        found = await self.look(place)
         position = position or found.meta.position
         mapping = mapping or found.meta.mapping
         meta = replace(found.meta, ceiling=ceiling, position=position, mapping=mapping)

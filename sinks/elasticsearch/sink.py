@@ -8,6 +8,7 @@ from typing import Any
 
 from bridge.sink import (
     WHOLE,
+    Alteration,
     Finding,
     Generation,
     Loss,
@@ -22,6 +23,7 @@ from bridge.sink import (
     Target,
 )
 from sinks.elasticsearch import reading
+from sinks.elasticsearch.altering import alteration
 from sinks.elasticsearch.checking import Checking
 from sinks.elasticsearch.client import Client
 from sinks.elasticsearch.generations import Generations
@@ -80,6 +82,14 @@ class ElasticsearchSink:
     def fingerprint(self, target: Target) -> str:
         """Of mapping and settings. Refusal when the target cannot have any."""
         return plan(target).fingerprint
+
+    def alteration(self, before: Target, after: Target) -> Alteration | None:
+        """Field by field, and setting by setting."""
+        return alteration(plan(before), plan(after))
+
+    async def alter(self, generation: Generation) -> None:
+        """Put what is new into mapping and settings."""
+        await self._generations.alter(generation)
 
     async def prepare(self, generation: Generation, owner: Owner) -> None:
         """Make the index."""

@@ -16,6 +16,7 @@ from typing import Any
 
 from bridge.sink import (
     WHOLE,
+    Alteration,
     Finding,
     Generation,
     Halt,
@@ -130,6 +131,13 @@ class MemorySink:
         """Documents are kept as they come: nothing but the options could matter."""
         text = json.dumps(dict(target.options), sort_keys=True, default=str)
         return sha256(text.encode()).hexdigest()
+
+    def alteration(self, before: Target, after: Target) -> Alteration | None:
+        """There are no options."""
+        return None
+
+    async def alter(self, generation: Generation) -> None:
+        """There is nothing that could be altered."""
 
     async def prepare(self, generation: Generation, owner: Owner) -> None:
         """An empty place, unless it is there already."""

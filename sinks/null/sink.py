@@ -13,6 +13,7 @@ from typing import Any
 
 from bridge.sink import (
     WHOLE,
+    Alteration,
     Finding,
     Generation,
     Level,
@@ -74,6 +75,13 @@ class NullSink:
     def fingerprint(self, target: Target) -> str:
         """No option decides anything."""
         return "null"
+
+    def alteration(self, before: Target, after: Target) -> Alteration | None:
+        """There are no options."""
+        return None
+
+    async def alter(self, generation: Generation) -> None:
+        """There is nothing that could be altered."""
 
     async def prepare(self, generation: Generation, owner: Owner) -> None:
         """Remember that it exists."""

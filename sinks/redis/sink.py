@@ -13,6 +13,7 @@ from hashlib import sha256
 
 from bridge.sink import (
     WHOLE,
+    Alteration,
     Finding,
     Generation,
     Loss,
@@ -31,7 +32,7 @@ from sinks.redis.audit import EMPTY, Audit
 from sinks.redis.evictions import Evictions
 from sinks.redis.layout import Layout, layout_of
 from sinks.redis.losses import Losses
-from sinks.redis.options import Options, read_target_options
+from sinks.redis.options import Options, TargetOptions, read_target_options
 from sinks.redis.places import Places
 from sinks.redis.reading import Reading, same
 from sinks.redis.request import Encoder
@@ -111,6 +112,28 @@ class RedisSink:
         template = options.template or f"{target.name}:"
         text = json.dumps([template, options.encoding, options.ttl_ms])
         return sha256(text.encode()).hexdigest()
+
+    def alteration(self, before: Target, after: Target) -> Alteration | None:
+        """Of template, encoding, time to live, channel."""
+        old, new = (
+            read_target_options(before.options),
+            read_target_options(after.options),
+        )
+        found = [f"its {name} is another" for name in _moved(old, new)]
+        if old.ttl_ms != new.ttl_ms:
+            found.append("its ttl is another")
+        if old.channel != new.channel:
+            found.append("its channel is another")
+        if not found:
+            return None
+        return Alteration(
+            what="; ".join(found),
+            in_place=not _moved(old, new),
+            rewrites=old.ttl_ms != new.ttl_ms,
+        )
+
+    async def alter(self, generation: Generation) -> None:
+        """Every call tells what it needs."""
 
     async def prepare(self, generation: Generation, owner: Owner) -> None:
         """Enter it among the target's generations."""
@@ -211,6 +234,18 @@ class RedisSink:
             layout = layout_of(generation, self._name)
             known = self._known[address] = _Known(layout, Encoder(layout))
         return known
+
+
+def _moved(old: TargetOptions, new: TargetOptions) -> list[str]:
+    """What moves documents to other keys, or makes other values of them."""
+    return [
+        name
+        for name, differs in (
+            ("key", old.template != new.template),
+            ("encoding", old.encoding != new.encoding),
+        )
+        if differs
+    ]
 
 
 def _number(generation: Generation) -> tuple[str, int]:

@@ -6,13 +6,17 @@ replaces one method; nothing in the daemon knows of it.
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import bridge.control.apply
+from bridge import probes
 from bridge.config.limits import Limits
 from bridge.gate import Gate, Snapshot
 from bridge.ledger import Ledger
+from tests.fixtures.waiting import eventually
 
 
 def apply(name: str) -> None:
@@ -72,10 +76,24 @@ def _few_owed_keys() -> None:
     Limits.for_memory = few  # type: ignore[method-assign, assignment]
 
 
+def _holds_builds() -> None:
+    """No rule: what is built waits as long as the file of that name is there, and
+    another tells that it does."""
+    held = Path(os.environ["PGBRIDGE_TEST_HOLD"])
+
+    async def wait() -> None:
+        if held.exists():
+            held.with_suffix(".reached").touch()
+            await eventually(lambda: not held.exists())
+
+    probes.register("generation.built", wait)
+
+
 MUTANTS = {
     "reads-at-once": _reads_at_once,
     "no-barrier": _no_barrier,
     "acknowledges-invisible": _acknowledges_invisible,
     "no-publication-barrier": _no_publication_barrier,
     "few-owed-keys": _few_owed_keys,
+    "holds-builds": _holds_builds,
 }

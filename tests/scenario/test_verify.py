@@ -161,7 +161,7 @@ async def test_every_planted_fault_is_found_and_mended_and_nothing_else_touched(
     async def verified() -> bool:
         return await bridge.daemon.metric("pgbridge_verified_documents_total") > 4000
 
-    await eventually(verified, deadline_s=60.0)
+    await eventually(verified)
     assert await bridge.daemon.metric("pgbridge_verify_differences_total") == 0
 
     sinks = Planted(bridge)
@@ -172,7 +172,6 @@ async def test_every_planted_fault_is_found_and_mended_and_nothing_else_touched(
         for sink in SINKS:
             await eventually(
                 lambda v=view, s=sink, f=faults: reported(bridge, v, s) == f,
-                deadline_s=60.0,
                 what=f"what is reported of {sink}/{view}",
             )
         code, found = await verify(bridge, view)
@@ -201,7 +200,7 @@ async def test_every_planted_fault_is_found_and_mended_and_nothing_else_touched(
     assert {key for key in before if before[key] != after[key]} == mended
     assert after.keys() == before.keys()
     count_differences = "select count(*) from bridge.difference"
-    await eventually(lambda: bridge.one(count_differences) == 0, deadline_s=60.0)
+    await eventually(lambda: bridge.one(count_differences) == 0)
     await traffic.stop()
     await bridge.settled()
     await bridge.ends_exact()

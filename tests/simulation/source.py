@@ -364,5 +364,8 @@ class Reader:
     async def matching(self, plan: ViewPlan, condition: str) -> list[Parts]:
         raise NotImplementedError
 
+    async def count(self, plan: ViewPlan) -> int:
+        return len(self._all(plan.name))
+
     async def estimate(self, plan: ViewPlan) -> int:
         return len(self._all(plan.name))

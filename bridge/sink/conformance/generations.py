@@ -211,6 +211,17 @@ class GenerationPromises(Hooks):
             await sink.write(one, [put("k", lsn)])
             assert await sink.audit([one]) == []
 
+    @pytest.mark.asyncio
+    async def test_alter_changes_nothing_of_what_is_as_it_is_wanted(
+        self, sink: Sink, one: Generation
+    ) -> None:
+        assert sink.alteration(one.target, one.target) is None
+        await sink.write(one, [put("k", 10)])
+        for _ in range(2):
+            await sink.alter(one)
+        assert await sink.audit([one]) == []
+        assert set(await scanned(sink, one)) == {"k"}
+
     # What verifying and planning need.
 
     @pytest.mark.asyncio

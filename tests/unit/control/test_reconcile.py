@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -51,6 +52,31 @@ def test_nothing_is_done_where_everything_is_as_wanted() -> None:
     steps = reconcile(WANTED, LEVEL)
     assert not any(step.does_something for step in steps)
     assert len(steps) == 4
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "action", "why"),
+    [
+        ({}, {}, Action.UPDATE, "field a.raw is added, in place"),
+        ({"rewrites": True}, {}, Action.UPDATE, "every document is written again"),
+        ({"in_place": False}, {}, Action.REBUILD, "field a.raw is added; g3 serves"),
+        ({}, {"building": 4}, Action.REBUILD, "field a.raw is added"),
+        ({}, {"stopped": True}, Action.REBUILD, "not fed for a while"),
+        ({}, {"view_fingerprint": ""}, Action.REBUILD, "missed changes"),
+        ({"view_fingerprint": "v2"}, {}, Action.REBUILD, "changed: field a.raw is add"),
+        ({"sink_fingerprint": "s1"}, {}, Action.UPDATE, "in place"),
+    ],
+)
+def test_what_can_be_done_in_place_is_no_rebuild(
+    wanted: dict[str, Any], found: dict[str, Any], action: Action, why: str
+) -> None:
+    asked = {"sink_fingerprint": "s2", "what": "field a.raw is added", "in_place": True}
+    target = replace(TARGET, **(asked | wanted))
+    step_of = step(
+        with_target(**found), PartKind.TARGET, replace(WANTED, targets=(target,))
+    )
+    assert step_of.action is action
+    assert why in step_of.why
 
 
 @pytest.mark.parametrize(
