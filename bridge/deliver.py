@@ -35,7 +35,8 @@ from bridge.operations import Operation, Report
 from bridge.sink import Generation, Sink
 
 _CALM_SHARE = 4
-"""Below this part of a lane's bytes, what waits in it is gone in a moment."""
+"""Below this part of a lane's bytes, and half a write's operations, what waits in it
+is gone in a moment."""
 _STOPPED = frozenset({LaneState.PAUSED, LaneState.PARKED, LaneState.HALTED})
 
 
@@ -174,7 +175,9 @@ class Lane:
     @property
     def calm(self) -> bool:
         """Whether what comes now is written soon, or not before it can be at all."""
+        waiting = sum(len(feed.waiting) for feed in self.feeds.values())
         low = self.bytes < self._limits.bytes_max // _CALM_SHARE
+        low = low and 2 * waiting <= self._count
         return low or self.owing or self.state is not LaneState.OK
 
     @property

@@ -6,7 +6,8 @@ daemon; what was not known to be kept is simply derived again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import assert_never
@@ -16,7 +17,7 @@ from bridge.backfill.patience import patiently
 from bridge.backfill.ranges import Range, RangeBackfill, RangeLimits, RangeLog
 from bridge.backfill.rederive import ghosts, rederive
 from bridge.derive.view import ViewPlan
-from bridge.errors import Halt, Refusal
+from bridge.errors import Halt, Refusal, Transient
 from bridge.keys import Parts, key_text, parse_key
 from bridge.position import Position
 from bridge.sink import Generation, Sink
@@ -94,7 +95,10 @@ class Jobs:
             case BackfillKind.BUILD:
                 log = StoredLog(self._assembly.store, row.id)
                 await self._expect(row, await self._estimate(plan))
-                return await self.ranges(generation, plan, log, row.documents)
+                ending = partial(self._refresh, generation)
+                return await self.ranges(
+                    generation, plan, log, row.documents, ending=ending
+                )
             case BackfillKind.SWEEP:
                 return await self.resweep(row, generation, plan)
             case BackfillKind.KEYS:
@@ -155,19 +159,28 @@ class Jobs:
         )
 
     async def ranges(
-        self, generation: Generation, plan: ViewPlan, log: RangeLog, done: int = 0
+        self,
+        generation: Generation,
+        plan: ViewPlan,
+        log: RangeLog,
+        done: int = 0,
+        *,
+        ending: Callable[[], Awaitable[None]] | None = None,
     ) -> int:
-        """Derive every key that the source has."""
+        """Derive every key that the source has; `ending` as in `RangeBackfill`."""
         limits = self._assembly.config.limits
+        # Beside those that are read, the sink has some in its hands.
+        concurrent = limits.chunks_concurrent + self._sink(generation).concurrency
         backfill = RangeBackfill(
             self._assembly.pipeline,
             plan,
             [generation],
             log,
             pace=self._assembly.pace,
-            limits=RangeLimits(limits.chunk_rows, limits.chunks_concurrent + 1),
+            limits=RangeLimits(limits.chunk_rows, concurrent),
             reject=self._assembly.letters.of_generations,
             done=done,
+            ending=ending,
         )
         self.running[generation] = backfill
         try:
@@ -178,6 +191,12 @@ class Jobs:
             counter = self._assembly.metrics.backfill_documents
             counter.labels(of.view, of.sink, of.name).inc(backfill.documents - done)
         return backfill.documents
+
+    async def _refresh(self, generation: Generation) -> None:
+        """Make most of a build searchable while the rest of it is written: what is
+        left of that at its end is waited for, and keeps one core busy."""
+        with suppress(Transient, Halt):
+            await self._sink(generation).refresh(generation)
 
     async def _estimate(self, plan: ViewPlan) -> int:
         async def look() -> int:

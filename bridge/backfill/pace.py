@@ -41,6 +41,11 @@ class Pace:
             await asyncio.sleep(_LOOK_S)
             waited += _LOOK_S
 
+    @property
+    def burst(self) -> int | None:
+        """The most documents that are to go at once: a second's; None: any number."""
+        return None if self._rate is None else max(1, int(self._rate))
+
     async def spend(self, documents: int) -> None:
         """Wait until that many documents fit under the rate."""
         if self._rate is None:

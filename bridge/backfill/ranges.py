@@ -16,6 +16,8 @@ import asyncio
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
+    Awaitable,
+    Callable,
     Collection,
 )
 from contextlib import aclosing, asynccontextmanager
@@ -69,7 +71,19 @@ class RangeLimits:
     """How much is read at once."""
 
     rows: int = 5000
-    concurrent: int = 3
+    concurrent: int = 4
+    """Ranges that are read, or wait for the sink."""
+
+
+class _Derivation(NamedTuple):
+    """A range being read: in which snapshot, at which version, what overtakes it."""
+
+    version: int
+    reader: SnapshotReader
+    overtaken: Overtaken
+    ticket: Ticket
+    durable: asyncio.Task[None]
+    """Done when what the snapshot shows can no more be lost in a crash."""
 
 
 class RangeBackfill:
@@ -86,8 +100,10 @@ class RangeBackfill:
         limits: RangeLimits,
         reject: RejectFor,
         done: int = 0,
+        ending: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """`done` documents were kept in an earlier life."""
+        """`done` documents were kept in an earlier life. `ending` is called once the
+        last range is known, while it and a few before it are still being derived."""
         self.documents = done
         """Documents kept so far."""
         self._pipeline = pipeline
@@ -97,6 +113,7 @@ class RangeBackfill:
         self._pace = pace
         self._limits = limits
         self._reject = reject
+        self._ending = ending
 
     async def run(self) -> None:
         """Derive every range that is not done. Halt when it cannot go on."""
@@ -117,6 +134,8 @@ class RangeBackfill:
             last = Range(last.number + 1 if last else 0, lower, upper)
             await self._log.begun(last)
             await queue.put(last)
+        if self._ending is not None:
+            await self._ending()
         for _ in range(self._limits.concurrent):
             await queue.put(None)
 
@@ -140,14 +159,15 @@ class RangeBackfill:
     async def _divide(self, span: Range) -> int:
         """Some document of the range cannot be made: find which; make the others."""
         documents = 0
-        async with self._derivation() as (version, reader, overtaken, ticket):
+        async with self._derivation() as derivation:
+            version, reader = derivation.version, derivation.reader
             keys = await self._keys(reader, span)
             for at in range(0, len(keys), _CAREFUL_KEYS):
                 part = keys[at : at + _CAREFUL_KEYS]
                 derived = await derive(reader, self._plan, part, version, careful=True)
                 if derived.rejections:
                     await self._reject(self._generations, derived.rejections, version)
-                await self._put(derived.operations, overtaken, ticket)
+                await self._put(derived.operations, derivation)
                 documents += len(derived.operations)
         return documents
 
@@ -164,10 +184,11 @@ class RangeBackfill:
 
     async def _read(self, span: Range) -> int:
         documents = 0
-        async with self._derivation() as (version, reader, overtaken, ticket):
+        async with self._derivation() as derivation:
+            version = derivation.version
             twice: set[Parts] = set()
             last: Parts | None = None
-            async with aclosing(_scan(reader, self._plan, span)) as pages:
+            async with aclosing(_scan(derivation.reader, self._plan, span)) as pages:
                 async for rows in pages:
                     for parts, _ in rows:
                         if parts == last:
@@ -180,7 +201,7 @@ class RangeBackfill:
                     ]
                     documents += len(operations)
                     await probes.reach("backfill.chunk")
-                    await self._put(operations, overtaken, ticket)
+                    await self._put(operations, derivation)
             if twice:
                 rejected = [(p, Rejection(key_text(p), NOT_UNIQUE)) for p in twice]
                 await self._reject(self._generations, rejected, version)
@@ -188,9 +209,7 @@ class RangeBackfill:
         return documents
 
     @asynccontextmanager
-    async def _derivation(
-        self,
-    ) -> AsyncIterator[tuple[int, SnapshotReader, Overtaken, Ticket]]:
+    async def _derivation(self) -> AsyncIterator[_Derivation]:
         """Watch, take a position, open a gated snapshot; at the end wait for kept."""
         await self._pace.wait()
         pipeline = self._pipeline
@@ -203,17 +222,29 @@ class RangeBackfill:
             version = Position(pipeline.epoch, lsn).version
             take = partial(pipeline.source.read, scanning=True)
             async with pipeline.gate.open(take, lsn) as reader:
-                # What may still be lost in a crash would stay behind in the sinks:
-                # unlike a change of the stream, nobody would bring the key again.
-                await durable(pipeline, reader.insert_lsn, pipeline.ledger.era)
-                yield version, reader, overtaken, receipt.ticket
+                seen, era = reader.insert_lsn, pipeline.ledger.era
+                kept = asyncio.create_task(durable(pipeline, seen, era))
+                try:
+                    yield _Derivation(version, reader, overtaken, receipt.ticket, kept)
+                    await kept
+                finally:
+                    kept.cancel()
+                    await asyncio.gather(kept, return_exceptions=True)
         await receipt.kept()
 
-    async def _put(
-        self, operations: list[Operation], overtaken: Overtaken, ticket: Ticket
+    async def _put(self, operations: list[Operation], derivation: _Derivation) -> None:
+        step = self._pace.burst or max(len(operations), 1)
+        for at in range(0, len(operations), step):
+            await self._put_some(operations[at : at + step], derivation)
+
+    async def _put_some(
+        self, operations: list[Operation], derivation: _Derivation
     ) -> None:
-        fan_out = self._pipeline.fan_out
+        fan_out, overtaken = self._pipeline.fan_out, derivation.overtaken
         await self._pace.spend(len(operations))
+        # What may still be lost in a crash would stay behind in the sinks: unlike a
+        # change of the stream, nobody would bring the key again.
+        await derivation.durable
         for generation in self._generations:
             outlet = fan_out.outlet(generation)
             # With a snapshot open, nobody waits for a sink that is parked.
@@ -224,7 +255,7 @@ class RangeBackfill:
             raise Transient("a table was emptied meanwhile: it is read again")
         if overtaken:
             operations = [o for o in operations if o.key not in overtaken]
-        fan_out.put_job(self._generations, operations, ticket)
+        fan_out.put_job(self._generations, operations, derivation.ticket)
 
 
 def _scan(

@@ -121,6 +121,7 @@ class PostgresSource:
         self._dsn = dsn
         self._search_path = search_path
         self._identity = identity
+        self._page_rows: dict[str, int] = {}
         self._pools: dict[bool, asyncio.Queue[Connection | None]] = {}
         for scanning, count in ((False, readers), (True, scanners)):
             self._pools[scanning] = asyncio.LifoQueue()
@@ -146,7 +147,8 @@ class PostgresSource:
                     pass
                 row = await cursor.fetchone()
             assert row is not None
-            yield PostgresReader(connection, Snapshot.parse(row[0]), parse_lsn(row[1]))
+            snapshot, insert_lsn = Snapshot.parse(row[0]), parse_lsn(row[1])
+            yield PostgresReader(connection, snapshot, insert_lsn, self._page_rows)
 
     async def emit(self, content: str) -> None:
         """Put a transactional message into the log; durable here, not on standbys."""

@@ -24,7 +24,9 @@ from bridge.source import Digest, Failure, QueryFailed, Row
 from bridge.source.failures import wrapped
 
 PAGE_BYTES = 4 << 20
-_FIRST_PAGE_ROWS, _PAGE_ROWS_MAX = 256, 5000
+_FIRST_PAGE_ROWS = 256
+_PAGE_ROWS_MAX = 5001
+"""More than a chunk has: a page that is not full tells that nothing is left."""
 _BREAKS = bytes.maketrans(b"\n\r", b"  ")
 _ARRAY_ROWS_MAX = 5000
 _KEYS_AT_ONCE = 10_000
@@ -62,10 +64,13 @@ class PostgresReader:
         connection: AsyncConnection[tuple[Any, ...]],
         snapshot: Snapshot,
         insert_lsn: int,
+        page_rows: dict[str, int] | None = None,
     ) -> None:
+        """`page_rows` says how many rows of a statement made a page the last time."""
         self.snapshot = snapshot
         self.insert_lsn = insert_lsn
         self._connection = connection
+        self._page_rows = {} if page_rows is None else page_rows
 
     async def keys(
         self, query: KeyQuery, images: Sequence[tuple[Value, ...]]
@@ -136,7 +141,7 @@ class PostgresReader:
         self, statement: str, parts: int, lower: Parts | None, upper: Parts | None
     ) -> AsyncGenerator[list[Row], None]:
         bounds = [_array(lower), _array(upper)]
-        size = _FIRST_PAGE_ROWS
+        size = self._page_rows.get(statement, _FIRST_PAGE_ROWS)
         cursor = AsyncRawServerCursor(self._connection, "scan")
         with wrapped():
             await cursor.execute(statement.encode(), bounds)
@@ -147,10 +152,11 @@ class PostgresReader:
                 if not page:
                     return
                 yield page
-                if len(page) < size:
-                    return  # nothing is left: no need to ask once more
                 mean = sum(len(row.document) for row in page) // len(page) + 1
-                size = min(max(PAGE_BYTES // mean, 1), _PAGE_ROWS_MAX)
+                asked, size = size, min(max(PAGE_BYTES // mean, 1), _PAGE_ROWS_MAX)
+                self._page_rows[statement] = size
+                if len(page) < asked:
+                    return  # nothing is left: no need to ask once more
         finally:
             await self._close(cursor)
 

@@ -35,19 +35,38 @@ Rows = list[tuple[str, bytes]]
 """Keys and documents."""
 
 
-def recvlogical(binary: Path, dsn: str, slot: str, end: str) -> float:
-    """Seconds that pg_recvlogical takes from the slot's start to `end`."""
-    began = time.perf_counter()
-    subprocess.run(
-        [
-            str(binary), "-d", dsn, "--slot", slot, "--start", "-o", "proto_version=1",
-            "-o", f"publication_names={slot.removesuffix('_ceiling')}", "-E", end,
-            "-f", "/dev/null", "--no-loop",
-        ],
-        check=True,
-        capture_output=True,
-    )  # fmt: skip
-    return time.perf_counter() - began
+def recvlogical(binary: Path, dsn: str, slot: str, end: str) -> Callable[[], float]:
+    """A run of pg_recvlogical from the slot's start to `end`."""
+
+    def run() -> float:
+        began = time.perf_counter()
+        subprocess.run(
+            [
+                str(binary), "-d", dsn, "--slot", slot, "--start",
+                "-o", "proto_version=1", "-E", end, "-f", "/dev/null", "--no-loop",
+                "-o", f"publication_names={slot.removesuffix('_ceiling')}",
+            ],
+            check=True,
+            capture_output=True,
+        )  # fmt: skip
+        return time.perf_counter() - began
+
+    return run
+
+
+def copied(dsn: str, query: str) -> Callable[[], float]:
+    """A run of `copy` that has Postgres make every document of a query."""
+
+    def run() -> float:
+        statement = f"copy (select row_to_json(v.*) from ({query}) v) to stdout"
+        with psycopg.connect(dsn) as connection, connection.cursor() as cursor:
+            began = time.perf_counter()
+            with cursor.copy(statement.encode()) as rows:
+                for _ in rows:
+                    pass
+            return time.perf_counter() - began
+
+    return run
 
 
 def documents(dsn: str, table: str) -> Rows:

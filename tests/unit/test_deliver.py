@@ -290,3 +290,15 @@ async def test_a_write_stays_within_what_the_sink_takes() -> None:
         await until(lambda: not bench.lane.waiting)
         assert max(map(len, bench.sink.calls)) == 2
         assert sorted(o.key for c in bench.sink.calls for o in c) == list("12345")
+
+
+async def test_a_lane_is_calm_until_half_a_write_waits() -> None:
+    """Whoever comes next is not behind a whole write of a row in very many documents,
+    however small those are."""
+    async with LaneBench(LaneLimits(batch_count_max=4)) as bench:
+        bench.lane.hold()
+        entry = bench.ledger.enter(10, 0.0)
+        bench.lane.put(GENERATION, [operation(k, 10) for k in "12"], entry)
+        assert bench.lane.calm
+        bench.lane.put(GENERATION, [operation("3", 10)], entry)
+        assert not bench.lane.calm

@@ -1,0 +1,154 @@
+"""A range of a backfill: what it waits for, beside what, and when it is told done."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from bridge.backfill.jobs import ForgetfulLog
+from bridge.backfill.pace import Pace
+from bridge.backfill.ranges import Range, RangeBackfill, RangeLimits
+from bridge.batch import Overtaken
+from bridge.keys import Parts
+from bridge.ledger import Ticket
+from bridge.operations import Operation
+from bridge.source import Row
+from tests.unit.parts import GENERATION
+
+pytestmark = pytest.mark.unit
+
+
+class Log(ForgetfulLog):
+    """Remembers how many documents each finished range had."""
+
+    def __init__(self) -> None:
+        self.finished: list[int] = []
+
+    async def done(self, span: Range, documents: int) -> None:
+        """A range was kept."""
+        self.finished.append(documents)
+
+
+class Source:
+    """One snapshot of a view of one range, whose log is not durable until `allow`.
+
+    The first marker gives the position to read at; the next comes back with the log.
+    """
+
+    insert_lsn = 100
+
+    def __init__(self, *keys: str) -> None:
+        self.rows = [Row((key,), b"{}") for key in keys]
+        self.written: list[str] = []
+        self.puts: list[int] = []
+        self.read = asyncio.Event()
+        self.allow = asyncio.Event()
+        self._markers = 0
+
+    def backfill(
+        self, log: Log, pace: Pace | None = None, **options: Any
+    ) -> RangeBackfill:
+        """Of this source, into nothing but `written`."""
+        pipeline = SimpleNamespace(
+            epoch=1,
+            ledger=SimpleNamespace(era=1, sent=lambda _: False),
+            fan_out=SimpleNamespace(
+                outlet=lambda _: None,
+                watch=lambda _: nullcontext(Overtaken()),
+                put_job=self._put,
+            ),
+            markers=SimpleNamespace(next=self._next),
+            gate=SimpleNamespace(open=lambda take, _: take()),
+            source=SimpleNamespace(read=lambda *, scanning: nullcontext(self)),
+        )
+        return RangeBackfill(
+            cast(Any, pipeline),
+            cast(Any, SimpleNamespace(name="view")),
+            [GENERATION],
+            log,
+            pace=pace or Pace(),
+            limits=RangeLimits(concurrent=1),
+            reject=cast(Any, None),
+            **options,
+        )
+
+    async def boundary(self, *_: object) -> Parts | None:
+        """There is one range."""
+        return None
+
+    async def scan(self, *_: object) -> AsyncIterator[list[Row]]:
+        """All rows at once."""
+        self.read.set()
+        if self.rows:
+            yield self.rows
+
+    async def _next(self) -> int:
+        self._markers += 1
+        if self._markers > 1:
+            await self.allow.wait()
+        return 50
+
+    def _put(self, _: object, operations: list[Operation], ticket: Ticket) -> None:
+        self.written += [operation.key for operation in operations]
+        self.puts.append(len(operations))
+        ticket.hold(len(operations))
+        ticket.release(len(operations))
+
+
+async def _settle() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_rows_are_read_while_their_log_comes_back_and_written_after_it() -> None:
+    source, log = Source("1", "2"), Log()
+    task = asyncio.create_task(source.backfill(log).run())
+    await source.read.wait()
+    await _settle()
+    assert source.written == []  # a crash could still undo what was read
+    source.allow.set()
+    await task
+    assert (source.written, log.finished) == (["1", "2"], [2])
+
+
+async def test_that_there_are_no_rows_has_to_be_durable_too() -> None:
+    """A delete that a crash undoes would leave the key without a document."""
+    source, log = Source(), Log()
+    task = asyncio.create_task(source.backfill(log).run())
+    await source.read.wait()
+    await _settle()
+    assert log.finished == []
+    source.allow.set()
+    await task
+    assert log.finished == [0]
+
+
+async def test_the_end_is_told_while_the_last_ranges_are_written() -> None:
+    source, log = Source("1"), Log()
+    written_before: list[list[str]] = []
+
+    async def ending() -> None:
+        written_before.append(list(source.written))
+        source.allow.set()
+
+    await source.backfill(log, ending=ending).run()
+    assert (written_before, source.written) == ([[]], ["1"])
+
+
+async def test_a_page_goes_in_seconds_where_the_rate_is_limited() -> None:
+    """However large it is: a rate that a page may pass is none."""
+    waited: list[int] = []
+
+    class Spending(Pace):
+        async def spend(self, documents: int) -> None:
+            waited.append(documents)
+
+    source = Source(*map(str, range(5)))
+    source.allow.set()
+    await source.backfill(Log(), Spending(rate=2.0)).run()
+    assert waited == source.puts == [2, 2, 1]
