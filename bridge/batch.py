@@ -6,6 +6,7 @@ is where a chunk of a backfill learns which keys the stream has overtaken it on.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from bridge.operations import Operation
 from bridge.sink import Generation
 
 _LOOK_S = 0.2
+_SLOWED_MAX_S = 2.0
 
 
 class Outlet(NamedTuple):
@@ -150,8 +152,14 @@ class FanOut:
 
         One that is too slow is not waited for while another could go on: from then on
         it owes keys in place of documents. With all of them full there is nobody to
-        hold up, and waiting is cheaper than deriving everything again.
+        hold up, and waiting is cheaper than deriving everything again. Where keys are
+        owed more quickly than they are written down, everybody is slowed for a moment,
+        and not stopped: to write them down takes the stream.
         """
+        lanes = {id(o.lane): o.lane for o in self.outlets()}.values()
+        crowding = max((lane.crowding for lane in lanes), default=0.0)
+        if crowding > 1.0:
+            await asyncio.sleep(min(crowding * _LOOK_S, _SLOWED_MAX_S))
         while True:
             lanes = {id(o.lane): o.lane for o in self.outlets()}.values()
             full = [lane for lane in lanes if lane.full and not lane.owing]

@@ -137,6 +137,7 @@ class Daemon:
                 self._known,
                 self._metrics,
                 once=self._once,
+                leased=lambda: lease.held,
                 stumbled=self._stumbled,
             )
             work = asyncio.create_task(life.run(), name="life")

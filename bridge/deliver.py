@@ -22,36 +22,22 @@ from collections.abc import (
     Iterable,
 )
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 
 from bridge import probes
 from bridge.errors import Halt, Transient, sentence
 from bridge.feed import Claim, Feed, drop
 from bridge.keys import Parts
-from bridge.lanes import LaneLimits, LaneState, Outcomes
+from bridge.lanes import Flight, LaneLimits, LaneState, Outcomes
 from bridge.ledger import Ledger, Ticket
 from bridge.operations import Operation, Report
 from bridge.sink import Generation, Sink
 
+_LEASE_S = 0.2
 _CALM_SHARE = 4
 """Below this part of a lane's bytes, and half a write's operations, what waits in it
 is gone in a moment."""
 _STOPPED = frozenset({LaneState.PAUSED, LaneState.PARKED, LaneState.HALTED})
-
-
-@dataclass(slots=True, eq=False)
-class _Flight:
-    """Operations that were taken and have no outcome yet."""
-
-    feed: Feed
-    operations: list[Operation]
-    claims: list[Claim]
-    era: int
-    given_up: bool = False
-    """Their keys are owed again, and the call is not repeated."""
-    trouble: bool = False
-    """Whether the last call brought nothing into the sink."""
 
 
 class Lane:
@@ -68,10 +54,11 @@ class Lane:
         letters: Callable[[Outcomes], Awaitable[None]],
         kept: Callable[[Outcomes], None],
         retried: Callable[[], None] = lambda: None,
+        leased: Callable[[], bool] = lambda: True,
     ) -> None:
         """`letters` is awaited where a document was refused, or one with a dead letter
         was kept, before anything of the write is booked; `kept` is told of all, and
-        `retried` of each write that is made again."""
+        `retried` of each write that is made again. Nothing is sent unless `leased`."""
         self.name = name
         self.sink = sink
         self.state = LaneState.OK
@@ -84,6 +71,7 @@ class Lane:
         self._letters = letters
         self._kept = kept
         self._retried = retried
+        self._leased = leased
         self._flights = 0
         self._holds = 0
         self._frozen: set[Generation] = set()
@@ -98,7 +86,7 @@ class Lane:
         """From being parked until everything owed is paid."""
         self.recorded_debts = 0
         """Keys owed durably, or a little less: some may be recorded twice."""
-        self._out: set[_Flight] = set()
+        self._out: set[Flight] = set()
         self._parked = asyncio.Event()
         self._count = limits.batch_count_max
         self._full_since: float | None = None
@@ -208,6 +196,11 @@ class Lane:
     def owed(self) -> int:
         """Keys to be derived again when the sink takes documents."""
         return sum(len(f.owed) + len(f.recording) for f in self.feeds.values())
+
+    @property
+    def crowding(self) -> float:
+        """Keys owed in memory, as a multiple of how many there should be."""
+        return self.owed / self._limits.owed_max
 
     @property
     def shown(self) -> LaneState:
@@ -345,7 +338,14 @@ class Lane:
                 await self._wake.wait()
 
     def _stopped(self) -> bool:
-        return self._holds > 0 or self.parked or self.state in _STOPPED
+        held = self._holds > 0 or self.parked or self.state in _STOPPED
+        return held or not self._leased()
+
+    async def _woken(self) -> None:
+        """Wait until something has changed; that the lease has, nobody tells."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None if self._leased() else _LEASE_S):
+                await self._wake.wait()
 
     def _ready(self) -> Feed | None:
         """The feed with most waiting; a small write waits while another is out."""
@@ -363,17 +363,17 @@ class Lane:
 
     async def _doze(self) -> None:
         """Until woken; not for longer than a small write may wait."""
-        waits = not self._stopped() and any(f.waiting for f in self.feeds.values())
-        try:
-            async with asyncio.timeout(self._limits.linger_s if waits else None):
-                await self._wake.wait()
-        except TimeoutError:
+        if self._stopped() or not any(f.waiting for f in self.feeds.values()):
+            await self._woken()
             return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.linger_s):
+                await self._wake.wait()
 
     async def _send(
         self, feed: Feed, operations: list[Operation], claims: list[Claim]
     ) -> None:
-        flight = _Flight(feed, operations, claims, self._era)
+        flight = Flight(feed, operations, claims, self._era)
         delay = self._limits.retry_first_s
         self._out.add(flight)
         try:
@@ -402,9 +402,7 @@ class Lane:
             self._landed.set()
             self._wake.set()
 
-    async def _call(
-        self, flight: _Flight, operations: list[Operation]
-    ) -> Report | None:
+    async def _call(self, flight: Flight, operations: list[Operation]) -> Report | None:
         """One write; None when its outcome is not known, and it is to be repeated."""
         await probes.reach("deliver.send")
         self._flights += 1
@@ -430,7 +428,7 @@ class Lane:
         await probes.reach("deliver.kept")
         return report
 
-    def _ill(self, flight: _Flight, reason: str) -> None:
+    def _ill(self, flight: Flight, reason: str) -> None:
         flight.trouble = True
         if self.state is LaneState.OK:
             self.set_state(LaneState.DOWN, reason)
@@ -449,7 +447,7 @@ class Lane:
             self._count = min(2 * self._count, self._limits.batch_count_max)
 
     async def _answered(
-        self, flight: _Flight, report: Report, operations: list[Operation]
+        self, flight: Flight, report: Report, operations: list[Operation]
     ) -> None:
         """Book an answer to the first of a flight; what is to be sent again stays."""
         feed, claims = flight.feed, flight.claims[: len(operations)]
@@ -475,10 +473,10 @@ class Lane:
         flight.operations = left[0] + flight.operations[len(operations) :]
         flight.claims = left[1] + flight.claims[len(claims) :]
 
-    async def _may_send(self, flight: _Flight) -> None:
+    async def _may_send(self, flight: Flight) -> None:
         while self._stopped() and flight.era == self._era and not flight.given_up:
             self._wake.clear()
-            await self._wake.wait()
+            await self._woken()
 
     async def _back_off(self, delay: float) -> float:
         """Wait with jitter, cut short when the lane starts again. The next delay."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from bridge.feed import Claim
+from bridge.feed import Claim, Feed
 from bridge.operations import Operation, Report
 from bridge.sink import Generation
 
@@ -39,6 +39,9 @@ class LaneLimits:
     """It is, when what waits would take longer than this at its present speed."""
     linger_s: float = 0.01
     """How long a small write waits while another is under way."""
+    owed_max: int = 50_000
+    """Owed keys in memory beyond which everybody is slowed down, the more the more
+    there are, so that they are written down as quickly as they come."""
     write_s: float = 5.0
     """A write that takes longer is followed by one of half the operations."""
     retry_first_s: float = 0.05
@@ -54,3 +57,17 @@ class Outcomes(NamedTuple):
     claims: Sequence[Claim]
     dead: set[str]
     """Keys of the generation that have a dead letter; the callee updates it."""
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """Operations that were taken and have no outcome yet."""
+
+    feed: Feed
+    operations: list[Operation]
+    claims: list[Claim]
+    era: int
+    given_up: bool = False
+    """Their keys are owed again, and the call is not repeated."""
+    trouble: bool = False
+    """Whether the last call brought nothing into the sink."""

@@ -11,7 +11,7 @@ import os
 import random
 import socket
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from functools import partial
@@ -23,9 +23,6 @@ from bridge.assembly import Assembly
 from bridge.backfill.life import Life
 from bridge.backfill.pace import Pace
 from bridge.backfill.patience import patiently
-from bridge.capture.connection import StreamSettings
-from bridge.capture.identity import ServerIdentity as StreamIdentity
-from bridge.capture.thread import CaptureLimits, CaptureThread
 from bridge.config import Config, OnSlotLoss
 from bridge.control.apply import Applied, Permission, apply
 from bridge.control.commands import command_id
@@ -34,7 +31,6 @@ from bridge.control.operator import Operator
 from bridge.control.planning import sink_target, unplanned
 from bridge.control.schema import SchemaWatch
 from bridge.control.survey import Survey, survey
-from bridge.decode.transactions import DecodeLimits, TransactionAssembler
 from bridge.deliver import Lane
 from bridge.derive.deriver import DeriveLimits
 from bridge.derive.digest import Batch
@@ -54,7 +50,7 @@ from bridge.sink import Generation, Sink
 from bridge.source.postgres import MESSAGE_PREFIX, PostgresSource, ServerIdentity
 from bridge.standing import Standing
 from bridge.store import Store
-from bridge.store.rows import ServerLife
+from bridge.streams import Streams
 from bridge.surroundings import Capture, Hooks, PipelineLimits
 from bridge.watch import Watch
 
@@ -95,12 +91,15 @@ class Lifetime:
         metrics: Metrics,
         *,
         once: bool,
+        leased: Callable[[], bool],
         stumbled: Mapping[str, Stumbled] = MappingProxyType({}),
     ) -> None:
-        """`stumbled` are plans, by name, that could not be gone on with of late."""
+        """`leased` tells whether this is the one daemon that may write; `stumbled` are
+        plans, by name, that could not be gone on with of late."""
         self.again = asyncio.Event()
         """Set when another life is to begin, with the same configuration."""
         self._stumbled = stumbled
+        self._leased = leased
         self.exit = Exit.DONE
         self.status: Status | None = None
         self._config = config
@@ -113,21 +112,13 @@ class Lifetime:
         self._operator: Operator | None = None
         self._watch: Watch | None = None
         self._standing: Standing
-        self._history: StreamIdentity | None = None
-        self._capture: CaptureThread[Iterable[Batch]] | None = None
-        self._server: ServerLife | None = None
+        self._streams: Streams
 
     async def run(self) -> None:
         """Serve until drained or cancelled. Refusal, Halt or Transient end it."""
         config = self._config
         async with AsyncExitStack() as stack:
             looked, applied = await self._arrange()
-            self._history = StreamIdentity(
-                system_identifier=int(applied.source.system_identifier),
-                timeline=applied.source.timeline,
-                in_recovery=False,
-                version=0,
-            )
             store = await stack.enter_async_context(await Store.open(config.source.dsn))
             await store.take_over(
                 host=socket.gethostname(),
@@ -139,7 +130,7 @@ class Lifetime:
             source = PostgresSource(
                 config.source.dsn,
                 config.source.search_path,
-                ServerIdentity(looked.owner.system_identifier, looked.timeline),
+                ServerIdentity(looked.system_identifier, looked.timeline),
                 readers=config.limits.derive_connections + 1,
                 scanners=config.limits.chunks_concurrent + 3,
             )
@@ -209,6 +200,7 @@ class Lifetime:
         gate = Gate(applied.source.barrier or 0, self._gate_waits)
         ledger = Ledger(gate.invisible_from)
         self._standing = standing = Standing(store, self._sinks, epoch, ledger.content)
+        self._streams = Streams(config, applied.source, store, standing, self._leased)
         plans = {
             name: plan
             for name, plan in looked.planned.plans.items()
@@ -287,20 +279,16 @@ class Lifetime:
             letters=letters.of_write,
             kept=self._kept,
             retried=self._metrics.retries.labels(name).inc,
+            leased=self._leased,
         )
 
     async def _start(self, assembly: Assembly, looked: Survey) -> None:
         self._life = life = Life(assembly)
         self._watch = Watch(assembly, life, self._known)
         self._operator = Operator(assembly, life, configure=lambda: None)
-        store = assembly.store
-        settled = await patiently(store.settled_server)
-        self._server = await patiently(store.server)
-        if settled != self._server:
-            assembly.pipeline.doubt.suspect = True
-        # What an earlier life has read, it has not told this one.
-        crashed = settled is not None and settled.recovered != self._server.recovered
-        self._standing.start(await self._watch.start(crashed=crashed))
+        crashed = await self._streams.look_back(assembly.pipeline)
+        rows = await self._watch.start(crashed=crashed)
+        await patiently(partial(self._standing.start, rows))
         schema = SchemaWatch(
             assembly, looked, sweep=self._watch.sweep, again=self._begin_again
         )
@@ -353,49 +341,11 @@ class Lifetime:
             lane.state is LaneState.HALTED for lane in assembly.lanes.values()
         )
 
-    # — the stream —
-
     async def _connect(self, digest: LiveDigest) -> tuple[Capture, int]:
-        config, limits = self._config, self._config.limits
-        capture: CaptureThread[Iterable[Batch]] = CaptureThread(
-            StreamSettings(
-                dsn=config.source.dsn,
-                slot=config.source.slot,
-                publication=config.source.publication,
-                connect_timeout_s=limits.connect_timeout_s,
-                expected=self._history,
-            ),
-            TransactionAssembler(
-                keep=digest.keep,
-                limits=DecodeLimits(transaction_bytes_max=limits.transaction_bytes_max),
-            ),
-            digest,
-            CaptureLimits(queue_count_max=limits.queue_batches_max),
-        )
-        capture.start()
-        try:
-            opening = await capture.opened()
-        except BaseException:
-            await capture.close()
-            raise
-        await self._suspect_restart()
-        digest.start(opening.confirmed_lsn)
-        self._capture = self._known.capture = capture
-        return capture, opening.confirmed_lsn
-
-    async def _suspect_restart(self) -> None:
-        """Notice that the server was started since it was read from: what was read
-        from it may be gone."""
         assert self._assembly is not None
-        now = await self._assembly.store.server()
-        if now != self._server:
-            self._server = now
-            self._assembly.pipeline.doubt.suspect = True
-
-    async def _settled(self) -> None:
-        assert self._assembly is not None
-        assert self._server is not None
-        await patiently(partial(self._assembly.store.settle_server, self._server))
+        opened = await self._streams.open(digest, self._assembly.pipeline)
+        self._known.capture = opened[0]
+        return opened
 
     def _hooks(self, standing: Standing) -> Hooks:
         async def passes(lsn: int) -> None:
@@ -427,7 +377,7 @@ class Lifetime:
             progress=standing.save,
             passes=passes,
             record=record,
-            settled=self._settled,
+            settled=self._streams.settled,
             batch=self._batch,
             state=self._state,
             cost=DeriveCost(self._metrics),

@@ -43,7 +43,7 @@ _log = logger("bridge.parking")
 _RECORD_S = 0.3
 _PROBE_S = 2.0
 _LOOK_S = 0.05
-_KEYS_AT_ONCE = 20_000
+_KEYS_AT_ONCE = 50_000
 _PAGE_KEYS = 1000
 _IN_MEMORY_MAX = 100_000
 """Owed keys in memory beyond which a sink is parked, whatever log it holds."""

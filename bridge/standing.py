@@ -4,7 +4,9 @@ What the sink was seen to hold is written here only after it is written there. S
 sink that, after a restart, says less than is written here has lost something, and one
 that was merely not told yet has not.
 
-The one thing to know: the slot moves past a change only after both were written.
+The one thing to know: the slot moves past a change only after both were written. And
+before a sink is told anything, it is written here how far it may be told: a sink that
+says more than that has followed a log which the source no longer has.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
+from bridge.control.history import log_is_missing
 from bridge.control.letters import generation_key
 from bridge.position import Position
 from bridge.sink import Generation, Sink
@@ -36,10 +39,27 @@ class Standing:
         self._content = content
         self._rows: dict[Generation, ProgressRow] = {}
         self._turn = asyncio.Lock()
+        self.noted = 0
+        """So far sinks may be told that they are."""
 
-    def start(self, rows: Mapping[Generation, ProgressRow]) -> None:
-        """What was written down in this epoch by those that went before."""
+    async def start(self, rows: Mapping[Generation, ProgressRow]) -> None:
+        """What was written down in this epoch by those that went before. Transient."""
         self._rows = dict(rows)
+        known = await self._store.log()
+        if known.noted_lsn is None:
+            # None was told more than the log has.
+            await self._store.save_noted(known.end_lsn)
+        self.noted = known.noted_lsn or known.end_lsn
+
+    async def missing_log(self, read_lsn: int) -> str:
+        """Why the source is not the one that was read up to `read_lsn` and noted in;
+        empty: it may be. Transient."""
+        known = await self._store.log()
+        if known.end_lsn < read_lsn:
+            return log_is_missing(read_lsn, known.end_lsn)
+        if (known.noted_lsn or 0) < self.noted:
+            return log_is_missing(self.noted, known.noted_lsn or 0)
+        return ""
 
     async def save(self, positions: Mapping[Generation, int]) -> None:
         """Write down how far these generations are. Transient, Halt."""
@@ -51,6 +71,9 @@ class Standing:
         Transient, Halt.
         """
         held = min(self._content(generation), lsn)
+        if lsn > self.noted:
+            await self._store.save_noted(lsn)
+            self.noted = max(self.noted, lsn)
         sink = self._sinks[generation.target.sink]
         await sink.record(generation, Position(self._epoch, lsn))
         await self._save({generation: (lsn, held)})

@@ -19,7 +19,9 @@ from bridge.backfill.life import Life
 from bridge.backfill.mending import Mending
 from bridge.backfill.patience import patiently
 from bridge.batch import Outlet
+from bridge.capture.failures import HistoryChanged
 from bridge.capture.slot import describe_slot, take_barrier
+from bridge.control.history import log_is_missing
 from bridge.control.session import session
 from bridge.deliver import Lane
 from bridge.derive.view import ViewPlan
@@ -172,6 +174,8 @@ class Watch:
             except Transient as error:
                 if lane.state is LaneState.OK:
                     lane.set_state(LaneState.DOWN, sentence(error))
+            except HistoryChanged:
+                raise
             except Halt as error:
                 if lane.state is not LaneState.HALTED:
                     _log.error("sink halted", sink=lane.name, reason=error.message)
@@ -189,6 +193,8 @@ class Watch:
         confirmed = await self._confirmed()
         saved = self._progress.get(generation)
         recorded = await lane.sink.recorded(generation)
+        if recorded is not None and recorded.epoch == self._assembly.epoch:
+            await self._is_known(recorded.lsn)
         reason = ""
         if not await lane.sink.exists(generation):
             reason = "its place is gone"
@@ -200,6 +206,15 @@ class Watch:
             self._life.lost.add(generation)
         elif reason:
             self._mend(Loss(generation, None, reason))
+
+    async def _is_known(self, told_lsn: int) -> None:
+        """HistoryChanged, noted for the next life, where a sink was told of more log
+        than this database knows of."""
+        known = (await self._assembly.store.log()).noted_lsn
+        if known is not None and told_lsn > known:
+            reason = log_is_missing(told_lsn, known)
+            await self._assembly.store.doubt(reason)
+            raise HistoryChanged(reason, hint="the next look at it says what goes on")
 
     async def _confirmed(self) -> int:
         source = self._assembly.config.source

@@ -39,7 +39,14 @@ create table bridge.source (
     -- follow from them.
     facts jsonb not null default '{}',
     -- How far the bridge itself may have moved the slot while a sink is parked.
-    passed_lsn pg_lsn
+    passed_lsn pg_lsn,
+    -- How far sinks may have been told that they are: one that says more has seen a log
+    -- that this database no longer has.
+    noted_lsn pg_lsn,
+    -- Why the history is in doubt, until another one has begun.
+    doubt text not null default '',
+    -- By which cluster's identifier the sinks know the bridge, where it was another one.
+    owner text
 );
 
 create table bridge.daemon (

@@ -300,14 +300,22 @@ class Life:
             backfill = replace(backfill, documents=0, marker=None)
             self.lost.discard(generation)
         _log.info("building", target=str(generation.target), generation=key.number)
-        if sink.side_by_side(generation.target):
+        if await patiently(partial(self._is_empty, generation, backfill)):
             documents = await self.jobs.run(backfill)
         else:
-            # Keys of an older generation may stand in its place.
             plan = self._plan(generation)
             documents = await self.jobs.resweep(backfill, generation, plan)
         _log.info("built", target=str(generation.target), documents=documents)
         return backfill
+
+    async def _is_empty(self, generation: Generation, build: BackfillRow) -> bool:
+        """Whether nothing was in its place before. Where the source was set back, the
+        numbers of generations have been used before; and those that cannot stand side
+        by side take over the keys of an older one."""
+        sink = self._assembly.sinks[generation.target.sink]
+        if build.marker is not None or not sink.side_by_side(generation.target):
+            return False
+        return build.documents > 0 or not await sink.count(generation)
 
     async def build_of(
         self, generation: Generation, command: int | None = None

@@ -28,6 +28,7 @@ Connection: TypeAlias = AsyncConnection[Any]
 _HERE: Final = Path(__file__).parent
 SLOT_SQL: Final = (_HERE / "slot.sql").read_text()
 BLOCKERS_SQL: Final = (_HERE / "blockers.sql").read_text()
+FREE_SQL: Final = (_HERE / "free.sql").read_text()
 FAILOVER_SINCE: Final = 170000
 
 
@@ -190,6 +191,16 @@ async def describe_slot(connection: Connection, name: str) -> SlotState | None:
         invalidation_reason=slot.get("invalidation_reason"),
         failover=slot.get("failover"),
     )
+
+
+async def free_slot(connection: Connection, name: str) -> bool:
+    """End the stream that reads from the slot, where it is one of this role's bridge.
+
+    For whoever holds the lease: another reader has lost it. False: there is none.
+    """
+    with wrapped(f"cannot free the replication slot {name}"):
+        cursor = await connection.execute(FREE_SQL.encode(), [name])
+        return await cursor.fetchone() is not None
 
 
 async def drop_slot(connection: Connection, name: str) -> bool:

@@ -100,6 +100,13 @@ def apply(
     prune: Annotated[
         bool, typer.Option("--prune", help="Drop what is no longer in the file.")
     ] = False,
+    take_over: Annotated[
+        bool,
+        typer.Option(
+            "--take-over",
+            help="Go on with a database that is not the one the sinks have followed.",
+        ),
+    ] = False,
 ) -> None:
     """Make schema, publication, slot and empty generations, and stop.
 
@@ -107,16 +114,18 @@ def apply(
     """
     import asyncio
 
-    asyncio.run(_apply(load(config), prune=prune))
+    asyncio.run(_apply(load(config), prune=prune, take_over=take_over))
 
 
-async def _apply(config: Config, *, prune: bool) -> None:
+async def _apply(config: Config, *, prune: bool, take_over: bool) -> None:
     from bridge.control import apply as applying
     from bridge.control.remove import prune as prune_stopped
     from bridge.control.survey import examine, survey
     from bridge.store import Store
 
-    permission = applying.Permission(admin=True, prune=prune, rebuild_lost=True)
+    permission = applying.Permission(
+        admin=True, prune=prune, rebuild_lost=True, take_over=take_over
+    )
     async with survey(config) as looked:
         await examine(looked)
         daemon = looked.remembered.daemon

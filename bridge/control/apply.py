@@ -19,6 +19,7 @@ from bridge.capture.slot import Blocker, create_slot, drop_slot, take_barrier
 from bridge.control.check_tables import create_statement
 from bridge.control.cutoff import record_cut_off
 from bridge.control.former import built_from
+from bridge.control.history import History, sinks_ahead
 from bridge.control.planning import sink_target, view_definition
 from bridge.control.reconcile import Action, PartKind, Step, WantedTarget
 from bridge.control.remove import drop_generation, former_target, prune
@@ -49,7 +50,9 @@ class Permission:
     prune: bool = False
     """Drop what is no longer in the file."""
     rebuild_lost: bool = False
-    """Begin a new history when the slot, or the cluster, is not the one known."""
+    """Begin a new history when the slot is gone, or cannot be read on."""
+    take_over: bool = False
+    """Go on with a database in the place of the one that the sinks have followed."""
     partial: bool = False
     """Leave out the views whose tables cannot be published and the sinks that are
     away or refuse, and do the rest: a daemon's other targets go on."""
@@ -77,8 +80,11 @@ async def apply(looked: Survey, permission: Permission, tell: Tell) -> Applied:
     """
     if looked.lacking and not permission.partial:
         raise next(iter(looked.lacking.values()))
-    if looked.new_history and looked.remembered.generations:
-        _require_permission(looked, permission)
+    looked = replace(looked, history=await _history(looked, permission))
+    if looked.remembered.generations:
+        looked.history.require(
+            rebuild=permission.rebuild_lost, take_over=permission.take_over
+        )
     await install_schema(looked, permission, tell)
     async with await Store.open(looked.config.source.dsn) as store:
         left_out: dict[str, Halt] = dict(looked.lacking)
@@ -122,20 +128,21 @@ async def _settle(looked: Survey, store: Store, away: Collection[str]) -> Survey
     return replace(looked, remembered=replace(looked.remembered, generations=rows))
 
 
-def _require_permission(looked: Survey, permission: Permission) -> None:
-    if permission.rebuild_lost:
-        return
-    if looked.slot is None:
-        what = f"the replication slot {looked.config.source.slot} is gone"
-    elif looked.slot.lost:
-        what = f"the replication slot {looked.config.source.slot} is lost"
-    else:
-        what = "the source is in another history than the one that was read"
-    raise Halt(
-        f"{what}: changes were missed",
-        hint="`pgbridge apply` makes a new slot, and everything is built again; "
-        '[daemon] on_slot_loss = "rebuild" does so by itself',
-    )
+async def _history(looked: Survey, permission: Permission) -> History:
+    """What the source tells of it, and the sinks: one may follow a later epoch."""
+    known = looked.remembered.source
+    if known is None or looked.history.is_new:
+        return looked.history
+    for name, sink in looked.sinks.items():
+        try:
+            highest = await sink.highest_epoch(looked.owner)
+        except (Transient, Halt):
+            if not permission.partial:
+                raise
+            continue  # it is claimed before anything is written to it
+        if highest > known.epoch:
+            return sinks_ahead(known, highest, name)
+    return looked.history
 
 
 async def install_schema(looked: Survey, permission: Permission, tell: Tell) -> None:
@@ -226,8 +233,8 @@ def _unpublished(looked: Survey, refusal: Halt) -> Halt:
 async def begin_history(looked: Survey, store: Store, tell: Tell) -> SourceRow:
     """The slot, and the epoch that it is read in; made, or as they are."""
     known = await store.read_source()
-    config = looked.config.source
-    if known is not None and not looked.new_history and looked.slot is not None:
+    config, history = looked.config.source, looked.history
+    if known is not None and not history.is_new and looked.slot is not None:
         if known.barrier == UNKNOWN_BARRIER:  # a crash while the slot was made
             async with session(config.dsn, read_only=False) as connection:
                 barrier = await take_barrier(connection)
@@ -235,6 +242,7 @@ async def begin_history(looked: Survey, store: Store, tell: Tell) -> SourceRow:
             await store.save_source(known)
         return known
     await _forget_history(looked, store)
+    kept = known is not None and history.in_place
     epochs = [known.epoch if known else 0]
     epochs += [await sink.highest_epoch(looked.owner) for sink in looked.sinks.values()]
     source = SourceRow(
@@ -244,6 +252,7 @@ async def begin_history(looked: Survey, store: Store, tell: Tell) -> SourceRow:
         slot=config.slot,
         epoch=max(epochs) + 1,
         barrier=UNKNOWN_BARRIER,
+        owner=_known_as(known),
     )
     await store.save_source(source)
     async with AsyncExitStack() as stack:
@@ -251,24 +260,49 @@ async def begin_history(looked: Survey, store: Store, tell: Tell) -> SourceRow:
             await stack.enter_async_context(session(config.dsn, read_only=False))
             for _ in range(2)
         ]
-        if looked.slot is not None:
-            await drop_slot(connection, config.slot)
-        made = await create_slot(connection, watch, config.slot, waiting=_teller(tell))
-    source = replace(source, barrier=made.barrier_xid)
+        if kept:
+            barrier = await take_barrier(connection)
+        else:
+            if looked.slot is not None:
+                await drop_slot(connection, config.slot)
+            made = await create_slot(
+                connection, watch, config.slot, failover=True, waiting=_teller(tell)
+            )
+            barrier = made.barrier_xid
+    source = replace(source, barrier=barrier)
     await store.save_source(source)
-    tell(
-        f"slot {config.slot} holds the log from now on, in epoch {source.epoch}; "
-        "`pgbridge run` reads it"
-    )
+    if kept:
+        tell(
+            f"{history.changed}; slot {config.slot} is read on in epoch "
+            f"{source.epoch}, and every document is derived again"
+        )
+    else:
+        tell(
+            f"slot {config.slot} holds the log from now on, in epoch {source.epoch}; "
+            "`pgbridge run` reads it"
+        )
     return source
 
 
+def _known_as(known: SourceRow | None) -> str | None:
+    """By which cluster's identifier the sinks go on to know the bridge."""
+    return None if known is None else known.owner or known.system_identifier
+
+
 async def _forget_history(looked: Survey, store: Store) -> None:
-    """What was built missed changes: noted before the new history begins, since a
-    crash may come before everything is begun again."""
+    """What was built is not what this history says: noted before it begins, since a
+    crash may come before everything is begun again.
+
+    Where the slot is read on, what is complete needs only be derived again in place.
+    """
+    generations = store.generations
     for row in looked.remembered.generations.values():
-        if row.state is not GenerationState.DROPPED:
-            await store.generations.set_view_fingerprint(row.key, MISSED)
+        if row.state is GenerationState.DROPPED:
+            continue
+        if looked.history.in_place and row.state is not GenerationState.BUILDING:
+            await generations.set_sweep(row.key, sweep=True)
+        else:
+            await generations.set_view_fingerprint(row.key, MISSED)
 
 
 def _teller(tell: Tell) -> Callable[[Sequence[Blocker]], None]:
@@ -396,7 +430,7 @@ async def _begin(
         if row.state is not GenerationState.BUILDING:
             continue
         same = (row.fingerprint, row.view_fingerprint) == wanted
-        if same and not looked.new_history:
+        if same and not looked.history.is_new:
             continue
         if permission.partial or not reachable:
             await store.generations.drop(row.key)  # a daemon removes what is dropped

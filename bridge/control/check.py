@@ -208,7 +208,12 @@ async def owner(connection: Session, config: Config) -> Owner:
     """Whose targets they are: the source as every sink is told of it."""
     row = await one(connection, "identity")
     assert row is not None
-    return Owner(row["system_identifier"], row["database"], config.source.slot)
+    known = row["system_identifier"]
+    if row["remembers"]:
+        # A cluster that has taken another's place goes by the name of that one.
+        source = await one(connection, "known_as")
+        known = known if source is None else source["known_as"]
+    return Owner(known, row["database"], config.source.slot)
 
 
 async def rows(connection: Session, name: str, **values: object) -> list[Any]:

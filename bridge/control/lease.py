@@ -1,8 +1,9 @@
 """One daemon a database: who holds the lease runs, the others stand by.
 
-The lease is an advisory lock of a session that does nothing else. The server frees it
-when the session ends: at once when the process dies, within 8 s when its machine is
-cut off, and by then the old holder has known for 3 s.
+The lease is an advisory lock of a session that does nothing else but say, each two
+seconds, that it is there. The server frees it when the session ends: at once when the
+process dies, within 8 s when its machine is cut off or it is frozen. A holder that has
+not been answered for 6 s takes it for lost, so that one that wakes up sends nothing.
 
 The one thing to know: a lease that was lost is never taken again silently. `watch`
 raises, and its owner stops everything that writes.
@@ -11,6 +12,7 @@ raises, and its owner stops everything that writes.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Never, Self
 
@@ -24,6 +26,17 @@ from bridge.store.queries import QUERIES
 from bridge.store.session import connect, wrapped
 
 _LOCK = {"lock_class": LOCK_CLASS, "lock_object": LEASE}
+_ALIVE_S = 2.0
+_ANSWER_S = 4.0
+_FRESH_S = 6.0
+_IDLE_MS = "8000"
+"""After so long without a word the server ends the session: later than the holder
+takes its lease for lost."""
+
+
+def _clock() -> float:
+    """Seconds that also pass while the process, or its machine, is stopped."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class Lease:
@@ -32,6 +45,7 @@ class Lease:
     def __init__(self, connection: AsyncConnection[DictRow]) -> None:
         """`acquire` is the way in."""
         self._connection = connection
+        self._fresh_s = _clock()
 
     @classmethod
     async def acquire(
@@ -59,6 +73,7 @@ class Lease:
                         )
                     if await _try(connection):
                         lease = cls(connection)
+                        await lease._say()
                         connection = None
                         return lease
                     reason = "another daemon runs; standing by"
@@ -77,8 +92,9 @@ class Lease:
 
     @property
     def held(self) -> bool:
-        """Whether nothing is known that would have ended it."""
-        return not self._connection.closed
+        """Whether the server still keeps it for us, whatever has happened since it
+        was asked."""
+        return not self._connection.closed and _clock() - self._fresh_s < _FRESH_S
 
     async def watch(self) -> Never:
         """Wait until the lease is lost, and raise `Transient` at once.
@@ -86,11 +102,14 @@ class Lease:
         One caller at a time; cancelling it leaves the lease as it is.
         """
         try:
-            # The generator ends only with the connection.
-            async for _ in self._connection.notifies():
-                pass
-        except psycopg.Error:
-            pass
+            while True:
+                # Ends early only with the connection.
+                async for _ in self._connection.notifies(timeout=_ALIVE_S):
+                    pass
+                async with asyncio.timeout(_ANSWER_S):
+                    await self._say()
+        except (Transient, TimeoutError, psycopg.Error):
+            await self._connection.close()
         finally:
             if self._connection.broken:
                 await self._connection.close()
@@ -98,6 +117,15 @@ class Lease:
             "the lease on the source was lost with its connection",
             hint="the daemon stops writing, and takes its turn again",
         )
+
+    async def _say(self) -> None:
+        """Say that the holder is there. Transient."""
+        asked_s = _clock()
+        try:
+            await self._connection.execute(QUERIES["keep_lease"], {"idle": _IDLE_MS})
+        except psycopg.Error as error:
+            raise wrapped(error) from error
+        self._fresh_s = asked_s
 
     async def release(self) -> None:
         """Give it up: another daemon takes over within its interval. Repeatable."""

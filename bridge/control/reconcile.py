@@ -131,6 +131,9 @@ class Actual:
     slot: ActualSlot | None = None
     targets: Mapping[tuple[str, str], ActualTarget] = field(default_factory=dict)
     """By sink and name."""
+    moved: str = ""
+    """How the source has come to go on in another history, in which the slot is read
+    on; empty: it has not."""
 
 
 def reconcile(wanted: Wanted, actual: Actual) -> list[Step]:
@@ -143,7 +146,7 @@ def reconcile(wanted: Wanted, actual: Actual) -> list[Step]:
         _publication(wanted, actual),
         _slot(wanted, actual),
         *(
-            _target(target, actual.targets.get((target.sink, target.name)), actual.slot)
+            _target(target, actual.targets.get((target.sink, target.name)), actual)
             for target in wanted.targets
         ),
         *_leftovers(wanted, actual.targets),
@@ -201,28 +204,33 @@ def _slot(wanted: Wanted, actual: Actual) -> Step:
             Action.REBUILD,
             PartKind.SLOT,
             wanted.slot,
-            f"it is lost ({actual.slot.reason or 'invalidated'}); everything is built "
-            "again in a new epoch",
+            f"{actual.slot.reason or 'it is lost'}; everything is built again in a new "
+            "epoch",
         )
+    if actual.moved:
+        why = f"{actual.moved}; it is read on in a new epoch"
+        return Step(Action.UPDATE, PartKind.SLOT, wanted.slot, why)
     return Step(Action.KEEP, PartKind.SLOT, wanted.slot, "unchanged")
 
 
-def _target(
-    target: WantedTarget, found: ActualTarget | None, slot: ActualSlot | None
-) -> Step:
+def _target(target: WantedTarget, found: ActualTarget | None, actual: Actual) -> Step:
     def step(action: Action, why: str) -> Step:
         return Step(action, PartKind.TARGET, str(target), why)
 
     size = "" if target.documents is None else f" about {target.documents:,} documents"
     if found is None or (found.live is None and found.building is None):
         return step(Action.CREATE, f"build{size or ' every document'}, then live")
-    if slot is None or slot.lost:
+    if actual.slot is None or actual.slot.lost:
         return step(Action.REBUILD, _how(target, found, "the slot is new"))
     if target.in_place and found.building is None and not _other_view(target, found):
         then = "; every document is written again" if target.rewrites else ""
         return step(Action.UPDATE, f"{target.what}, in place{then}")
     if reason := _difference(target, found):
         return step(Action.REBUILD, _how(target, found, reason))
+    if actual.moved and found.building is not None:
+        return step(Action.REBUILD, _how(target, found, "the epoch is new"))
+    if actual.moved:
+        return step(Action.UPDATE, "every document is derived again in place")
     if found.live is None:
         return step(Action.KEEP, f"building g{found.building}")
     return step(Action.KEEP, "unchanged")

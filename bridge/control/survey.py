@@ -22,6 +22,7 @@ from bridge.config import Config
 from bridge.control import check_tables
 from bridge.control.check import one, owner, placed, rows
 from bridge.control.former import Former, plan_former
+from bridge.control.history import History, compare
 from bridge.control.planning import (
     Planned,
     open_sinks,
@@ -99,18 +100,12 @@ class Survey:
     wanted: Wanted
     actual: Actual
     steps: tuple[Step, ...]
+    system_identifier: str
+    history: History
     lacking: Mapping[str, Halt] = field(default_factory=dict)
     """Views that cannot be kept as their tables are: a right or a replica identity
     is missing, and which statement mends it."""
     former: Former = field(default_factory=Former)
-
-    @property
-    def new_history(self) -> bool:
-        """Whether the log goes on from another place than what was built came from:
-        no slot any more, a lost one, another cluster or timeline."""
-        return self.remembered.source is not None and (
-            self.actual.slot is None or self.actual.slot.lost
-        )
 
 
 @asynccontextmanager
@@ -141,6 +136,7 @@ async def survey(
         )
         former = former.without(await _lacking(connection, former.plans))
         whose = await owner(connection, config)
+        here = await one(connection, "identity")
         timeline = await one(connection, "timeline")
         if timeline["in_recovery"]:
             raise Transient(
@@ -159,14 +155,14 @@ async def survey(
         wanted = await _wanted(
             config, connection, planned, sinks, tables, before, count=count
         )
-        actual = _actual(
-            remembered,
-            publication,
+        history = compare(
+            remembered.source,
             slot,
-            moved=remembered.source is not None
-            and (remembered.source.system_identifier, remembered.source.timeline)
-            != (whose.system_identifier, timeline["timeline"]),
+            system_identifier=here["system_identifier"],
+            timeline=timeline["timeline"],
+            end_lsn=parse_lsn((await one(connection, "log_end"))["lsn"]),
         )
+        actual = _actual(remembered, publication, slot, history)
         yield Survey(
             config=config,
             session=connection,
@@ -179,6 +175,8 @@ async def survey(
             publication=publication,
             publication_changes=changes,
             slot=slot,
+            system_identifier=here["system_identifier"],
+            history=history,
             wanted=wanted,
             actual=actual,
             steps=tuple(reconcile(wanted, actual)),
@@ -351,19 +349,17 @@ def _actual(
     remembered: Remembered,
     publication: PublicationState | None,
     slot: SlotState | None,
-    *,
-    moved: bool,
+    history: History,
 ) -> Actual:
-    lost = None
+    found = None
     if slot is not None:
-        why = slot.invalidation_reason or slot.wal_status
-        lost = ActualSlot(
-            slot.lost or moved, why if slot.lost else "of another history"
-        )
+        lost = slot.lost or not history.keeps_slot
+        found = ActualSlot(lost, history.changed or slot.wal_status)
     return Actual(
         schema_version=remembered.schema_version,
         publication=None if publication is None else _publication(publication),
-        slot=lost,
+        slot=found,
+        moved=history.changed if history.in_place else "",
         targets={
             identity: _target(row, remembered.of(*identity))
             for identity, row in remembered.targets.items()

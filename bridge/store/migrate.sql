@@ -11,6 +11,10 @@ select pg_advisory_lock(%(lock_class)s, %(lock_object)s);
 -- Hold an advisory lock as long as the session lives, unless somebody else does.
 select pg_try_advisory_lock(%(lock_class)s, %(lock_object)s) as held;
 
+-- name: keep_lease
+-- The session is in use: it is ended after so many milliseconds without a word.
+select set_config('idle_session_timeout', %(idle)s, false);
+
 -- name: look_at_schema
 -- Whether there is a schema of that name, and whether it is the bridge's.
 select

@@ -99,6 +99,10 @@ class SourceRow:
     """Read nothing before a snapshot's xmin has reached this (64 bits); None: done."""
     fingerprint: str = ""
     """Digest of publication and identities as they were last proven."""
+    owner: str | None = None
+    """The cluster's identifier by which the sinks know the bridge; None: this one's."""
+    doubt: str = ""
+    """Why this may not be the history that the sinks have followed."""
 
 
 class ServerLife(NamedTuple):
@@ -107,6 +111,16 @@ class ServerLife(NamedTuple):
 
     started: datetime
     recovered: datetime
+
+
+class LogKnown(NamedTuple):
+    """How much of the log the source knows of."""
+
+    noted_lsn: int | None
+    """How far sinks may have been told that they are in this epoch; None: it is not
+    known."""
+    end_lsn: int
+    """Where it ends now."""
 
 
 @dataclass(frozen=True, slots=True)

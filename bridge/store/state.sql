@@ -1,18 +1,20 @@
 -- name: read_source
--- The history that the bridge is in.
+-- The history that the bridge is in. A schema of an earlier version, which is about to
+-- be updated, has no owner and no doubt.
 select
     system_identifier, timeline, database, slot, epoch, barrier::bigint as barrier,
-    fingerprint
-from bridge.source;
+    fingerprint, to_jsonb(s) ->> 'owner' as owner,
+    coalesce(to_jsonb(s) ->> 'doubt', '') as doubt
+from bridge.source s;
 
 -- name: save_source
 -- The history that the bridge is in from now on; the epoch never goes back.
 insert into bridge.source (
-    system_identifier, timeline, database, slot, epoch, barrier, fingerprint
+    system_identifier, timeline, database, slot, epoch, barrier, fingerprint, owner
 )
 values (
     %(system_identifier)s, %(timeline)s, %(database)s, %(slot)s, %(epoch)s,
-    %(barrier)s::bigint::text, %(fingerprint)s
+    %(barrier)s::bigint::text, %(fingerprint)s, %(owner)s
 )
 on conflict (singleton) do update set
     system_identifier = excluded.system_identifier,
@@ -22,7 +24,10 @@ on conflict (singleton) do update set
     epoch = excluded.epoch,
     barrier = excluded.barrier,
     fingerprint = excluded.fingerprint,
+    owner = excluded.owner,
     passed_lsn = case when source.epoch = excluded.epoch then source.passed_lsn end,
+    noted_lsn = case when source.epoch = excluded.epoch then source.noted_lsn end,
+    doubt = case when source.epoch = excluded.epoch then source.doubt else '' end,
     updated_at = clock_timestamp()
 where source.epoch <= excluded.epoch
 returning epoch;
@@ -39,6 +44,25 @@ returning true as saved;
 -- name: read_passed
 -- How far the bridge itself may have moved the slot while a sink is parked.
 select passed_lsn::text from bridge.source;
+
+-- name: save_noted
+-- Sinks may be told that they are so far: written before they are, by the daemon that
+-- has not been superseded.
+update bridge.source s
+set noted_lsn = greatest(s.noted_lsn, %(lsn)s::pg_lsn)
+from bridge.daemon d
+where d.token = %(token)s
+returning true as saved;
+
+-- name: read_log
+-- How far sinks may have been told that they are (null: nobody knows), and where the log
+-- ends now.
+select noted_lsn::text as noted, pg_current_wal_insert_lsn()::text as ends
+from bridge.source;
+
+-- name: doubt_source
+-- The history is another one than the sinks have followed: nothing is read from now on.
+update bridge.source set doubt = %(reason)s;
 
 -- name: read_facts
 -- What was last known of the tables and of the publication.

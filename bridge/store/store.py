@@ -31,7 +31,14 @@ from bridge.store.letters import DeadLetters
 from bridge.store.locks import LEASE, LOCK_CLASS
 from bridge.store.owed import OwedKeys
 from bridge.store.positions import Positions
-from bridge.store.rows import DaemonRow, ServerLife, SinkRow, SinkState, SourceRow
+from bridge.store.rows import (
+    DaemonRow,
+    LogKnown,
+    ServerLife,
+    SinkRow,
+    SinkState,
+    SourceRow,
+)
 from bridge.store.session import Session, superseded
 
 
@@ -102,6 +109,7 @@ class Store:
             epoch=source.epoch,
             barrier=source.barrier,
             fingerprint=source.fingerprint,
+            owner=source.owner,
         )
         if saved is None:
             raise Halt(
@@ -122,6 +130,27 @@ class Store:
         """How far `save_passed` has let the slot move in this epoch; 0: nowhere."""
         row = await self._session.row("read_passed")
         return parse_lsn(row["passed_lsn"]) if row and row["passed_lsn"] else 0
+
+    async def save_noted(self, lsn: int) -> None:
+        """Sinks may be told from now on that they are at `lsn`. Durable on return.
+        Halt when another daemon has taken over."""
+        saved = await self._session.row(
+            "save_noted", token=self._token, lsn=format_lsn(lsn)
+        )
+        if saved is None:
+            raise superseded()
+
+    async def log(self) -> LogKnown:
+        """How much of the log this database knows of."""
+        row = await self._session.row("read_log")
+        assert row is not None
+        noted = row["noted"]
+        return LogKnown(parse_lsn(noted) if noted else None, parse_lsn(row["ends"]))
+
+    async def doubt(self, reason: str) -> None:
+        """Note why this may not be the history that the sinks have followed. The
+        next look at the source asks the operator."""
+        await self._session.run("doubt_source", reason=reason)
 
     async def read_facts(self) -> dict[str, Any]:
         """What was known of tables and publication when all followed from them."""

@@ -61,7 +61,7 @@ async def verify(
         source = PostgresSource(
             config.source.dsn,
             config.source.search_path,
-            ServerIdentity(looked.owner.system_identifier, looked.timeline),
+            ServerIdentity(looked.system_identifier, looked.timeline),
         )
         try:
             async with await Store.open(config.source.dsn) as store:

@@ -57,8 +57,8 @@ class Generations:
             raise Halt(
                 f"{self._client.sink}: epoch {highest} has written here, this is"
                 f" epoch {epoch}",
-                hint="stop the other daemon, or start this one again, so that it"
-                " takes a higher epoch",
+                hint="a later history is followed here: stop this one; or, if the other"
+                " is gone for good, `pgbridge apply --take-over`",
             )
         self._places.owner, self._places.epoch = owner, epoch
         for index, meta in mine:

@@ -52,7 +52,8 @@ class Places:
         if highest and int(highest) > epoch:
             raise Halt(
                 f"epoch {int(highest)} has written here, this is epoch {epoch}",
-                hint="stop the other daemon, or start this one again",
+                hint="a later history is followed here: stop this one; or, if the other"
+                " is gone for good, `pgbridge apply --take-over`",
             )
 
     async def release(self, owner: Owner) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 
 import psycopg
 import pytest
@@ -13,56 +14,18 @@ from tests.fixtures.proxy import MakeProxy
 from tests.fixtures.waiting import eventually
 from tests.scenario.conftest import MakeBridge
 from tests.scenario.harness import SCHEMA, Traffic
+from tests.scenario.histories import (
+    REBUILD,
+    VIEWS,
+    configure,
+    goes_on,
+    halts,
+    in_next_epoch,
+    started,
+)
 from tests.scenario.world import Bridge
 
 pytestmark = pytest.mark.scenario
-
-VIEWS = {
-    "item": 'table = "item"',
-    "small": 'query = "select id, name as label, n from item where n % 2 = 0"',
-}
-REBUILD = 'on_slot_loss = "rebuild"'
-HALTED = 4
-
-
-async def started(bridge: Bridge, *, daemon: str = "") -> Bridge:
-    """With rows, streaming."""
-    bridge.execute(*SCHEMA.split(";"))
-    bridge.configure(VIEWS, daemon=daemon)
-    bridge.daemon.start()
-    await bridge.ready()
-    return bridge
-
-
-async def goes_on(bridge: Bridge) -> None:
-    """Everything is built again in another epoch, and then it streams."""
-    epoch = bridge.one("select epoch from bridge.source")
-    assert epoch > 1
-    await bridge.ready()
-    await bridge.settled()
-    bridge.execute("insert into item (id, name, n) values (-9, 'after', 2)")
-    await eventually(lambda: bridge.value("item", "-9"))
-    await bridge.settled()
-
-
-async def in_next_epoch(bridge: Bridge) -> None:
-    """Wait until another history has begun."""
-
-    def later() -> bool:
-        try:
-            return bool(bridge.one("select epoch > 1 from bridge.source"))
-        except psycopg.OperationalError:  # the server has not taken over yet
-            return False
-
-    await eventually(later)
-
-
-async def halts(bridge: Bridge, why: str) -> None:
-    """It ends with what was lost and the command that goes on."""
-    assert await bridge.daemon.ended() == HALTED
-    said = bridge.daemon.log.read_text()
-    assert why in said
-    assert "pgbridge apply" in said
 
 
 async def test_the_slot_is_dropped_while_nobody_runs(bridge: Bridge) -> None:
@@ -161,11 +124,22 @@ async def test_a_standby_is_promoted(
     await bridge.ends_exact()
 
 
-def configure(bridge: Bridge, source: str, daemon: str) -> None:
-    """The daemon reaches its source at this address, the test at its own."""
-    own, bridge.dsn = bridge.dsn, source
-    bridge.configure(VIEWS, daemon=daemon)
-    bridge.dsn = own
+async def beside(bridge: Bridge, make_bridge: MakeBridge) -> Bridge:
+    """A second daemon of the same bridge, which stands by."""
+    second = make_bridge(bridge.dsn)
+    second.directory = bridge.directory / "second"
+    second.directory.mkdir()
+    second.__post_init__()
+    second.configure(VIEWS)
+    second.daemon.start()
+    await eventually(lambda: stands_by(second))
+    return second
+
+
+async def stands_by(bridge: Bridge) -> bool:
+    """Whether its daemon says that another one runs."""
+    status = await bridge.daemon.status()
+    return status.get("source", {}).get("state") == "standby"
 
 
 async def test_a_second_daemon_takes_over(
@@ -173,27 +147,62 @@ async def test_a_second_daemon_takes_over(
 ) -> None:
     """It stands by while the first lives, and writes soon after that was killed."""
     await started(bridge)
-    second = make_bridge(bridge.dsn)
-    second.directory = bridge.directory / "second"
-    second.directory.mkdir()
-    second.__post_init__()
-    second.configure(VIEWS)
-    second.daemon.start()
-
-    async def state() -> str:
-        status = await second.daemon.status()
-        return str(status.get("source", {}).get("state"))
-
-    async def stands_by() -> bool:
-        return await state() == "standby"
-
-    await eventually(stands_by)
+    second = await beside(bridge, make_bridge)
     bridge.execute("insert into item (id, name, n) values (-1, 'first', 2)")
     await eventually(lambda: bridge.value("item", "-1"))
-    assert await stands_by()
+    assert await stands_by(second)
     await bridge.daemon.kill()
     bridge.execute("insert into item (id, name, n) values (-2, 'second', 2)")
     await eventually(lambda: bridge.value("item", "-2"))
     assert "lost documents" not in second.daemon.log.read_text()
+    await second.settled()
+    await second.ends_exact()
+
+
+@pytest.mark.parametrize("how", ["frozen", "cut off"])
+async def test_a_daemon_that_comes_back_writes_nothing(
+    bridge: Bridge,
+    make_bridge: MakeBridge,
+    proxy: MakeProxy,
+    redis_url: str,
+    how: str,
+) -> None:
+    """Frozen or cut off from its source with writes to be sent, it has lost its lease
+    and its slot when it comes back: it stands by, and another one has gone on."""
+    source, cache = await proxy(bridge.dsn), await proxy(redis_url)
+    bridge.execute(*SCHEMA.split(";"))
+    own, bridge.redis = bridge.redis, cache.url
+    configure(bridge, source.url, "")
+    bridge.redis = own
+    bridge.daemon.start()
+    await bridge.ready()
+    second = await beside(bridge, make_bridge)
+    await cache.stall()
+    bridge.execute("update item set name = 'waits' where id <= 200")
+    process = bridge.daemon.process
+    assert process is not None
+    if how == "frozen":
+        process.send_signal(signal.SIGSTOP)
+    else:
+        await source.stall()
+    await eventually(lambda: second.value("item", "7")["name"] == "waits")
+    assert process.poll() is None
+    bridge.execute("update item set name = 'later' where id <= 100")
+    await second.settled()
+    with redis.Redis.from_url(redis_url) as client:
+        before = client.info("commandstats")["cmdstat_fcall"]["calls"]
+        await cache.cut()  # what was under way never arrives
+        await cache.flow()
+        if how == "frozen":
+            process.send_signal(signal.SIGCONT)
+        else:
+            await source.cut()
+            await source.flow()
+        await eventually(lambda: stands_by(bridge))
+        assert client.info("commandstats")["cmdstat_fcall"]["calls"] == before
+    assert bridge.value("item", "7")["name"] == "later"
+    assert await bridge.daemon.stop() == 0
+    bridge.execute("insert into item (id, name, n) values (-2, 'second', 2)")
+    await eventually(lambda: second.value("item", "-2"))
     await second.settled()
     await second.ends_exact()

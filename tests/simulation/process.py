@@ -11,6 +11,7 @@ import random
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -258,7 +259,8 @@ class Process:
                 self._server_life = self.server.life
                 self.pipeline.doubt.suspect = settled != self._server_life
                 crashed = self.pipeline.doubt.suspect
-                self._standing.start(await watch.start(crashed=crashed))
+                rows = await watch.start(crashed=crashed)
+                await patiently(partial(self._standing.start, rows))
                 self._take_up()
                 for lane in self.lanes.values():
                     group.create_task(lane.run())
@@ -334,6 +336,8 @@ class Process:
         slot = self.server.slot
         assert slot is not None
         if self._server_life != self.server.life:
+            reason = await self._standing.missing_log(self.ledger.wal_end)
+            assert not reason, reason
             self._server_life = self.server.life
             self.pipeline.doubt.suspect = True
         self._digest.start(slot.confirmed)

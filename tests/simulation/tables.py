@@ -16,7 +16,13 @@ from bridge.control.letters import generation_key
 from bridge.errors import Transient
 from bridge.position import Position
 from bridge.sink import Generation
-from bridge.store.rows import GenerationKey, OwedKey, ProgressRow, SinkState
+from bridge.store.rows import (
+    GenerationKey,
+    LogKnown,
+    OwedKey,
+    ProgressRow,
+    SinkState,
+)
 from tests.simulation.source import Server
 
 
@@ -43,6 +49,8 @@ class Remembered:
     owed_all: set[GenerationKey] = field(default_factory=set)
     sinks: dict[str, SinkState] = field(default_factory=dict)
     passed: int = 0
+    noted: int | None = None
+    doubt: str = ""
     server_life: int = 0
     """Which start of the server was read from last."""
 
@@ -107,6 +115,18 @@ class Tables:
     async def passed(self) -> int:
         """See `Store.passed`."""
         return (await self.read()).passed
+
+    async def save_noted(self, lsn: int) -> None:
+        """See `Store.save_noted`."""
+        await self.write(lambda rows: setattr(rows, "noted", max(rows.noted or 0, lsn)))
+
+    async def log(self) -> LogKnown:
+        """See `Store.log`."""
+        return LogKnown((await self.read()).noted, self._server.insert_lsn)
+
+    async def doubt(self, reason: str) -> None:
+        """See `Store.doubt`."""
+        await self.write(lambda rows: setattr(rows, "doubt", reason))
 
     async def sinks(self) -> list[SimpleNamespace]:
         """See `Store.sinks`."""

@@ -258,7 +258,7 @@ class World:
         self._epochs.append((self.server.flush_lsn, self.remembered.epoch))
         self.remembered.barrier = self.server.make_slot()
         self.remembered.positions.clear()
-        self.remembered.passed = 0
+        self.remembered.passed, self.remembered.noted = 0, None
 
     def _process(self) -> Process:
         assert self.process is not None

@@ -104,6 +104,7 @@ class LaneBench:
         self.ledger = ledger()
         self.letters: list[Outcomes] = []
         self.kept: list[Outcomes] = []
+        self.leased = True
         self.lane = Lane(
             "sink",
             self.sink,  # type: ignore[arg-type]
@@ -112,6 +113,7 @@ class LaneBench:
             dice=random.Random(1),
             letters=self._letters,
             kept=self.kept.append,
+            leased=lambda: self.leased,
         )
         self.lane.add(GENERATION)
 

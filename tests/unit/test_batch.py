@@ -91,6 +91,24 @@ async def test_a_slow_lane_is_waited_for_only_while_nobody_else_could_go_on() ->
     assert not quick.lane.owing
 
 
+async def test_more_owed_keys_than_there_should_be_slow_everybody_down() -> None:
+    """Each wait ends by itself: to write the keys down takes the stream."""
+    slow = LaneBench(LaneLimits(owed_max=10))
+    fan_out = FanOut(slow.ledger)
+    fan_out.add(slow.lane, GENERATION)
+    keys = [(str(n), (str(n),)) for n in range(25)]
+    entry = slow.ledger.enter(10, 0.0)
+    fan_out.owe("view", keys[:10], 10, entry)
+    waits = asyncio.create_task(fan_out.room())
+    await asyncio.sleep(0)
+    assert waits.done(), "so many there may be"
+    fan_out.owe("view", keys[10:], 10, entry)
+    waits = asyncio.create_task(fan_out.room())
+    await asyncio.sleep(0)
+    assert not waits.done(), "too many were not waited for"
+    await waits
+
+
 async def test_a_truncated_table_makes_void_what_jobs_have_read() -> None:
     bench = LaneBench()
     fan_out = FanOut(bench.ledger)

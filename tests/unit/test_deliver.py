@@ -44,6 +44,21 @@ async def test_what_failed_is_called_again_with_exactly_the_same() -> None:
         assert bench.sink.calls.index(renewed) > bench.sink.calls.index(first[-1])
 
 
+async def test_nothing_is_sent_without_the_lease() -> None:
+    """Not even what was sent before, and what waits goes on once it is known again."""
+    async with LaneBench() as bench:
+        bench.sink.answers = [Transient("away")]
+        entry = bench.ledger.enter(10, 0.0)
+        bench.lane.put(GENERATION, [operation("1", 10)], entry)
+        await bench.sink.called(1)
+        bench.leased = False
+        bench.lane.put(GENERATION, [operation("2", 11)], entry)
+        await asyncio.sleep(0.05)
+        assert len(bench.sink.calls) == 1
+        bench.leased = True
+        await until(lambda: not bench.lane.waiting)
+
+
 async def test_the_state_tells_that_the_sink_is_away_and_back() -> None:
     async with LaneBench() as bench:
         bench.sink.answers = [Transient("away", hint="wait")]

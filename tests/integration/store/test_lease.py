@@ -125,6 +125,46 @@ async def test_it_is_taken_over_from_a_killed_process(database: str) -> None:
         await lease.release()
 
 
+async def test_it_is_taken_over_from_a_frozen_process(database: str) -> None:
+    """The kernel still answers for it; the one that holds it must do so itself. When
+    it wakes up it knows that it has lost it."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, database],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as holder:
+        assert holder.stdout is not None
+        await asyncio.to_thread(holder.stdout.readline)
+        holder.send_signal(signal.SIGSTOP)
+        try:
+            lease = await Lease.acquire(database, interval_s=INTERVAL_S)
+        finally:
+            holder.send_signal(signal.SIGCONT)
+        assert await asyncio.to_thread(holder.wait) == 1
+        assert lease.held
+        await lease.release()
+
+
+async def test_an_idle_holder_keeps_it(database: str) -> None:
+    """It says that it is there, so that it is not taken for frozen."""
+    async with await Lease.acquire(database) as lease:
+        watching = asyncio.create_task(lease.watch())
+        with psycopg.connect(database, autocommit=True) as connection:
+
+            def said() -> bool:
+                row = connection.execute(
+                    "select state_change - backend_start > interval '3 s'"
+                    " from pg_stat_activity where application_name = 'pgbridge lease'"
+                    " and datname = current_database()"
+                ).fetchone()
+                return row is not None and bool(row[0])
+
+            await eventually(said)
+        assert lease.held and not watching.done()
+        watching.cancel()
+
+
 async def test_a_standby_survives_a_source_that_is_away(
     database: str, proxy: MakeProxy
 ) -> None:

@@ -148,6 +148,16 @@ def test_a_new_slot_means_that_everything_is_built_again(
     assert step(actual, PartKind.TARGET).action is Action.REBUILD
 
 
+def test_a_slot_that_is_read_on_in_another_history_keeps_what_is_built() -> None:
+    moved = replace(LEVEL, moved="the source was promoted")
+    assert step(moved, PartKind.SLOT).action is Action.UPDATE
+    found = step(moved, PartKind.TARGET)
+    assert found.action is Action.UPDATE
+    assert "in place" in found.why
+    building = replace(with_target(building=4), moved="the source was promoted")
+    assert step(building, PartKind.TARGET).action is Action.REBUILD
+
+
 def test_a_build_under_way_is_kept_when_it_is_what_is_wanted() -> None:
     found = step(with_target(live=None, building=1), PartKind.TARGET)
     assert found.action is Action.KEEP
