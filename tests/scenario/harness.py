@@ -212,8 +212,15 @@ def pgbridge(config: Path, *arguments: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
+_LEFT_ALONE = 1_000_000
+
+
 class Traffic:
-    """Writers that insert, update, delete, move keys and roll back."""
+    """Writers that insert, update, delete, move keys and roll back.
+
+    Some rows are written twice and never again: whatever is lost of them stays lost,
+    where that of other rows would soon be hidden by their next change.
+    """
 
     def __init__(
         self,
@@ -231,6 +238,7 @@ class Traffic:
         self._tasks = [asyncio.create_task(self._write(n)) for n in range(writers)]
         self._stopping = asyncio.Event()
         self.committed = 0
+        self._left = [(n + 1) * _LEFT_ALONE for n in range(writers)]
 
     async def stop(self) -> int:
         """Stop in order; how many transactions were committed."""
@@ -244,7 +252,7 @@ class Traffic:
             try:
                 async with await psycopg.AsyncConnection.connect(self._dsn) as own:
                     while not self._stopping.is_set():
-                        await self._transaction(own, dice)
+                        await self._transaction(own, dice, number)
                         # Some hundred transactions a second: a load, not a flood.
                         await asyncio.sleep(dice.random() * self._pause_s)
             except psycopg.OperationalError:
@@ -253,11 +261,15 @@ class Traffic:
                 continue
 
     async def _transaction(
-        self, own: psycopg.AsyncConnection[object], dice: random.Random
+        self,
+        own: psycopg.AsyncConnection[object],
+        dice: random.Random,
+        number: int,
     ) -> None:
         try:
             for _ in range(dice.randint(1, 6)):
                 await self._statement(own, dice)
+            await self._leave_alone(own, number)
         except psycopg.IntegrityError:  # two writers moved rows to one key
             await own.rollback()
             return
@@ -266,6 +278,20 @@ class Traffic:
         else:
             await own.commit()
             self.committed += 1
+
+    async def _leave_alone(
+        self, own: psycopg.AsyncConnection[object], number: int
+    ) -> None:
+        self._left[number] += 1
+        last = self._left[number]
+        await own.execute(
+            "insert into item (id, name, n) values (%s, 'first', %s)"
+            " on conflict do nothing",
+            [last, last],
+        )
+        await own.execute(
+            "update item set name = 'last', n = n + 1 where id = %s", [last - 1]
+        )
 
     async def _statement(
         self, own: psycopg.AsyncConnection[object], dice: random.Random
@@ -300,55 +326,6 @@ alter table item alter column note set storage external;
 insert into item (id, name, n, note)
 select g, 'item ' || g, g, repeat('long ', 600) from generate_series(1, 500) g
 """
-
-
-def configuration(
-    directory: Path, dsn: str, es: str, redis: str, prefix: str, port: int, slot: str
-) -> Path:
-    """A file with a table view and a query view in both sinks."""
-    path = directory / "pgbridge.toml"
-    path.write_text(
-        f"""
-[source]
-dsn = "{dsn}"
-slot = "{slot}"
-publication = "{slot}"
-
-[daemon]
-http = "127.0.0.1:{port}"
-
-[sinks.search]
-type = "elasticsearch"
-url = "{es}"
-
-[sinks.cache]
-type = "redis"
-url = "{redis}"
-
-[views.item]
-table = "item"
-
-[views.small]
-query = "select id, name as label, n from item where n % 2 = 0"
-
-[[views.item.targets]]
-sink = "search"
-name = "{prefix}item"
-
-[[views.item.targets]]
-sink = "cache"
-key = "item:{{id}}"
-
-[[views.small.targets]]
-sink = "search"
-name = "{prefix}small"
-
-[[views.small.targets]]
-sink = "cache"
-encoding = "hash"
-"""
-    )
-    return path
 
 
 class Differs(AssertionError):
