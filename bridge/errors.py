@@ -87,11 +87,22 @@ class Refusal(BridgeError):
 
 
 class QueryRefusal(Refusal):
-    """A query that cannot be kept; `at` is the place in its text, in characters."""
+    """A query that cannot be kept; `at` is the place in its text, in characters.
 
-    def __init__(self, message: str, *, hint: str = "", at: int | None = None) -> None:
+    `denied`: nothing is wrong with it, but the role lacks a right.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        at: int | None = None,
+        denied: bool = False,
+    ) -> None:
         super().__init__(message, hint=hint)
         self.at = at
+        self.denied = denied
 
 
 def sentence(error: BridgeError) -> str:

@@ -88,7 +88,7 @@ async def analyse(
             await connection.execute((_PREFIX + query + "\n").encode(), prepare=False)
             return await _read(connection, query)
     except psycopg.Error as error:
-        return _failure(error, query)
+        return failure(error, query)
 
 
 async def _read(connection: Connection, query: str) -> Analysis:
@@ -136,7 +136,20 @@ async def describe(
     return found
 
 
-def _failure(error: psycopg.Error, query: str) -> AnalysisFailure:
+_NAME = "name it as schema.table, or add its schema to source.search_path"
+_MEND = "mend the query: Postgres does not take it as it is"
+_HINTS = {
+    "42P01": _NAME,
+    "3F000": _NAME,
+    "42703": "name a column that the table has",
+    "42701": "give each output column a name of its own: `… as NAME`",
+    "42883": "call it with the types that it takes, or with its schema",
+    "42501": "`pgbridge check` prints the grants that the role needs",
+}
+"""What to do where Postgres itself does not say."""
+
+
+def failure(error: psycopg.Error, query: str) -> AnalysisFailure:
     """The sentence of Postgres, with the place moved to the query as it was given."""
     message = error.diag.message_primary
     if error.sqlstate is None or message is None:
@@ -151,6 +164,7 @@ def _failure(error: psycopg.Error, query: str) -> AnalysisFailure:
     return AnalysisFailure(
         source=query,
         message=message,
-        hint=error.diag.message_hint or "",
+        hint=error.diag.message_hint or _HINTS.get(error.sqlstate, _MEND),
         at=at if at is not None and 0 <= at < len(query) else None,
+        denied=error.sqlstate == _PRIVILEGE,
     )

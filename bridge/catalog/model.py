@@ -289,12 +289,16 @@ class Analysis:
 
 @dataclass(frozen=True, slots=True)
 class AnalysisFailure:
-    """Postgres refuses the query; `at` is the place in it, in characters."""
+    """Postgres refuses the query; `at` is the place in it, in characters.
+
+    `denied`: the role lacks a right.
+    """
 
     source: str
     message: str
     hint: str
     at: int | None
+    denied: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,13 @@ from typing import Any, LiteralString, Protocol
 import psycopg
 from psycopg import pq
 
-from bridge.catalog.analysis import Connection, analyse, fetch, table_query
+from bridge.catalog.analysis import (
+    Connection,
+    analyse,
+    failure,
+    fetch,
+    table_query,
+)
 from bridge.catalog.model import (
     Analysis,
     AnalysisFailure,
@@ -142,14 +148,7 @@ async def _analysed(
                     connection, definition.table, definition.columns
                 )
         except psycopg.Error as error:
-            if error.diag.message_primary is None:
-                raise
-            return AnalysisFailure(
-                source=definition.table,
-                message=error.diag.message_primary,
-                hint="",
-                at=None,
-            )
+            return failure(error, definition.table)
     return await analyse(connection, query, path)
 
 

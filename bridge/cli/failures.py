@@ -48,7 +48,9 @@ def tell(error: BaseException) -> int:
             return INTERRUPTED
         case BridgeError():
             _say(error.message, _excerpt(error), error.hint)
-            return Exit.USAGE if isinstance(error, Refusal) else Exit.FAILED
+            denied = isinstance(error, QueryRefusal) and error.denied
+            refused = isinstance(error, Refusal) and not denied
+            return Exit.USAGE if refused else Exit.FAILED
         case _ if hasattr(error, "format_message"):  # wrong usage, told by typer
             context = getattr(error, "ctx", None)
             command = context.command_path if context else "pgbridge"

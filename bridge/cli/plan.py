@@ -70,9 +70,11 @@ def plan(
 async def _plan(
     config: Config, *, sql: bool
 ) -> tuple[Sequence[Step], list[str], list[Halt]]:
+    from bridge.control import fitness
     from bridge.control.survey import examine, survey
 
     async with survey(config, count=True) as looked:
+        await fitness.require(looked, admin=True)
         await examine(looked)
         statements = list(_statements(looked)) if sql else []
         return looked.steps, statements, list(looked.lacking.values())

@@ -34,7 +34,7 @@ def run(
 
     from bridge import daemon
     from bridge.cli import failures
-    from bridge.errors import Exit, Halt
+    from bridge.errors import Exit, Halt, QueryRefusal
     from bridge.observe import logs
 
     loaded = load(config)
@@ -43,7 +43,9 @@ def run(
     gc.set_threshold(_COLLECT_AFTER)
     try:
         outcome = asyncio.run(daemon.run(loaded, once=once))
-    except Halt as error:
+    except (Halt, QueryRefusal) as error:
+        if isinstance(error, QueryRefusal) and not error.denied:
+            raise
         failures.tell(error)
         raise typer.Exit(Exit.HALTED) from None
     raise typer.Exit(int(outcome))

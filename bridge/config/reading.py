@@ -31,6 +31,7 @@ from bridge.config.settings import (
 )
 from bridge.config.values import Secret
 from bridge.errors import Refusal
+from bridge.sink.options import UnknownOption
 
 DEFAULT_FILE = "pgbridge.toml"
 _FILE_BYTES_MAX = 16 * 2**20
@@ -100,7 +101,7 @@ def load(
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _FILE_BYTES_MAX:
-            raise Refusal(f"{path} is larger than 16 MiB")
+            raise Refusal(f"{path} is larger than 16 MiB", hint="is it that file?")
         return tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise Refusal(
@@ -108,11 +109,17 @@ def _read_toml(path: Path) -> dict[str, Any]:
             hint="`pgbridge init` writes one; `-c FILE` names another",
         ) from None
     except OSError as error:
-        raise Refusal(f"{path} cannot be read: {error.strerror}") from None
+        raise Refusal(
+            f"{path} cannot be read: {error.strerror}",
+            hint="let the user who runs this read it, or name another with `-c FILE`",
+        ) from None
     except UnicodeDecodeError:
-        raise Refusal(f"{path} is not UTF-8") from None
+        raise Refusal(f"{path} is not UTF-8", hint="save it as UTF-8") from None
     except tomllib.TOMLDecodeError as error:
-        raise Refusal(f"{path} is not TOML: {error}") from None
+        raise Refusal(
+            f"{path} is not TOML: {error}",
+            hint='mend that place: a table is [name], a text is "…"',
+        ) from None
 
 
 def _take_files(table: dict[str, Any], folder: Path, files: list[Path]) -> None:
@@ -132,7 +139,9 @@ def _take_files(table: dict[str, Any], folder: Path, files: list[Path]) -> None:
                     hint="keep one of them",
                 )
             if not isinstance(given, str) or not given:
-                raise Refusal(f"{place}.{name}_file is not a path")
+                raise Refusal(
+                    f"{place}.{name}_file is not a path", hint='write "path/of/a/file"'
+                )
             part[name] = _secret_file(f"{place}.{name}_file", folder / given)
             files.append(folder / given)
 
@@ -142,14 +151,19 @@ def _secret_file(place: str, path: Path) -> str:
         with path.open("rb") as file:
             content = file.read(_SECRET_FILE_BYTES_MAX + 1)
         if len(content) > _SECRET_FILE_BYTES_MAX:
-            raise Refusal(f"{place}: {path} is larger than 64 KiB")
+            raise Refusal(
+                f"{place}: {path} is larger than 64 KiB", hint="is it that file?"
+            )
         return content.decode().strip()
     except OSError as error:
-        raise Refusal(f"{place}: {path} cannot be read: {error.strerror}") from None
+        raise Refusal(
+            f"{place}: {path} cannot be read: {error.strerror}",
+            hint="let the user who runs this read it; paths are relative to the file",
+        ) from None
     except UnicodeDecodeError:
-        raise Refusal(f"{place}: {path} is not UTF-8") from None
+        raise Refusal(f"{place}: {path} is not UTF-8", hint="save it so") from None
     except ValueError:  # a zero byte
-        raise Refusal(f"{place} is not a path") from None
+        raise Refusal(f"{place} is not a path", hint='write "path/of/a/file"') from None
 
 
 def _sink(name: str, sink: schema.Sink) -> SinkConfig:
@@ -158,7 +172,7 @@ def _sink(name: str, sink: schema.Sink) -> SinkConfig:
         plugin = load_plugin(sink.type)
     except Refusal as error:
         raise Refusal(f"{place}.type: {error.message}", hint=error.hint) from error
-    _validate(plugin.validate, place, sink.options)
+    _validate(plugin.validate, place, sink.options, beside=("type",))
     return SinkConfig(name, sink.type, sink.options)
 
 
@@ -200,13 +214,21 @@ def _target(
             f"{place}.sink: there is no sink {target.sink!r}; {known}",
             hint=f"describe it under [sinks.{target.sink}], or name one of the file",
         )
-    _validate(load_plugin(sink.type).validate_target, place, target.options)
+    plugin = load_plugin(sink.type)
+    _validate(plugin.validate_target, place, target.options, beside=("sink", "name"))
     return TargetConfig(view, sink.name, target.name or view, target.options)
 
 
-def _validate(validate: Any, place: str, options: Mapping[str, Any]) -> None:
+def _validate(
+    validate: Any, place: str, options: Mapping[str, Any], *, beside: Sequence[str]
+) -> None:
+    """Have the plug-in look at its options, beside which the bridge has its own."""
     try:
         validate(options)
+    except UnknownOption as error:
+        raise _unknown(
+            f"{place}.{error.option}", error.option, [*beside, *error.valid]
+        ) from None
     except Refusal as error:
         at = _option_at_fault(validate, options, error.message)
         where = f"{place}.{at}" if at else place
@@ -265,16 +287,13 @@ def _refusal(error: ValidationError) -> Refusal:
     place = _place(location)
     match first["type"]:
         case "extra_forbidden":
-            valid = _valid_keys(location[:-1])
-            near = nearest(str(location[-1]), valid)
-            return Refusal(
-                f"unknown key {place}; the nearest valid one is {near!r}",
-                hint=f"valid here: {', '.join(valid)}",
-            )
+            return _unknown(place, str(location[-1]), _valid_keys(location[:-1]))
         case "missing":
             return Refusal(f"{place} is missing", hint="it has no default")
         case "value_error":
-            return Refusal(f"{place} {first['msg'].removeprefix('Value error, ')}")
+            message = first["msg"].removeprefix("Value error, ")
+            what, _, form = message.partition(" such as ")
+            return Refusal(f"{place} {what}", hint=_form(form))
         case "model_type" | "dict_type":
             return Refusal(f"{place} is not a table", hint=f"write [{place}]")
         case "tuple_type" if location[-1] == "targets":
@@ -287,7 +306,21 @@ def _refusal(error: ValidationError) -> Refusal:
             return Refusal(f"{place} is not a text", hint='write "…"')
         case _:
             message = first["msg"].removeprefix("Input ")
-            return Refusal(f"{place} {message[0].lower()}{message[1:]}")
+            return Refusal(f"{place} {message[0].lower()}{message[1:]}", hint=_form())
+
+
+def _unknown(place: str, key: str, valid: Sequence[str]) -> Refusal:
+    return Refusal(
+        f"unknown key {place}; the nearest valid one is {nearest(key, valid)!r}",
+        hint=f"valid here: {', '.join(valid)}",
+    )
+
+
+def _form(such_as: str = "") -> str:
+    """What to do about a value of the wrong form."""
+    if such_as:
+        return f"write it as in {such_as}"
+    return "docs/settings.md tells every setting with its form"
 
 
 def _place(location: Sequence[str | int]) -> str:

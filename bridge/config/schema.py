@@ -39,13 +39,13 @@ _SECRETS = frozenset({"dsn", "admin_dsn", "url", "password", "api_key"})
 
 def _name(value: str) -> str:
     if _NAME.fullmatch(value) is None:
-        raise ValueError(f"{value!r} does not match {NAME_PATTERN}")
+        raise ValueError(f"{value!r} does not match {NAME_PATTERN} such as orders-2")
     return value
 
 
 def _slot(value: str) -> str:
     if _SLOT.fullmatch(value) is None:
-        raise ValueError(f"{value!r} does not match ^[a-z0-9_]{{1,63}}$")
+        raise ValueError(f"{value!r} does not match ^[a-z0-9_]{{1,63}}$ such as shop_1")
     return value
 
 

@@ -16,6 +16,7 @@ from psycopg.sql import SQL, Identifier
 from bridge import probes
 from bridge.capture.publication import change_publication
 from bridge.capture.slot import Blocker, create_slot, drop_slot, take_barrier
+from bridge.control import fitness
 from bridge.control.check_tables import create_statement
 from bridge.control.cutoff import record_cut_off
 from bridge.control.former import built_from
@@ -85,6 +86,7 @@ async def apply(looked: Survey, permission: Permission, tell: Tell) -> Applied:
         looked.history.require(
             rebuild=permission.rebuild_lost, take_over=permission.take_over
         )
+    await fitness.require(looked, admin=permission.admin, partial=permission.partial)
     await install_schema(looked, permission, tell)
     async with await Store.open(looked.config.source.dsn) as store:
         left_out: dict[str, Halt] = dict(looked.lacking)

@@ -15,7 +15,13 @@ from bridge.catalog import Catalog
 from bridge.config import Config, TargetConfig
 from bridge.control import check_server, check_tables
 from bridge.control.check_indexes import indexes
-from bridge.control.planning import open_sinks, plan_views, read_views, sink_target
+from bridge.control.planning import (
+    build,
+    open_sinks,
+    plan_views,
+    read_views,
+    sink_target,
+)
 from bridge.control.session import (
     Session,
     address,
@@ -26,7 +32,7 @@ from bridge.control.session import (
 )
 from bridge.derive.view import ViewPlan
 from bridge.errors import BridgeError, QueryRefusal, Refusal
-from bridge.sink import Finding, Level, Owner, Sink
+from bridge.sink import Build, Finding, Level, Owner, Sink
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,7 @@ class _Known:
 
     plans: Mapping[str, ViewPlan] = field(default_factory=dict)
     owner: Owner | None = None
+    builds: list[Build] = field(default_factory=list)
 
 
 async def check(config: Config) -> list[Part]:
@@ -100,6 +107,7 @@ async def _source(config: Config, known: _Known) -> Part:
                 findings += await replication(config)
             known.owner = await owner(connection, config)
             findings += await _views(connection, config, facts, known)
+            known.builds = await _builds(connection, config, facts, known.plans)
             title = f"{address(config.source.dsn)}  {check_server.title(facts)}"
     except Refusal:
         raise
@@ -110,6 +118,22 @@ async def _source(config: Config, known: _Known) -> Part:
             [Finding(Level.ERROR, error.message, error.hint)],
         )
     return Part("source", title, findings)
+
+
+async def _builds(
+    connection: Session,
+    config: Config,
+    facts: Mapping[str, Any],
+    plans: Mapping[str, ViewPlan],
+) -> list[Build]:
+    """What is to be built: of which targets there is nothing yet."""
+    begun = await rows(connection, "begun") if facts["is_installed"] else []
+    there = {(row["sink"], row["name"]) for row in begun}
+    return [
+        await build(connection, target, plans[target.view])
+        for target in config.targets()
+        if target.view in plans and (target.sink, target.name) not in there
+    ]
 
 
 async def _views(
@@ -162,6 +186,7 @@ async def _sink(config: Config, name: str, sink: Sink, known: _Known) -> Part:
                 asked = sink_target(target, known.plans[target.view])
                 with placed(config, target):
                     findings += await sink.examine(asked, known.owner)
+        findings += await sink.room([b for b in known.builds if b.target.sink == name])
     except Refusal:
         raise
     except BridgeError as error:

@@ -54,13 +54,6 @@ def server(facts: Mapping[str, Any]) -> Iterator[Finding]:
             f"wal_level is {facts['wal_level']}: the log lacks what is read from it",
             "alter system set wal_level = logical;  -- and restart the server",
         )
-    if facts["senders_used"] >= facts["senders_max"]:
-        yield Finding(
-            Level.ERROR,
-            f"all {facts['senders_max']} wal senders are in use",
-            f"alter system set max_wal_senders = {facts['senders_max'] + 5};"
-            "  -- and restart the server",
-        )
     if facts["is_remote"] and not facts["is_encrypted"]:
         yield Finding(
             Level.WARNING,
@@ -114,8 +107,26 @@ def _altered(setting: str, value: str) -> str:
     return f"alter system set {setting} = {value}; select pg_reload_conf();"
 
 
-def role(facts: Mapping[str, Any]) -> Iterator[Finding]:
-    """What the role may do, with the grants that it lacks."""
+def room(facts: Mapping[str, Any]) -> Iterator[Finding]:
+    """Whether one more slot can be made, and one more connection read it."""
+    if facts["senders_used"] >= facts["senders_max"]:
+        yield Finding(
+            Level.ERROR,
+            f"all {facts['senders_max']} wal senders are in use",
+            f"alter system set max_wal_senders = {facts['senders_max'] + 5};"
+            "  -- and restart the server",
+        )
+    if facts["slots_used"] >= facts["slots_max"]:
+        yield Finding(
+            Level.ERROR,
+            f"all {facts['slots_max']} replication slots are in use",
+            f"alter system set max_replication_slots = {facts['slots_max'] + 5};"
+            "  -- and restart the server; or drop one that nobody reads",
+        )
+
+
+def role(facts: Mapping[str, Any], *, admin: bool = False) -> Iterator[Finding]:
+    """What the role may do, with the grants that it lacks; `admin` makes its schema."""
     name, database = quoted(facts["role"]), quoted(facts["database"])
     lacking = False
     if not (facts["may_replicate"] or facts["is_superuser"]):
@@ -132,7 +143,7 @@ def role(facts: Mapping[str, Any]) -> Iterator[Finding]:
             f"schema bridge exists and does not belong to role {name}",
             f"alter schema bridge owner to {name};  -- if it is pgbridge's",
         )
-    elif not facts["has_schema"] and not facts["may_create"]:
+    elif not (facts["has_schema"] or facts["may_create"] or admin):
         lacking = True
         yield Finding(
             Level.ERROR,
@@ -156,13 +167,7 @@ def slot(
 ) -> Iterator[Finding]:
     """The slot, if it is there, else whether there is room for it."""
     if found is None:
-        if facts["slots_used"] >= facts["slots_max"]:
-            yield Finding(
-                Level.ERROR,
-                f"all {facts['slots_max']} replication slots are in use",
-                f"alter system set max_replication_slots = {facts['slots_max'] + 5};"
-                "  -- and restart the server; or drop one that nobody reads",
-            )
+        yield from room(facts)
         return
     if found["plugin"] != "pgoutput" or not found["is_ours"]:
         yield Finding(

@@ -19,7 +19,7 @@ from bridge.derive.plan import Planned as PlannedView
 from bridge.derive.plan import plan_view, plan_ways
 from bridge.derive.view import ViewPlan
 from bridge.errors import QueryRefusal
-from bridge.sink import Shape, Sink, Target
+from bridge.sink import Build, Shape, Sink, Target
 
 
 class ViewRefusal(QueryRefusal):
@@ -27,7 +27,10 @@ class ViewRefusal(QueryRefusal):
 
     def __init__(self, view: str, query: str | None, refusal: QueryRefusal) -> None:
         super().__init__(
-            f"view {view}: {refusal.message}", hint=refusal.hint, at=refusal.at
+            f"view {view}: {refusal.message}",
+            hint=refusal.hint,
+            at=refusal.at,
+            denied=refusal.denied,
         )
         self.view = view
         self.query = query
@@ -114,6 +117,22 @@ def sink_target(target: TargetConfig, plan: ViewPlan) -> Target:
         shape=plan.shape,
         options=target.options,
     )
+
+
+async def estimate(connection: Session, plan: ViewPlan) -> tuple[int, int]:
+    """About how many documents a view has, and the bytes of their rows; 0: nobody has
+    counted yet."""
+    with wrapped("its address"):
+        cursor = await connection.execute(plan.estimate_sql.encode())
+        row = await cursor.fetchone()
+    assert row is not None
+    return int(row["documents"]), int(row["size_bytes"])
+
+
+async def build(connection: Session, target: TargetConfig, plan: ViewPlan) -> Build:
+    """What making the target anew would take."""
+    documents, size_bytes = await estimate(connection, plan)
+    return Build(sink_target(target, plan), documents, size_bytes)
 
 
 def unplanned(target: TargetConfig) -> Target:

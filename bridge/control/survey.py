@@ -6,7 +6,7 @@ the very same survey.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -25,6 +25,8 @@ from bridge.control.former import Former, plan_former
 from bridge.control.history import History, compare
 from bridge.control.planning import (
     Planned,
+    build,
+    estimate,
     open_sinks,
     plan,
     sink_target,
@@ -32,6 +34,7 @@ from bridge.control.planning import (
 )
 from bridge.control.quoting import quoted
 from bridge.control.reconcile import (
+    Action,
     Actual,
     ActualPublication,
     ActualSlot,
@@ -41,11 +44,11 @@ from bridge.control.reconcile import (
     WantedTarget,
     reconcile,
 )
-from bridge.control.session import Session, session, wrapped
+from bridge.control.session import Session, session
 from bridge.derive.view import ViewPlan
 from bridge.errors import Halt, Refusal, Transient
 from bridge.position import parse_lsn
-from bridge.sink import Alteration, Level, Owner, Sink, Target
+from bridge.sink import Alteration, Finding, Level, Owner, Sink, Target
 from bridge.store import Store, migrate
 from bridge.store.rows import (
     DaemonRow,
@@ -195,9 +198,25 @@ async def examine(looked: Survey) -> None:
         asked = sink_target(target, looked.planned.plans[target.view])
         with placed(looked.config, target):
             found = await looked.sinks[target.sink].examine(asked, looked.owner)
-        for finding in found:
-            if finding.level is Level.ERROR:
-                raise Halt(f"target {target}: {finding.what}", hint=finding.fix)
+        _require(f"target {target}", found)
+    begun = {
+        step.name
+        for step in looked.steps
+        if step.action in (Action.CREATE, Action.REBUILD)
+    }
+    for name, sink in looked.sinks.items():
+        builds = [
+            await build(looked.session, target, looked.planned.plans[target.view])
+            for target in looked.config.targets()
+            if target.sink == name and str(target) in begun
+        ]
+        _require(f"sink {name}", await sink.room(builds))
+
+
+def _require(what: str, found: Sequence[Finding]) -> None:
+    for finding in found:
+        if finding.level is Level.ERROR:
+            raise Halt(f"{what}: {finding.what}", hint=finding.fix)
 
 
 async def remember(config: Config) -> Remembered:
@@ -297,7 +316,7 @@ async def _wanted(
                 view_fingerprint=view.fingerprint,
                 sink_fingerprint=fingerprint,
                 side_by_side=side_by_side,
-                documents=await _estimate(connection, view) if count else None,
+                documents=await _documents(connection, view) if count else None,
                 what=altered.what if altered else "",
                 in_place=altered.in_place if altered else False,
                 rewrites=altered.rewrites if altered else False,
@@ -337,12 +356,9 @@ def _alteration(sink: Sink, before: Target | None, after: Target) -> Alteration 
         return None  # an earlier release took what this one does not
 
 
-async def _estimate(connection: Session, plan: ViewPlan) -> int | None:
-    with wrapped("its address"):
-        cursor = await connection.execute(plan.estimate_sql.encode())
-        row = await cursor.fetchone()
-    value = None if row is None else next(iter(row.values()))
-    return int(value) if value else None  # 0: nobody has counted yet
+async def _documents(connection: Session, plan: ViewPlan) -> int | None:
+    documents, _ = await estimate(connection, plan)
+    return documents or None  # 0: nobody has counted yet
 
 
 def _actual(

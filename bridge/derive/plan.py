@@ -93,7 +93,12 @@ def plan_ways(definition: Definition, catalog: Catalog, rules: Rules = ALL) -> P
     """The plan with the way of each occurrence. `rules` is for tests alone."""
     analysis = catalog.analyses[definition.name]
     if isinstance(analysis, AnalysisFailure):
-        raise QueryRefusal(analysis.message, hint=analysis.hint, at=analysis.at)
+        raise QueryRefusal(
+            analysis.message,
+            hint=analysis.hint,
+            at=analysis.at,
+            denied=analysis.denied,
+        )
     try:
         return _plan(definition, analysis, catalog, rules)
     except QueryRefusal as refusal:

@@ -304,11 +304,15 @@ def matching_sql(query: str, key: Sequence[KeyColumn]) -> str:
 
 
 def estimate_sql(leaves: Sequence[int]) -> str:
-    """The rows of these tables by the statistics: as many documents as keys."""
+    """The rows of these tables by the statistics, as many documents as keys, and what
+    they take on disk."""
     oids: Composed = SQL(", ").join(Literal(oid) for oid in leaves)
     return (
         SQL(
-            "select coalesce(sum(greatest(reltuples, 0)), 0)::pg_catalog.int8\n"
+            "select coalesce(sum(greatest(reltuples, 0)), 0)::pg_catalog.int8"
+            " as documents,\n"
+            "       coalesce(sum(pg_catalog.pg_table_size(oid)), 0)::pg_catalog.int8"
+            " as size_bytes\n"
             "  from pg_catalog.pg_class where oid in ({})"
         )
         .format(oids)

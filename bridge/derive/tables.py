@@ -19,6 +19,8 @@ from bridge.derive.view import DescribedColumn
 from bridge.errors import QueryRefusal
 
 _OF_VERSIONS = ("ctid", "xmin", "xmax", "cmin", "cmax")
+_DENIED = "the role may not"
+"""How a reason begins that is no fault of the query."""
 _SYSTEM = ("pg_catalog", "information_schema", "pg_toast")
 
 
@@ -26,7 +28,7 @@ def check_table(table: Table, *, only: bool = False) -> None:
     """Refuse a table whose changes cannot be followed."""
     message, hint = _reason(table, only=only)
     if message:
-        raise QueryRefusal(message, hint=hint)
+        raise QueryRefusal(message, hint=hint, denied=_DENIED in message)
 
 
 def _reason(table: Table, *, only: bool) -> tuple[str, str]:
@@ -71,7 +73,7 @@ def _reason(table: Table, *, only: bool) -> tuple[str, str]:
         )
     if not table.readable:
         return (
-            f"the role may not read {table}",
+            f"{_DENIED} read {table}",
             f"grant select on {table} to the role of source.dsn",
         )
     if table.filtered:

@@ -116,7 +116,8 @@ class ViewPlan:
     `boundary_sql` takes a lower bound (`text[]` or null) and a count *n*, and gives
     the parts of the *n*-th key above it as one `text[]`, no row when fewer are left.
 
-    `estimate_sql` gives the planner's estimate of how many documents there are.
+    `estimate_sql` gives the planner's estimate of how many documents there are, and
+    the bytes that the rows they stand for take.
 
     `matching_sql` is a format with one place `{condition}` for `backfill --where`:
     the keys of the view's rows for which the condition on output columns holds.

@@ -39,6 +39,7 @@ __all__ = [
     "PARTS_MAX",
     "WHOLE",
     "Alteration",
+    "Build",
     "Column",
     "Finding",
     "Generation",
@@ -146,6 +147,18 @@ WHOLE = Part(0, 1)
 PARTS_MAX = 1000
 
 
+@dataclass(frozen=True, slots=True)
+class Build:
+    """A generation that is about to be made, and about how much it will hold.
+
+    The estimate is of the rows that the documents stand for; 0: nothing is known.
+    """
+
+    target: Target
+    documents: int = 0
+    size_bytes: int = 0
+
+
 class Stored(NamedTuple):
     """A document as the sink holds it. `version` is 0 where it is not known."""
 
@@ -224,9 +237,15 @@ class Sink(Protocol):
     async def examine(self, target: Target, owner: Owner) -> list[Finding]:
         """Before anything is created: would `prepare` succeed?
 
-        Errors for names in the way, blocks and limits. Refusal for options or types
-        that the sink cannot hold. Changes nothing. An already prepared generation of
+        Errors for names in the way and blocks. Refusal for options or types that the
+        sink cannot hold. Changes nothing. An already prepared generation of
         the same owner is no finding.
+        """
+
+    async def room(self, builds: Sequence[Build]) -> list[Finding]:
+        """Would all of these fit beside what is there: limits, disk, memory?
+
+        Changes nothing.
         """
 
     def fingerprint(self, target: Target) -> str:

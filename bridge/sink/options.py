@@ -13,16 +13,27 @@ from typing import Any
 from bridge.errors import Refusal
 
 
+class UnknownOption(Refusal):
+    """An option that is none of the plug-in's; `valid` are those that are."""
+
+    def __init__(self, option: str, valid: Iterable[str]) -> None:
+        known = sorted(valid)
+        near = get_close_matches(option, known, n=1, cutoff=0.0)
+        hint = f"did you mean `{near[0]}`? " if near else ""
+        super().__init__(
+            f"unknown option `{option}`",
+            hint=f"{hint}Valid ones are {', '.join(known) or 'none'}",
+        )
+        self.option = option
+        self.valid = tuple(known)
+
+
 def refuse_unknown(options: Mapping[str, Any], valid: Iterable[str]) -> None:
     """Refusal when `options` has a key that is not one of `valid`.
 
-    `type` is always valid: it is what found the plug-in.
+    `type`, which found the plug-in, is passed over.
     """
-    known = sorted({*valid, "type"})
+    known = set(valid)
     for option in options:
-        if option not in known:
-            near = get_close_matches(option, known, n=1, cutoff=0.0)
-            raise Refusal(
-                f"unknown option `{option}`",
-                hint=f"did you mean `{near[0]}`? Valid ones are {', '.join(known)}",
-            )
+        if option not in known and option != "type":
+            raise UnknownOption(option, known)

@@ -6,13 +6,13 @@ are validated by having the server simulate a template that is never stored.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
 import orjson
 
-from bridge.sink import Finding, Generation, Halt, Level, Owner, Refusal, Target
+from bridge.sink import Build, Finding, Generation, Halt, Level, Owner, Refusal, Target
 from sinks.elasticsearch.client import Client
 from sinks.elasticsearch.meta import Index, find
 from sinks.elasticsearch.places import Places, in_the_way
@@ -21,6 +21,8 @@ from sinks.elasticsearch.plan import IndexPlan, index_name, plan
 OLDEST = (8, 19)
 _TEMPLATE_PRIORITY = 987_654_321
 """Of the template that is only simulated: two of one priority may not overlap."""
+_FLOOD_LEFT = 0.05
+"""What is left of a disk when its indexes become read-only, by default."""
 _OURS = "*--g*"
 _CLUSTER_BLOCKS = ("cluster.blocks.read_only", "cluster.blocks.read_only_allow_delete")
 
@@ -66,20 +68,17 @@ class Checking:
         ]
 
     async def _disk(self) -> list[Finding]:
-        path = "/_nodes/stats/fs?filter_path=nodes.*.name,nodes.*.fs.total"
-        answer = await self._client.request("GET", path)
-        if not answer.ok or not await self._thresholds():
+        if not await self._thresholds():
             return []
         findings = []
-        for node in (answer.json or {}).get("nodes", {}).values():
-            total = node["fs"]["total"]
+        for name, total in await self._disks():
             used = 1 - total["available_in_bytes"] / max(total["total_in_bytes"], 1)
             if used >= 0.85:
                 level = Level.ERROR if used >= 0.95 else Level.WARNING
                 findings.append(
                     Finding(
                         level,
-                        f"the disk of node {node['name']} is {used:.0%} full: at 85 %"
+                        f"the disk of node {name} is {used:.0%} full: at 85 %"
                         " no shard is placed there, at 95 % its indexes are read-only",
                         "free space, or add a node",
                     )
@@ -171,7 +170,6 @@ class Checking:
         findings = self._in_the_way(found, target, owner)
         await self._simulate(target, made)
         findings += await self._blocks_of(found, target, owner)
-        findings += await self._room(target, made)
         return findings
 
     def _in_the_way(
@@ -229,17 +227,26 @@ class Checking:
             hint="mend `mappings` or `settings` of the target",
         )
 
-    async def _room(self, target: Target, made: IndexPlan) -> list[Finding]:
-        """Whether the cluster's limit of shards leaves room for one more index."""
+    # All that is to be made.
+
+    async def room(self, builds: Sequence[Build]) -> list[Finding]:
+        """Whether limit of shards and disks leave room for all of these indexes."""
+        if not builds:
+            return []
+        plans = [plan(build.target) for build in builds]
+        wanted = sum(made.shards for made in plans)
+        size_bytes = sum(
+            build.size_bytes * made.copies
+            for build, made in zip(builds, plans, strict=True)
+        )
+        return [*await self._shards(wanted), *await self._disk_left(size_bytes)]
+
+    async def _shards(self, wanted: int) -> list[Finding]:
         limit = int(await self._setting("cluster.max_shards_per_node") or 1000)
         health = await self._client.ask("GET", "/_cluster/health")
         nodes = max(health["number_of_data_nodes"], 1)
         room = limit * nodes
         taken = health["active_shards"] + health["unassigned_shards"]
-        shards = int(made.building.get("index.number_of_shards", 1))
-        replicas = made.serving["index.number_of_replicas"]
-        replicas = 1 if replicas is None else int(replicas)
-        wanted = shards * (1 + replicas)
         if taken + wanted <= room:
             return []
         enough = max(limit * 2, -(-(taken + 2 * wanted) // nodes))
@@ -247,10 +254,36 @@ class Checking:
         return [
             Finding(
                 Level.ERROR,
-                f"{target} needs {wanted} shards, and {taken} of {room} are taken",
+                f"{wanted} shards are needed, and {taken} of {room} are taken",
                 f"delete indexes, or {self._put('_cluster/settings', more)}",
             )
         ]
+
+    async def _disk_left(self, wanted: int) -> list[Finding]:
+        """Of the rows' size: an index is rarely larger, and seldom half as large."""
+        if not wanted or not await self._thresholds():
+            return []
+        left = sum(
+            max(total["available_in_bytes"] - total["total_in_bytes"] * _FLOOD_LEFT, 0)
+            for _, total in await self._disks()
+        )
+        if wanted <= left:
+            return []
+        return [
+            Finding(
+                Level.ERROR,
+                f"the documents to be built are about {wanted >> 20:,} MiB, and"
+                f" {int(left) >> 20:,} MiB are left before indexes become read-only",
+                "free space, or add a node",
+            )
+        ]
+
+    async def _disks(self) -> list[tuple[str, Mapping[str, int]]]:
+        """Name and file system of each node; nothing where that may not be asked."""
+        path = "/_nodes/stats/fs?filter_path=nodes.*.name,nodes.*.fs.total"
+        answer = await self._client.request("GET", path)
+        nodes = (answer.json or {}).get("nodes", {}) if answer.ok else {}
+        return [(node["name"], node["fs"]["total"]) for node in nodes.values()]
 
 
 def _named(name: str, target: Target) -> bool:

@@ -50,6 +50,17 @@ class IndexPlan:
     keeps_vectors: bool
     """Whether Elasticsearch 9.2 must be told to leave vectors in `_source`."""
 
+    @property
+    def copies(self) -> int:
+        """How often each document is stored once the index serves."""
+        replicas = self.serving["index.number_of_replicas"]
+        return 2 if replicas is None else 1 + int(replicas)
+
+    @property
+    def shards(self) -> int:
+        """How many shards the index has then, replicas too."""
+        return int(self.building.get("index.number_of_shards", 1)) * self.copies
+
 
 def read_target(options: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, Any]]:
     """The mappings and the settings among a target's options. Refusal: unknown ones,

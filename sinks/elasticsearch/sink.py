@@ -9,6 +9,7 @@ from typing import Any
 from bridge.sink import (
     WHOLE,
     Alteration,
+    Build,
     Finding,
     Generation,
     Loss,
@@ -76,8 +77,12 @@ class ElasticsearchSink:
         return True
 
     async def examine(self, target: Target, owner: Owner) -> list[Finding]:
-        """Names in the way, types, mappings, settings, room for shards."""
+        """Names in the way, types, mappings, settings."""
         return await self._checking.examine(target, owner)
+
+    async def room(self, builds: Sequence[Build]) -> list[Finding]:
+        """Shards and disk."""
+        return await self._checking.room(builds)
 
     def fingerprint(self, target: Target) -> str:
         """Of mapping and settings. Refusal when the target cannot have any."""

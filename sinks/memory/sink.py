@@ -17,6 +17,7 @@ from typing import Any
 from bridge.sink import (
     WHOLE,
     Alteration,
+    Build,
     Finding,
     Generation,
     Halt,
@@ -125,6 +126,10 @@ class MemorySink:
             self._mine(owner)
         except Halt as halt:
             return [Finding(Level.ERROR, halt.message, halt.hint)]
+        return []
+
+    async def room(self, builds: Sequence[Build]) -> list[Finding]:
+        """As much as the process has."""
         return []
 
     def fingerprint(self, target: Target) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from bridge.sink import (
     WHOLE,
     Alteration,
+    Build,
     Finding,
     Generation,
     Level,
@@ -70,6 +71,10 @@ class NullSink:
 
     async def examine(self, target: Target, owner: Owner) -> list[Finding]:
         """Nothing is ever in the way."""
+        return []
+
+    async def room(self, builds: Sequence[Build]) -> list[Finding]:
+        """Always."""
         return []
 
     def fingerprint(self, target: Target) -> str:

@@ -8,11 +8,12 @@ loses is found by its mark.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bridge.sink import Finding, Generation, Level, Owner, Target
+from bridge.sink import Build, Finding, Generation, Level, Owner, Target
 from sinks.redis.layout import Layout, layout_of
+from sinks.redis.options import read_target_options
 from sinks.redis.places import Places, in_the_way, taken
 from sinks.redis.server import Server
 from sinks.redis.template import pieces
@@ -115,6 +116,28 @@ async def examine(
             )
         )
     return findings
+
+
+async def room(server: Server, builds: Sequence[Build]) -> list[Finding]:
+    """Whether what is to be built fits below `maxmemory`."""
+    with server.sorting():
+        facts: Mapping[str, Any] = await server.client.info("memory")
+    limit, used = int(facts.get("maxmemory") or 0), int(facts["used_memory"])
+    wanted = sum(
+        build.size_bytes
+        for build in builds
+        if read_target_options(build.target.options).encoding != "none"
+    )
+    if not limit or used + wanted <= limit or evicts_all(facts):
+        return []
+    return [
+        Finding(
+            Level.ERROR,
+            f"the documents to be built are about {wanted >> 20:,} MiB, and of"
+            f" {limit >> 20:,} MiB {used >> 20:,} are taken",
+            f"config set maxmemory {2 * (used + wanted)}",
+        )
+    ]
 
 
 def durable_offset(facts: Mapping[str, Any]) -> int | None:

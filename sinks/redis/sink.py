@@ -14,6 +14,7 @@ from hashlib import sha256
 from bridge.sink import (
     WHOLE,
     Alteration,
+    Build,
     Finding,
     Generation,
     Loss,
@@ -37,7 +38,7 @@ from sinks.redis.places import Places
 from sinks.redis.reading import Reading, same
 from sinks.redis.request import Encoder
 from sinks.redis.server import Server
-from sinks.redis.template import has_generation
+from sinks.redis.template import has_generation, require_key
 from sinks.redis.writer import Writer
 
 
@@ -106,9 +107,15 @@ class RedisSink:
         """Template, owner, eviction, and keys that are somebody else's."""
         return await health.examine(self._server, self._places, target, owner)
 
+    async def room(self, builds: Sequence[Build]) -> list[Finding]:
+        """Memory, where there is a limit."""
+        return await health.room(self._server, builds)
+
     def fingerprint(self, target: Target) -> str:
         """Of template, encoding and time to live; not of the channel."""
         options = read_target_options(target.options)
+        if options.template:
+            require_key(options.template, target.shape.key)
         template = options.template or f"{target.name}:"
         text = json.dumps([template, options.encoding, options.ttl_ms])
         return sha256(text.encode()).hexdigest()

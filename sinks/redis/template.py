@@ -116,7 +116,7 @@ def naming(template: str, name: str, key: tuple[str, ...], generation: int) -> N
     """
     if not template:
         return Naming(f"{name}:", "")
-    _names_the_key(template, key)
+    require_key(template, key)
     literals = [""]  # before, between and after the key's columns
     order: list[int] = []
     for literal, column in pieces(template):
@@ -132,7 +132,8 @@ def naming(template: str, name: str, key: tuple[str, ...], generation: int) -> N
     return Naming(prefix, suffix, tuple(between), tuple(order))
 
 
-def _names_the_key(template: str, key: tuple[str, ...]) -> None:
+def require_key(template: str, key: tuple[str, ...]) -> None:
+    """Refusal when the template does not name just these columns."""
     named = columns(template)
     if unknown := [column for column in named if column not in key]:
         raise Refusal(

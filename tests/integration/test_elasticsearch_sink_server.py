@@ -20,6 +20,7 @@ import pytest
 
 from bridge.dev import ElasticsearchServer, Place
 from bridge.sink import (
+    Build,
     Column,
     Finding,
     Generation,
@@ -225,12 +226,12 @@ async def test_a_limit_of_shards_is_told_with_its_fix(
     es.put("/tother", json={}).raise_for_status()
     es.put("/_cluster/settings", json=limit).raise_for_status()
     try:
-        (finding,) = await sink.examine(generation().target, OWNER)
+        (finding,) = await sink.room([Build(generation().target)])
         assert finding.level is Level.ERROR
         with pytest.raises(Halt, match="shards"):
             await sink.prepare(generation(), OWNER)
         run(finding.fix.partition("or ")[2])
-        assert await sink.examine(generation().target, OWNER) == []
+        assert await sink.room([Build(generation().target)]) == []
         await sink.prepare(generation(), OWNER)
     finally:
         limit["persistent"]["cluster.max_shards_per_node"] = None  # type: ignore[assignment]

@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from bridge.dev import ValkeyServer
-from bridge.sink import Halt, Level, Owner, Transient
+from bridge.sink import Build, Halt, Level, Owner, Transient
 from sinks.redis import Plugin
 from sinks.redis.request import CALL_BYTES_MAX
 from tests.fixtures.private import MakeValkey
@@ -42,6 +42,8 @@ async def test_a_full_server_is_waited_for_and_changes_nothing(
         await client.config_set("maxmemory", 1)
         with pytest.raises(Transient, match="maxmemory"):
             await sink.write(one, batch)
+        (finding,) = await sink.room([Build(one.target, 10, 1000)])
+        assert finding.level is Level.ERROR
         found = await sink.read(one, [("k",), ("gone",), ("new",)])
         assert {key: json.loads(each.document or b"0") for key, each in found.items()}
         assert {key: each.version for key, each in found.items()} == {
@@ -52,6 +54,7 @@ async def test_a_full_server_is_waited_for_and_changes_nothing(
             assert each.document
             assert json.loads(each.document) == {"id": key, "body": "at 1"}
         await client.config_set("maxmemory", 0)
+    assert await sink.room([Build(one.target, 10, 1000)]) == []
     assert (await sink.write(one, batch)).kept == 3
     assert await sink.count(one) == 2
     assert await sink.audit([one]) == []

@@ -26,6 +26,10 @@ select current_setting('server_version_num')::integer as version_number,
        has_database_privilege(current_database(), 'create') as may_create,
        n.oid is not null as has_schema,
        coalesce(has_schema_privilege(n.oid, 'usage'), false) as may_use_schema,
+       coalesce(has_schema_privilege(n.oid, 'usage'), false)
+           and exists (select from pg_class c
+                        where c.relnamespace = n.oid and c.relname = 'generation')
+           as is_installed,
        coalesce(pg_has_role(n.nspowner, 'member'), false) as owns_schema,
        coalesce((select ssl from pg_stat_ssl where pid = pg_backend_pid()), false)
            as is_encrypted,

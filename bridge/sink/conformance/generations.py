@@ -10,7 +10,16 @@ from __future__ import annotations
 import pytest
 
 from bridge.position import Position
-from bridge.sink import PARTS_MAX, Generation, Halt, Level, Part, Sink, Transient
+from bridge.sink import (
+    PARTS_MAX,
+    Build,
+    Generation,
+    Halt,
+    Level,
+    Part,
+    Sink,
+    Transient,
+)
 from bridge.sink.conformance.hooks import Hooks
 from bridge.sink.conformance.material import (
     EPOCH,
@@ -260,6 +269,7 @@ class GenerationPromises(Hooks):
                 await sink.prepare(one, OWNER)
                 await sink.write(one, [put("k", 10)])
             found = await sink.examine(one.target, OWNER)
+            found += await sink.room([Build(one.target, documents=1, size_bytes=100)])
             assert not [line for line in found if line.level is Level.ERROR], found
             assert await sink.exists(one) is prepared
 
