@@ -1,0 +1,115 @@
+"""Documents that a sink refuses for good, and keys for which the query fails."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from tests.fixtures.http_faults import Answer, MakeHttpFaults, Request
+from tests.fixtures.waiting import eventually
+from tests.scenario.conftest import MakeBridge
+from tests.scenario.harness import pgbridge
+from tests.scenario.world import Bridge
+
+pytestmark = pytest.mark.scenario
+
+POISON = "a bulk with this word"
+VIEWS = {
+    "item": 'table = "item"',
+    "ratio": 'query = "select id, 100 / n as part from item"',
+}
+OPTIONS = {"item/search": 'mappings = { name = { type = "keyword" } }'}
+BAD = (
+    # Longer than a term may be; in a bulk that is refused as a whole; divided by 0.
+    "insert into item values (1007, 1, repeat('x', 33000))",
+    f"insert into item values (1008, 1, '{POISON}')",
+    "insert into item values (1009, 0, 'nothing')",
+)
+LETTERS = {
+    ("item", "search", "1007", "deliver"),
+    ("item", "search", "1008", "deliver"),
+    ("ratio", "cache", "1009", "derive"),
+}
+
+
+def refuses_poison(request: Request) -> Answer | None:
+    """A bulk in which the word stands is not taken, whatever else is in it."""
+    if "_bulk" not in request.path or POISON.encode() not in request.body:
+        return None
+    error = {"type": "parse_exception", "reason": "no"}
+    return Answer(400, {"error": {"root_cause": [error], **error}, "status": 400})
+
+
+async def letters(bridge: Bridge) -> dict[tuple[str, str, str, str], dict[str, Any]]:
+    """What `dead-letters list` tells."""
+    code, out, err = await asyncio.to_thread(
+        pgbridge, bridge.daemon.config, "dead-letters", "list", "--json"
+    )
+    assert code == 0, err
+    return {
+        (each["view"], each["sink"], each["key"], each["stage"]): each
+        for each in json.loads(out)
+    }
+
+
+async def test_what_is_refused_is_kept_apart_and_the_rest_goes_on(
+    database: str, make_bridge: MakeBridge, es_url: str, http_faults: MakeHttpFaults
+) -> None:
+    """A bulk refused as a whole is cut down to the one document at fault. The letters
+    outlive the daemon, hold up nothing, tell no value, and go when they are mended."""
+    search = await http_faults(es_url)
+    search.judge = refuses_poison
+    bridge = make_bridge(database, es=search.url)
+    bridge.execute(
+        "create table item (id int primary key, n int not null, name text)",
+        "insert into item select g, g, 'item ' || g from generate_series(1, 100) g",
+    )
+    bridge.configure(VIEWS, options=OPTIONS, only={"ratio": ("cache",)})
+    bridge.daemon.start()
+    await bridge.ready()
+    many = "insert into item select g, g, 'more' from generate_series(101, 300) g"
+    bridge.transaction(many, *BAD)
+
+    async def told() -> bool:
+        return set(await letters(bridge)) == LETTERS
+
+    await eventually(told)
+    reasons = [each["reason"] for each in (await letters(bridge)).values()]
+    assert all(reasons)
+    assert not any(POISON in reason or "xxx" in reason for reason in reasons)
+    assert await bridge.document("item", "300") is not None
+    assert bridge.value("item", "1008")["name"] == POISON
+    # What comes later goes on, and the log is let go.
+    bridge.execute("update item set name = 'later' where id = 10")
+    after = bridge.one("select pg_current_wal_flush_lsn()::text")
+
+    async def later() -> bool:
+        found = await bridge.document("item", "10")
+        passed = bridge.one(
+            "select confirmed_flush_lsn >= %s::pg_lsn from pg_replication_slots"
+            " where slot_name = %s",
+            after,
+            bridge.slot,
+        )
+        return found is not None and found.source["name"] == "later" and passed
+
+    await eventually(later)
+    await bridge.daemon.kill()
+    assert set(await letters(bridge)) == LETTERS
+    bridge.daemon.start()
+    await bridge.ready()
+    bridge.execute(
+        "update item set name = 'short' where id = 1007",
+        "update item set n = 1 where id = 1009",
+    )
+    search.judge = lambda _: None
+    code, _, err = await asyncio.to_thread(
+        pgbridge, bridge.daemon.config, "dead-letters", "retry", "item", "1008"
+    )
+    assert code == 0, err
+    await bridge.settled()
+    assert await letters(bridge) == {}
+    await bridge.ends_exact()
