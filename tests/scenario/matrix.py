@@ -5,7 +5,8 @@ dies; then everything goes on, and in the end every document of every view in bo
 sinks has to be what SQL says. Writers change rows all the while.
 
 The one thing to know: `python -m tests.scenario.matrix [WORD…]` takes the rows whose
-probe or fault has one of these words; a run of all rows writes `docs/crash-matrix.md`.
+probe or fault has one of these words; each row is put into `docs/crash-matrix.md` when
+it is right, in the place of what an earlier run has put there.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,7 +75,6 @@ class Matrix:
 
     bridge: Bridge
     servers: Servers
-    rows: list[Row] = field(default_factory=list)
 
     def faults(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """By name; each is over when its call returns."""
@@ -136,8 +136,8 @@ class Matrix:
         assert await shop.stop() > 0
         compared = await eventually(self.compared, deadline_s=CALM_S, every_s=0.2)
         row = Row(probe, name, compared, time.monotonic() - began)
-        self.rows.append(row)
         print(_line(row), flush=True)
+        PAGE.write_text(_page([*_kept(), row]))
 
     def start(self) -> None:
         self.bridge.daemon.start(hold=self.bridge.directory)
@@ -189,25 +189,46 @@ def _line(row: Row) -> str:
     return f"{row.probe:24}{row.fault:26}{cells}   {row.seconds:5.1f} s"
 
 
+def _kept() -> list[Row]:
+    """The rows that stand in the page."""
+    if not PAGE.exists():
+        return []
+    lines = PAGE.read_text().splitlines()
+    cells = [line.strip("| ").split(" | ") for line in lines if line.startswith("| `")]
+    return [
+        Row(
+            probe.strip("`"),
+            fault,
+            {
+                view: int(count.replace(",", ""))
+                for view, count in zip(VIEWS, counts, strict=True)
+            },
+            0.0,
+        )
+        for probe, fault, *counts in cells
+    ]
+
+
 def _page(rows: list[Row]) -> str:
-    heads = " | ".join(f"`{view}`, {SHAPES[view]}" for view in VIEWS)
+    last = {(row.probe, row.fault): row.compared for row in rows}
+    heads = " | ".join(f"`{view}`: {SHAPES[view]}" for view in VIEWS)
     lines = [
         "# Crash matrix",
         "",
         "Written by `make crash`, on real servers under traffic: inserts, updates,",
         "deletes, moved keys, emptied tables. The daemon stops at a named point of its",
-        "code (a probe), the fault happens there, and everything goes on.",
-        "In each row every document of every view was then compared with SQL, in both",
-        "sinks; the figures are documents compared. Differences: 0 in every cell.",
+        "code (a probe), the fault happens there, and everything goes on. In each row",
+        "every document of every view was then compared with SQL, in both sinks; the",
+        "figures are documents compared. Differences: 0 in every cell.",
         "",
         f"| probe | fault | {heads} |",
         f"|---|---|{'---:|' * len(VIEWS)}",
     ]
-    for row in rows:
-        cells = " | ".join(f"{row.compared[view]:,}" for view in VIEWS)
-        lines.append(f"| `{row.probe}` | {row.fault} | {cells} |")
-    total = sum(sum(row.compared.values()) for row in rows)
-    lines += ["", f"{len(rows)} rows, {total:,} documents compared."]
+    for (probe, fault), compared in sorted(last.items()):
+        cells = " | ".join(f"{compared[view]:,}" for view in VIEWS)
+        lines.append(f"| `{probe}` | {fault} | {cells} |")
+    total = sum(sum(compared.values()) for compared in last.values())
+    lines += ["", f"{len(last)} rows, {total:,} documents compared."]
     return "\n".join(lines) + "\n"
 
 
@@ -231,14 +252,9 @@ def _bridge(servers: Servers) -> Iterator[Bridge]:
 
 
 def main() -> None:
-    """Run it, print a line a row, write the page when nothing was left out."""
-    words = sys.argv[1:]
+    """Run it, print a line a row."""
     with running() as servers, _bridge(servers) as bridge:
-        matrix = Matrix(bridge, servers)
-        asyncio.run(matrix.run(words))
-    if not words:
-        PAGE.write_text(_page(matrix.rows))
-        print(f"{PAGE.name} is written")
+        asyncio.run(Matrix(bridge, servers).run(sys.argv[1:]))
 
 
 if __name__ == "__main__":

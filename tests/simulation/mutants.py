@@ -316,6 +316,7 @@ MUTANTS = [
             _patch(Watch, "_look_back", _no_look_back),
             _patch(Pipeline, "_moved_to", property(lambda _: None, lambda *_: None)),
         ],
+        partial(World, faults=("forward", "kill", "idle")),
     ),
     Mutant(
         "jobs write what may still be lost",
@@ -323,10 +324,12 @@ MUTANTS = [
             _patch(bridge.backfill.ranges, "durable", _at_once),
             _patch(bridge.backfill.rederive, "durable", _at_once),
         ],
+        partial(World, faults=("crash_at_write", "repair")),
     ),
     Mutant(
         "two writes of a key under way",
         lambda: [_wrapped(Feed, "__init__", _forgetful_feed)],
+        partial(World, faults=("sink_partial", "sink_slow")),
     ),
     Mutant(
         "coalescing keeps the newer claim",
