@@ -38,23 +38,24 @@ PAGE = Path(__file__).parents[2] / "docs" / "crash-matrix.md"
 REACH_S, CALM_S = 180.0, 600.0
 MANY = """
 insert into item select g, g % 20 + 1, 'far ' || g, g % 97, null
-from generate_series(10001, 14500) g
+from generate_series(10001, 14500) g on conflict do nothing
 """
 """So many documents of a few rows that they are derived in pieces."""
 SPREAD = "update category set name = name || '.'"
 REBUILD = "select bridge.backfill('product', rebuild => true)"
 PARK = "select bridge.pause('cache')"
+FILL = "update item set note = repeat('much ', 700)"
 PAY = "select bridge.resume('cache')"
 TRIGGERS: dict[str, tuple[str, ...]] = {
-    "derive.piece": (SPREAD,),
+    "derive.piece": (MANY, SPREAD),
     "backfill.chunk": (REBUILD,),
     "backfill.kept": (REBUILD,),
     "generation.prepared": (REBUILD,),
     "generation.publish": (REBUILD,),
     "generation.published": (REBUILD,),
-    "parking.parked": (PARK,),
-    "parking.recorded": (PARK,),
-    "parking.paid": (PARK, PAY),
+    "parking.parked": (PARK, FILL),
+    "parking.recorded": (PARK, FILL),
+    "parking.paid": (PARK, FILL, PAY),
 }
 """What brings the daemon to a probe, where changing rows alone does not."""
 
@@ -100,7 +101,7 @@ class Matrix:
 
     async def run(self, words: list[str]) -> None:
         """All rows that have one of the words; all there are without any."""
-        self.bridge.configure(VIEWS, source='wal_budget = "1MiB"')
+        self.bridge.configure(VIEWS, source='wal_budget = "4MiB"')
         self.start()
         await self.bridge.ready()
         for probe in sorted(probes.NAMES):
@@ -120,9 +121,9 @@ class Matrix:
         )
         armed.write_text(probe)
         for statement in TRIGGERS.get(probe, ()):
-            await self.ask(statement)
-            if statement is PARK and PAY in TRIGGERS[probe]:
+            if statement is PAY:
                 await eventually(self.parked, deadline_s=REACH_S, every_s=0.2)
+            await self.ask(statement)
         await eventually(reached.exists, deadline_s=REACH_S)
         await fault()
         reached.unlink()
