@@ -14,12 +14,8 @@ from typing import Any
 import bridge.control.apply
 from bridge import probes
 from bridge.config.limits import Limits
-from bridge.doubt import Doubt
 from bridge.gate import Gate, Snapshot
 from bridge.ledger import Ledger
-from bridge.standing import Standing
-from bridge.streams import Streams
-from bridge.watch import Watch
 from tests.fixtures.waiting import eventually
 
 
@@ -93,46 +89,7 @@ def _holds_builds() -> None:
     probes.register("generation.built", wait)
 
 
-def _doubts_nothing() -> None:
-    """A crash of the server leaves everything that was read from it as it is."""
-
-    def start(self: Doubt) -> None:
-        self.suspect = False
-
-    async def look_back(self: Streams, _pipeline: Any) -> bool:
-        self._server = await self._store.server()
-        return False
-
-    Doubt.start = start  # type: ignore[method-assign]
-    Streams.look_back = look_back  # type: ignore[method-assign]
-
-
-def _notes_nothing() -> None:
-    """Whatever a sink says that it holds is taken for what this database has seen."""
-
-    async def known(_watch: Watch, _told_lsn: int) -> None:
-        return
-
-    async def missing(_standing: Standing, _read_lsn: int) -> str:
-        return ""
-
-    Watch._is_known = known  # type: ignore[method-assign]
-    Standing.missing_log = missing  # type: ignore[method-assign]
-
-
-def _keeps_what_was_built() -> None:
-    """Where the slot is read on in another history, what was built is left alone."""
-
-    async def forget(_looked: Any, _store: Any) -> None:
-        return
-
-    bridge.control.apply._forget_history = forget
-
-
 MUTANTS = {
-    "doubts-nothing": _doubts_nothing,
-    "notes-nothing": _notes_nothing,
-    "keeps-what-was-built": _keeps_what_was_built,
     "reads-at-once": _reads_at_once,
     "no-barrier": _no_barrier,
     "acknowledges-invisible": _acknowledges_invisible,
