@@ -37,9 +37,13 @@ from bridge.observe.http import Readiness, serving
 from bridge.observe.logs import logger
 from bridge.observe.metrics import Metrics
 from bridge.observe.status import SourceStatus
+from bridge.store import Store
 
 _log = logger("bridge.daemon")
 _RETRY_FIRST_S, _RETRY_MAX_S = 0.2, 5.0
+_WATCHED_S = 1.0
+"""By then changes of the file are told."""
+_IN_ORDER_S = 3.0
 
 
 class Ending(Enum):
@@ -143,7 +147,7 @@ class Daemon:
             work = asyncio.create_task(life.run(), name="life")
             lost = asyncio.create_task(lease.watch(), name="lease")
             stop = asyncio.create_task(self._stop.wait(), name="stop")
-            edit = asyncio.create_task(self._edits(), name="edits")
+            edit = asyncio.create_task(self._edits(life), name="edits")
             again = asyncio.create_task(life.again.wait(), name="again")
             tasks = {work, lost, stop, edit, again}
             try:
@@ -186,9 +190,11 @@ class Daemon:
 
     # — the configuration —
 
-    async def _edits(self) -> None:
-        """Returns when the file was edited into something that can be served."""
+    async def _edits(self, life: Lifetime) -> None:
+        """Returns when the file was edited into something that can be served, and the
+        log has come to where that was noted."""
         watched = asyncio.create_task(self._watch_files())
+        missed = asyncio.create_task(self._missed())
         try:
             while True:
                 await self._reload.wait()
@@ -215,10 +221,36 @@ class Daemon:
                     continue
                 self._accept()
                 self._edited = edited
+                await self._in_order(edited, life)
                 _log.info("the edited configuration is taken up")
                 return
         finally:
             watched.cancel()
+            missed.cancel()
+
+    async def _missed(self) -> None:
+        """Ask for a reload where the file was edited before it was watched: between
+        two lives nobody does."""
+        await asyncio.sleep(_WATCHED_S)
+        try:
+            edited = load(self._config.path)
+        except BridgeError:
+            self._reload.set()  # refused, and told, as any edit
+            return
+        if edited != self._config:
+            self._reload.set()
+
+    async def _in_order(self, edited: Config, life: Lifetime) -> None:
+        """An edit is a command too: it holds from its place in the log. A stream that
+        does not come there in time does not keep it from being taken up, since it may
+        be what makes it go on."""
+        with suppress(TimeoutError, BridgeError):
+            async with asyncio.timeout(_IN_ORDER_S):
+                async with await Store.open(edited.source.dsn) as store:
+                    await store.commands.issue(
+                        "configure", {"views": sorted(edited.views)}
+                    )
+                await life.configured.wait()
 
     def _accept(self) -> None:
         self._known.refused = ""

@@ -72,7 +72,7 @@ class Lane:
         self._kept = kept
         self._retried = retried
         self._leased = leased
-        self._flights = 0
+        self._flights = self._served = 0
         self._holds = 0
         self._frozen: set[Generation] = set()
         self._era = 0
@@ -348,17 +348,21 @@ class Lane:
                 await self._wake.wait()
 
     def _ready(self) -> Feed | None:
-        """The feed with most waiting; a small write waits while another is out."""
-        feeds: Iterable[Feed] = self.feeds.values()
+        """The feed that was served longest ago: the stream of one is not held up by the
+        build of another. A small write waits while another is out."""
+        feeds = [f for f in self.feeds.values() if f.may_be_taken]
         if self._frozen:
             feeds = [f for f in feeds if f.generation not in self._frozen]
-        feed = max(feeds, key=lambda f: len(f.waiting), default=None)
-        if feed is None or not feed.waiting:
-            return None
-        if self._flights and 4 * len(feed.waiting) < self._limits.batch_count_max:
+        if feeds and self._flights:
             waited = asyncio.get_running_loop().time() - self._first_waiting_s
             if waited < self._limits.linger_s:
-                return None
+                much = self._limits.batch_count_max // 4
+                feeds = [f for f in feeds if len(f.waiting) >= much]
+        if not feeds:
+            return None
+        feed = min(feeds, key=lambda f: f.served)
+        self._served += 1
+        feed.served = self._served
         return feed
 
     async def _doze(self) -> None:

@@ -55,6 +55,8 @@ class Feed:
         self.dead: set[str] = set()
         """Keys with a dead letter: it is cleared when a later version is kept."""
         self.bytes = 0
+        self.served = 0
+        """When the lane has last taken of it, in turns."""
         self._ledger = ledger
 
     def put(self, operations: Iterable[Operation], claim: Claim, *, full: bool) -> None:
@@ -105,6 +107,14 @@ class Feed:
                 self._owe_more(key, debt, version, claim)
         if added:
             self._hold(claim, added)
+
+    @property
+    def may_be_taken(self) -> bool:
+        """Whether anything waits whose key is not under way."""
+        waiting, flying = self.waiting, self.flying
+        if len(waiting) > len(flying):
+            return True
+        return bool(waiting) and not waiting.keys() <= flying.keys()
 
     def take(
         self, count_max: int, bytes_max: int

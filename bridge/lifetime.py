@@ -98,6 +98,8 @@ class Lifetime:
         plans, by name, that could not be gone on with of late."""
         self.again = asyncio.Event()
         """Set when another life is to begin, with the same configuration."""
+        self.configured = asyncio.Event()
+        """Set when the log has come to where an edit of the file was noted."""
         self._stumbled = stumbled
         self._leased = leased
         self.exit = Exit.DONE
@@ -197,7 +199,7 @@ class Lifetime:
     ) -> Assembly:
         config, limits = self._config, self._config.limits
         epoch = applied.source.epoch
-        gate = Gate(applied.source.barrier or 0, self._gate_waits)
+        gate = Gate(applied.source.barrier or 0, self._metrics.gate_wait_seconds.set)
         ledger = Ledger(gate.invisible_from)
         self._standing = standing = Standing(store, self._sinks, epoch, ledger.content)
         self._streams = Streams(config, applied.source, store, standing, self._leased)
@@ -285,7 +287,7 @@ class Lifetime:
     async def _start(self, assembly: Assembly, looked: Survey) -> None:
         self._life = life = Life(assembly)
         self._watch = Watch(assembly, life, self._known)
-        self._operator = Operator(assembly, life, configure=lambda: None)
+        self._operator = Operator(assembly, life, configure=self.configured.set)
         crashed = await self._streams.look_back(assembly.pipeline)
         rows = await self._watch.start(crashed=crashed)
         await patiently(partial(self._standing.start, rows))
@@ -420,9 +422,6 @@ class Lifetime:
         for committed_s in {claim.commit_time_s for claim in outcomes.claims}:
             if committed_s:
                 histogram.observe(max(0.0, now - committed_s))
-
-    def _gate_waits(self, waited_s: float) -> None:
-        self._metrics.gate_wait_seconds.set(waited_s)
 
     def _stream_lag_s(self) -> float:
         if self.status is None or self._assembly is None:

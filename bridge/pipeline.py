@@ -35,7 +35,8 @@ from bridge.surroundings import Capture, Hooks, PipelineLimits
 
 _LOOK_S, _LOOK_MAX_S = 0.002, 0.1
 _ASK_S = 0.1
-_PUSH_S = 0.5
+_PUSH_S = 0.1
+_APPLIED_S = 0.02
 _IDLE_S, _IDLE_BYTES, _IDLE_BYTES_MAX = 5.0, 64 << 10, 4 << 20
 
 
@@ -105,7 +106,7 @@ class Pipeline:
         try:
             async with asyncio.TaskGroup() as group:
                 parts = (self._deriver.run, self._look, self._acknowledge, self._save)
-                for part in (*parts, self._record, self._stream):
+                for part in (*parts, self._record, self._stream, self._tell_applied):
                     group.create_task(part())
         finally:
             await self.markers.close()
@@ -309,6 +310,16 @@ class Pipeline:
                 continue
             moved = self.gate.invisible_from() != before
             delay = _LOOK_S * 10 if moved else min(delay * 2, _LOOK_MAX_S)
+
+    async def _tell_applied(self) -> None:
+        """Tell the server how far every target is, for whoever waits for it there."""
+        while True:
+            await asyncio.sleep(_APPLIED_S)
+            if (capture := self._capture) is not None:
+                outlets = list(self.fan_out.outlets())
+                aside = not outlets or any(o.lane.aside for o in outlets)
+                applied = () if aside else (self.reached(o.generation) for o in outlets)
+                capture.applied(min(applied, default=0))
 
     async def _acknowledge(self) -> None:
         asked, waited_since = 0.0, None

@@ -30,6 +30,9 @@ class Capture(Protocol):
     def acknowledge(self, lsn: int) -> None:
         """Let the slot move to `lsn`."""
 
+    def applied(self, lsn: int) -> None:
+        """Everything up to `lsn` is in every target; 0: it is not known."""
+
     def ask(self) -> None:
         """Have the server say how far it has sent."""
 

@@ -712,7 +712,25 @@ as $$
     ) b (into_segment, page)
 $$;
 
-create function bridge.wait_for_v1(
+-- Up to where the daemon that streams now has told that every target holds everything.
+-- It says so with each sign of life on the stream, which writes nothing into the log;
+-- null where none streams, or where a sink stands aside.
+create function bridge.told_v1()
+returns pg_lsn
+language sql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    select a.replay_lsn
+    from pg_replication_slots r
+    join bridge.source s on r.slot_name = s.slot
+    join pg_stat_replication a on a.pid = r.active_pid
+    where r.database = current_database()
+        and r.slot_type = 'logical'
+        and not pg_is_in_recovery()
+$$;
+
+create function bridge.wait_for_v2(
     wanted_lsn pg_lsn, wanted_view text, patience interval
 )
 returns boolean
@@ -726,6 +744,7 @@ declare
     pause_s double precision := 0.002;
     left_s double precision;
     acknowledged pg_lsn;
+    told pg_lsn;
     reached boolean;
 begin
     if wanted_lsn is null or patience is null then
@@ -747,14 +766,29 @@ begin
     -- Also says that the view is not there.
     perform from bridge.targets_v1(wanted_view, null);
     loop
+        told := bridge.told_v1();
         acknowledged := bridge.acknowledged_v1();
         -- A statement of its own, and so a snapshot taken after the slot was asked.
         select coalesce(
-            bool_and(p.epoch = s.epoch and p.lsn >= wanted and g.number is not null),
+            bool_and(
+                coalesce(p.epoch = s.epoch and p.lsn >= wanted and g.number is not null, false)
+                -- What is not fed, or owed more than the stream brings, is told by what
+                -- is written down alone.
+                or coalesce(
+                    told >= wanted
+                    and g.halted is null
+                    and not g.sweep
+                    and g.view_fingerprint <> ''
+                    and k.state = 'ok'
+                    and not k.paused,
+                    false
+                )
+            ),
             false
         )
         into reached
         from bridge.targets_v1(wanted_view, null) t
+        join bridge.sink k on k.name = t.sink
         left join bridge.source s on true
         left join bridge.generation g
             on g.sink = t.sink and g.name = t.name and g.state = 'live'
@@ -798,7 +832,7 @@ language sql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
-as $$ select bridge.wait_for_v1($1, $2, $3) $$;
+as $$ select bridge.wait_for_v2($1, $2, $3) $$;
 
 comment on function bridge.status is
 'A row for each target: state, generations, position, lag, dead letters.';

@@ -39,6 +39,8 @@ from bridge.position import format_lsn
 FEEDBACK_INTERVAL_MAX_S: Final = 15.0
 FEEDBACK_MOVED_S: Final = 1.0
 """A moved acknowledgement is told at the latest after this long."""
+FEEDBACK_APPLIED_S: Final = 0.02
+"""And what is applied, which somebody may wait for."""
 READ_BYTES_MAX: Final = 1 << 20
 LARGE_FRAME: Final = 1 << 20
 """Frames from this size on are not copied out of libpq's memory."""
@@ -48,7 +50,7 @@ _COMMIT: Final = ord("C")
 class Stream:
     """One replication connection in COPY mode. Made by `open`, one thread's own.
 
-    `acknowledge` and `ask` alone may be called from other threads.
+    `acknowledge`, `applied` and `ask` alone may be called from other threads.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Stream:
         self._asked = False
         self._silent_s = 0.0
         self._acknowledged = self._told = 0
+        self._applied = self._told_applied = 0
         self._told_s = self.heard_s = clock()
         self.opening = opening
         self.received = opening.confirmed_lsn
@@ -207,6 +210,19 @@ class Stream:
             if was_told:
                 self._waker.wake()
 
+    def applied(self, lsn: int) -> None:
+        """Tell the server that everything up to `lsn` is in every target: from any
+        thread, sent soon. It moves nothing; whoever waits asks the server for it.
+
+        Never above what the server has sent. 0: nothing is known.
+        """
+        assert lsn <= self.received, (format_lsn(lsn), format_lsn(self.received))
+        if lsn != self._applied:
+            was_told = self._applied == self._told_applied
+            self._applied = lsn
+            if was_told:
+                self._waker.wake()
+
     def ask(self) -> None:
         """Have the server say how far it has sent, at once: from any thread."""
         if not self._ask_wanted:
@@ -221,21 +237,24 @@ class Stream:
             self._tell(ask_reply=self._ask_wanted or overdue)
 
     def _due_s(self) -> float:
-        moved = self._acknowledged > self._told
-        soon_s = min(FEEDBACK_MOVED_S, self._interval_s)
-        return self._told_s + (soon_s if moved else self._interval_s)
+        soon_s = self._interval_s
+        if self._applied != self._told_applied:
+            soon_s = FEEDBACK_APPLIED_S
+        elif self._acknowledged > self._told:
+            soon_s = FEEDBACK_MOVED_S
+        return self._told_s + min(soon_s, self._interval_s)
 
     def _tell(self, *, ask_reply: bool = False) -> None:
         if ask_reply:
             self._ask_wanted = False
             if not self._asked:
                 self._asked, self._silent_s = True, 0.0
-        acknowledged = self._acknowledged
+        acknowledged, applied = self._acknowledged, self._applied
         assert acknowledged <= self.received
         update = status_update(
             self.received,
             acknowledged,
-            acknowledged,
+            applied,
             unix_s=time.time(),
             ask_reply=ask_reply,
         )
@@ -244,7 +263,7 @@ class Stream:
             self._conn.flush()
         except Exception as error:
             raise self._broken() from error
-        self._told = acknowledged
+        self._told, self._told_applied = acknowledged, applied
         self._told_s = self._clock()
 
     # -- ending ---------------------------------------------------------------------

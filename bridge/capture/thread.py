@@ -145,6 +145,14 @@ class CaptureThread(Generic[B]):
         if (stream := self._stream) is not None:
             stream.acknowledge(lsn)
 
+    def applied(self, lsn: int) -> None:
+        """Tell the server that everything up to `lsn` is in every target.
+
+        Ignored once the connection is gone.
+        """
+        if (stream := self._stream) is not None:
+            stream.applied(lsn)
+
     def ask(self) -> None:
         """Have the server say how far it has sent: a Keepalive follows soon."""
         if (stream := self._stream) is not None:

@@ -84,6 +84,10 @@ def _print(found: Mapping[str, Any]) -> None:
         right=(4, 5, 6),
         styles=styles,
     )
+    for command in reversed(found["commands"]):
+        if command["state"] in ("pending", "running"):
+            what = f"{command['kind']}, by {command['by']}"
+            say(f"command {command['id']} ({what}) is {command['state']}")
     troubled = sum(sink["state"] != "ok" for sink in sinks.values())
     if troubled:
         verb = "needs" if troubled == 1 else "need"

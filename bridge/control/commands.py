@@ -18,6 +18,9 @@ MESSAGE_PREFIX = "pgbridge"
 """Prefix of all logical messages of the bridge."""
 _COMMAND = b"command:"
 _ID_DIGITS_MAX = 19
+_ANNOUNCED_MAX = 10_000
+"""Anybody may emit messages. One that is not remembered is taken for one that was
+acknowledged before its command was carried out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +177,8 @@ class Agenda:
 
         It may come before the row was looked at, and again when the log is replayed.
         """
-        self._announced.setdefault(command, lsn)
+        if len(self._announced) < _ANNOUNCED_MAX or command in self._rows:
+            self._announced.setdefault(command, lsn)
 
     def look(self, rows: Iterable[CommandRow], passed: int) -> None:
         """These are all open rows; the stream has told the log up to `passed`.

@@ -143,7 +143,11 @@ def _rows_moved(
     old, new = _leaves(was), _leaves(now)
     if old.keys() - new.keys() or new.keys() - old.keys() - set(fresh):
         return True
-    refiled = any(old[leaf][0] != new[leaf][0] for leaf in old.keys() & new.keys())
+    kept = old.keys() & new.keys()
+    before, after = was.get("joined") or {}, now.get("joined") or {}
+    if any(before.get(leaf, after.get(leaf)) != after.get(leaf) for leaf in kept):
+        return True
+    refiled = any(old[leaf][0] != new[leaf][0] for leaf in kept)
     if not refiled:
         return False
     # A table's own TRUNCATE is in the log, and what else writes its file anew leaves

@@ -73,6 +73,8 @@ class Operator:
                     await self._announced.wait()
             except TimeoutError:
                 pass
+            # Whatever is announced in the same moment, by whoever, is one look.
+            await asyncio.sleep(_LOOK_S)
             self._announced.clear()
             try:
                 rows = await self._assembly.store.commands.open()

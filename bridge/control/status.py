@@ -15,10 +15,12 @@ from bridge.control.check import one
 from bridge.control.session import Session, session, wrapped
 from bridge.position import Position, parse_lsn
 from bridge.store import Store, migrate
-from bridge.store.rows import DaemonRow, GenerationKey
+from bridge.store.rows import CommandRow, DaemonRow, GenerationKey
 
 NOT_INSTALLED = "not installed"
 STOPPED = "stopped"
+_COMMANDS = 10
+"""So many of the last commands are told."""
 
 
 async def status(config: Config) -> dict[str, Any]:
@@ -31,6 +33,7 @@ async def status(config: Config) -> dict[str, Any]:
             "source": _source(NOT_INSTALLED, reason, None, None),
             "sinks": [],
             "targets": [],
+            "commands": [],
         }
     async with await Store.open(dsn) as store, session(dsn) as connection:
         slot = await one(connection, "slot", slot=config.source.slot)
@@ -59,7 +62,21 @@ async def status(config: Config) -> dict[str, Any]:
                 row | {"differences": differences.get(_shown(row), 0)}
                 for row in await targets(connection)
             ],
+            "commands": [
+                _command(row) for row in await store.commands.newest(_COMMANDS)
+            ],
         }
+
+
+def _command(row: CommandRow) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "kind": row.kind,
+        "by": row.issued_by,
+        "at": row.issued_at.isoformat(),
+        "state": row.state.value,
+        "message": row.message,
+    }
 
 
 def _shown(row: Mapping[str, Any]) -> GenerationKey:

@@ -80,6 +80,9 @@ class DecodeLimits:
     """Estimated bytes of its events in memory; beyond, it is spilled."""
     spill_memory_bytes_max: int = 8 << 20
     """Packed bytes of a spilled transaction in memory; beyond, it is on disk."""
+    message_bytes_max: int = 256
+    """Of a longer message nothing is kept but that it was there: anybody may emit any,
+    and none of the bridge's own is so long."""
     directory: str | None = None
     """Where spilled transactions are kept; default: the system's temporary place."""
 
@@ -173,6 +176,8 @@ class TransactionAssembler:
                 relations = tuple(map(self._relation, oids))
                 self._add(Truncate(relations), 64)
             case Message(True, _, prefix, content):
+                if len(content) > self._limits.message_bytes_max:
+                    content = b""
                 self._add(LogicalMessage(prefix, content), len(content))
             case Message() | Type() | Origin():
                 # A message outside of transactions has no position of its own, and

@@ -92,6 +92,11 @@ class Commands:
         """Those without an outcome, in the order of their ids."""
         return [_command(row) for row in await self._session.rows("list_open_commands")]
 
+    async def newest(self, count: int) -> list[CommandRow]:
+        """The last that were issued, the newest first."""
+        rows = await self._session.rows("list_newest_commands", count=count)
+        return [_command(row) for row in rows]
+
     async def read(self, command: int) -> CommandRow | None:
         """One by its id; None when there is none (anybody may emit a message)."""
         row = await self._session.row("read_command", id=command)

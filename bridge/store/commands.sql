@@ -42,6 +42,15 @@ from bridge.command
 where state in ('pending', 'running')
 order by id;
 
+-- name: list_newest_commands
+-- The last that were issued, the newest first, whatever came of them.
+select
+    id, kind, arguments, issued_by, issued_at, state, message, lsn::text,
+    started_at, finished_at
+from bridge.command
+order by id desc
+limit %(count)s;
+
 -- name: read_command
 -- One command by its id.
 select

@@ -27,7 +27,9 @@ EVERY_S = 0.005
 class Readers:
     """What was seen; empty `wrong` at the end is the promise."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, first: bool = False) -> None:
+        """`first`: nothing is there yet, and nothing seen is wrong until it is."""
+        self._first = first
         self.wrong: list[str] = []
         self.looks = 0
         self.shapes: set[tuple[str, ...]] = set()
@@ -38,6 +40,8 @@ class Readers:
         """A reader found this; None: nothing."""
         self.looks += 1
         if document is None:
+            if self.awaits(who):
+                return
             self.wrong.append(f"{who}: no document")
             return
         self.shapes.add(tuple(document))
@@ -46,16 +50,26 @@ class Readers:
             self.wrong.append(f"{who}: {n} after {before}")
         self._seen[who] = n
 
+    def awaits(self, who: str) -> bool:
+        """Whether a reader has seen nothing yet, and need not have."""
+        return self._first and who not in self._seen
+
 
 @asynccontextmanager
 async def reading(
-    bridge: Bridge, view: str, count_min: int, *, template: str = ""
+    bridge: Bridge,
+    view: str,
+    count_min: int,
+    *,
+    template: str = "",
+    first: bool = False,
 ) -> AsyncIterator[Readers]:
     """Writers and readers run for the block; it fails if a reader saw a wrong thing.
 
-    `template` is the Redis key of the view's target, with `{generation}` in it or not.
+    `template` is the Redis key of the view's target, with `{generation}` in it or not;
+    `first`: they look from before anything was built.
     """
-    readers = Readers()
+    readers = Readers(first=first)
     stopping = asyncio.Event()
     tasks = [
         asyncio.create_task(_write(bridge.dsn, stopping)),
@@ -98,7 +112,7 @@ async def _search(
             source = found.json().get("_source")
             readers.saw("search", source)
             counted = (await client.get(f"/{alias}/_count")).json().get("count", -1)
-            if counted < count_min:
+            if counted < count_min and not readers.awaits("search"):
                 readers.wrong.append(f"search: {counted} documents")
 
         await _repeat(look, stopping)

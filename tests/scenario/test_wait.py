@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import TypeAlias
 
@@ -9,6 +10,7 @@ import httpx
 import psycopg
 import pytest
 
+from tests.fixtures.waiting import eventually
 from tests.scenario.harness import SCHEMA, Traffic
 from tests.scenario.test_life import pgbridge
 from tests.scenario.world import Bridge
@@ -16,6 +18,7 @@ from tests.scenario.world import Bridge
 pytestmark = pytest.mark.scenario
 
 WRITES = int(os.environ.get("PGBRIDGE_TEST_WAITS", "100"))
+WRITERS = 8
 SEARCHES = 3
 WAIT = "select bridge.wait_for(pg_current_wal_flush_lsn(), 'small', '60 s')"
 
@@ -37,7 +40,7 @@ async def writer(bridge: Bridge) -> Writer:
 
 async def write(own: Writer, n: int) -> int:
     """Write a row of the view; its key."""
-    key = -1 - n % 50
+    key = -1 - n % (6 * WRITERS)  # no two of them write one key
     await own.execute(
         "insert into item (id, name, n) values (%s, 'own', %s)"
         " on conflict (id) do update set n = excluded.n",
@@ -56,16 +59,82 @@ async def test_what_was_waited_for_is_read(bridge: Bridge, seed: int) -> None:
     """Write, wait, read, many times while others write: never the document before."""
     await started(bridge)
     traffic = Traffic(bridge.dsn, seed)
-    async with await writer(bridge) as own:
-        for n in range(1, WRITES + 1):
-            key = await write(own, n)
-            assert await waited(own), n
-            found = await bridge.document("small", str(key))
-            assert found is not None
-            assert found.source["n"] == n
-            assert bridge.value("small", str(key))["n"] == n
+    async with httpx.AsyncClient(base_url=bridge.es, trust_env=False) as client:
+
+        async def writes(first: int) -> None:
+            async with await writer(bridge) as own:
+                for n in range(first, WRITES + 1, WRITERS):
+                    key = await write(own, n)
+                    assert await waited(own), n
+                    found = await client.get(f"/{bridge.prefix}small/_doc/{key}")
+                    assert found.json()["_source"]["n"] == n
+                    assert bridge.value("small", str(key))["n"] == n
+
+        await asyncio.gather(*(writes(n) for n in range(1, WRITERS + 1)))
     assert await traffic.stop() > 0
     await bridge.settled()
+    await bridge.ends_exact()
+
+
+async def test_open_transactions_hold_up_nobody_who_waits(bridge: Bridge) -> None:
+    """One that only reads, one that has written; and log that no view is made of."""
+    await started(bridge)
+    bridge.execute("create table unread (id int)")
+    async with (
+        await psycopg.AsyncConnection.connect(bridge.dsn) as reads,
+        await psycopg.AsyncConnection.connect(bridge.dsn) as writes,
+        await writer(bridge) as own,
+    ):
+        await reads.execute("select from item")
+        await writes.execute("insert into item (id, name, n) values (-99, 'open', 1)")
+        for n in range(1, 11):
+            key = await write(own, n)
+            await writes.execute("update item set n = %s where id = -99", [n])
+            await own.execute("insert into unread values (1)")
+            assert await waited(own), n
+            assert bridge.value("small", str(key))["n"] == n
+        await writes.rollback()
+    await bridge.ends_exact()
+
+
+REFUSED = (
+    ("begin; insert into item (id, n) values (-1, 1)", "before the commit"),
+    ("begin isolation level repeatable read", "in a repeatable read transaction"),
+    ("begin isolation level serializable", "in a serializable transaction"),
+    ("begin; select set_config('test.view', 'nosuch', true)", "no view nosuch"),
+)
+
+
+async def test_waits_that_could_never_end_are_refused_or_time_out(
+    bridge: Bridge,
+) -> None:
+    """And what a paused sink, or a target that has halted, has not got: false."""
+    await started(bridge)
+    wait = (
+        "select bridge.wait_for(pg_current_wal_flush_lsn(),"
+        " coalesce(current_setting('test.view', true), 'small'), '%s')"
+    )
+    for before, said in REFUSED:
+        with psycopg.connect(bridge.dsn, autocommit=True) as own:
+            own.execute(before)
+            with pytest.raises(psycopg.Error, match=said):
+                own.execute(wait % "60 s")
+    assert bridge.one(wait % "60 s")
+    bridge.execute("select bridge.pause('cache')")
+    paused = "select paused from bridge.sink where name = 'cache'"
+    await eventually(lambda: bridge.one(paused))
+    bridge.execute("insert into item (id, name, n) values (-1, 'x', 1)")
+    assert bridge.one(wait % "1 s") is False
+    bridge.execute("select bridge.resume('cache')")
+    assert bridge.one(wait % "60 s")
+    bridge.execute("alter table item rename column name to title")
+    halted = "select count(*) = 2 from bridge.status() where state = 'halted'"
+    await eventually(lambda: bridge.one(halted))
+    bridge.execute("update item set n = 7 where id = -1")
+    assert bridge.one(wait % "1 s") is False
+    bridge.execute("alter table item rename column title to name")
+    assert bridge.one(wait % "60 s")
+    assert bridge.value("small", "-1")["n"] == 7
     await bridge.ends_exact()
 
 

@@ -98,6 +98,9 @@ class SimulatedCapture:
             if self._server.dice.random() < 0.2:
                 slot.on_disk = slot.confirmed  # as when `restart_lsn` moves
 
+    def applied(self, lsn: int) -> None:
+        assert lsn <= self._told_end, "applied more than the server has sent"
+
     def ask(self) -> None:
         self._asked = True
         self._server.moved.set()

@@ -110,6 +110,23 @@ async def test_a_write_s_end_does_not_free_keys_of_a_later_one() -> None:
         await bench.sink.called(4)
 
 
+async def test_little_is_written_between_much_of_another() -> None:
+    """A generation that is being built always has most waiting, and its stream's
+    neighbours are not held up by it."""
+    async with LaneBench() as bench:
+        bench.lane.add(OTHER)
+        entry = bench.ledger.enter(10, 0.0)
+        held = [bench.sink.hold() for _ in range(2)]
+        built = [operation(str(n), 10) for n in range(1000)]
+        bench.lane.put(GENERATION, built, entry)
+        await bench.sink.called(2)
+        bench.lane.put(OTHER, [operation("1", 10)], entry)
+        for answer in held:
+            answer.set_result(Report(kept=100))
+        await until(lambda: not bench.lane.waiting)
+        assert OTHER in bench.sink.generations[2:4]
+
+
 async def test_items_to_be_sent_again_go_alone_and_hold_their_entry() -> None:
     async with LaneBench() as bench:
         entry = bench.ledger.enter(10, 0.0)

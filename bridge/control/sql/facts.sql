@@ -2,11 +2,11 @@
 -- has it, and the tables with rows behind it, each with its file and its identity.
 -- Takes no lock: whoever alters one of these tables now is not waited for.
 with recursive tree as (
-    select c.oid as root, c.oid, c.relkind
+    select c.oid as root, c.oid, c.relkind, '' as joined
     from pg_class c
     where c.oid = any(%(oids)s::oid[])
     union all
-    select t.root, l.oid, l.relkind
+    select t.root, l.oid, l.relkind, concat_ws('/', t.joined, i.xmin)
     from tree t
     join pg_inherits i on i.inhparent = t.oid and not i.inhdetachpending
     join pg_class l on l.oid = i.inhrelid
@@ -58,6 +58,13 @@ select
             select jsonb_agg(t.oid::int8 order by t.oid)
             from tree t
             where t.root = c.oid and t.relkind = 'p'
+        ),
+        -- When each became a part of it: one that was away meanwhile, for however
+        -- short a time, may have been written to without an event.
+        'joined', (
+            select jsonb_object_agg(t.oid::text, t.joined)
+            from tree t
+            where t.root = c.oid and t.relkind <> 'p' and t.joined <> ''
         ),
         'leaves', (
             select jsonb_object_agg(

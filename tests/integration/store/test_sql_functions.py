@@ -66,7 +66,7 @@ def grant(admin: psycopg.Connection, function: str, to: psycopg.Connection) -> N
         "select bridge.issue_v1('pause', '{}')",
         "select * from bridge.status()",
         "select * from bridge.status_v1()",
-        "select bridge.wait_for_v1('0/1', 'product', '0')",
+        "select bridge.wait_for_v2('0/1', 'product', '0')",
         "select bridge.acknowledged_v1()",
         "insert into bridge.command (kind, arguments) values ('pause', '{}')",
         "select * from bridge.command",

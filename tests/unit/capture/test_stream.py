@@ -172,10 +172,28 @@ def test_a_moved_acknowledgement_is_told_within_a_second(scene: Scene) -> None:
     assert connection.sent == []
     clock.now += 0.6
     stream.feed_back()
-    assert connection.sent == [Update(200, 150, 150, ask_reply=False)]
+    assert connection.sent == [Update(200, 150, 0, ask_reply=False)]
     clock.now += 1.1
     stream.feed_back()
     assert len(connection.sent) == 1, "nothing moved"
+
+
+def test_what_is_applied_is_told_soon_and_moves_nothing(scene: Scene) -> None:
+    stream, connection, clock = scene
+    connection.frames += [keepalive(200)]
+    stream.read()
+    stream.applied(180)
+    stream.feed_back()
+    assert connection.sent == []
+    clock.now += 0.03
+    stream.feed_back()
+    assert connection.sent == [Update(200, 0, 180, ask_reply=False)]
+    stream.applied(0)  # a sink stands aside: it is not known any more
+    clock.now += 0.03
+    stream.feed_back()
+    assert connection.sent[1:] == [Update(200, 0, 0, ask_reply=False)]
+    with pytest.raises(AssertionError):
+        stream.applied(201)
 
 
 def test_asking_is_at_once(scene: Scene) -> None:
@@ -192,7 +210,7 @@ def test_nothing_beyond_what_was_received_is_acknowledged(scene: Scene) -> None:
         stream.acknowledge(START_LSN + 1)
     stream.acknowledge(START_LSN)
     stream.close()
-    assert connection.sent == [Update(START_LSN, START_LSN, START_LSN, False)]
+    assert connection.sent == [Update(START_LSN, START_LSN, 0, False)]
 
 
 def test_a_large_frame_is_not_copied(scene: Scene) -> None:

@@ -24,6 +24,7 @@ PARTITIONED: dict[str, Any] = {
     **PLAIN,
     "partitioned": True,
     "branches": [16500],
+    "joined": {"16501": "/750", "16502": "/750"},
     "leaves": {"16501": [16501, "p", "d", "1"], "16502": [16502, "p", "d", "1"]},
 }
 BEFORE: Facts = {TABLE: PLAIN, ROOT: PARTITIONED}
@@ -113,6 +114,18 @@ def test_a_partition_without_the_identity_of_the_others_is_planned_for() -> None
     came = changed(put(ROOT, "leaves", "16503", [16503, "p", "d", "1 2"]))
     found = difference(BEFORE, came, {"16503"})
     assert (found.plan, found.derive) == ({ROOT}, frozenset())
+
+
+def test_a_partition_that_was_away_may_have_been_written_to() -> None:
+    """Detached and attached between two looks."""
+    again = changed(put(ROOT, "joined", "16501", "/751"))
+    assert difference(BEFORE, again).rows == {ROOT}
+
+
+def test_facts_of_before_do_not_tell_when_partitions_came() -> None:
+    before = deepcopy(BEFORE)
+    del before[ROOT]["joined"]
+    assert difference(before, BEFORE) == Difference()
 
 
 def test_a_partition_that_went_took_its_rows() -> None:
