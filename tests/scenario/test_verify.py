@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -9,9 +10,14 @@ import httpx
 import pytest
 import redis
 
+from bridge.config import load
+from bridge.verify import verify as verifying
+from tests.fixtures.private import MakePostgres
 from tests.fixtures.waiting import eventually
+from tests.scenario.conftest import MakeBridge
 from tests.scenario.harness import SCHEMA, Traffic
 from tests.scenario.test_life import pgbridge
+from tests.scenario.test_visibility import absent_standby
 from tests.scenario.world import SINKS, Bridge
 
 pytestmark = pytest.mark.scenario
@@ -203,4 +209,42 @@ async def test_every_planted_fault_is_found_and_mended_and_nothing_else_touched(
     await eventually(lambda: bridge.one(count_differences) == 0)
     await traffic.stop()
     await bridge.settled()
+    await bridge.ends_exact()
+
+
+async def test_what_is_not_visible_yet_is_no_difference(
+    make_postgres: MakePostgres,
+    make_bridge: MakeBridge,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The sink has a document from the log whose commit waits for a standby."""
+    server = make_postgres()
+    bridge = make_bridge(server.dsn)
+    bridge.execute(
+        "create table item (id bigint primary key, name text, n integer not null)",
+        "insert into item select g, 'item ' || g, g from generate_series(1, 20) g",
+    )
+    bridge.configure({"item": 'table = "item"'}, sinks=["cache"])
+    bridge.daemon.start()
+    await bridge.ready()
+    asked, real = asyncio.Event(), verifying._Waiter.applied
+
+    async def applied(self: Any, key: Any, lsn: int) -> None:
+        asked.set()
+        await real(self, key, lsn)
+
+    monkeypatch.setattr(verifying._Waiter, "applied", applied)
+    async with (
+        absent_standby(server),
+        asyncio.timeout(120),
+        bridge.committing("update item set name = 'later' where id = 1"),
+    ):
+        await eventually(lambda: bridge.value("item", "1")["name"] == "later")
+        work = asyncio.create_task(
+            verifying.verify(load(bridge.daemon.config), "item", timeout_s=120)
+        )
+        await asked.wait()
+        server.alter_system(synchronous_standby_names=None)
+    (found,) = await work
+    assert not found.found.wrong
     await bridge.ends_exact()
