@@ -143,6 +143,7 @@ def reported(bridge: Bridge, view: str, sink: str) -> dict[str, list[str]]:
     return dict(bridge.one(query, f"{bridge.prefix}{view}", sink))
 
 
+@pytest.mark.slow
 async def test_every_planted_fault_is_found_and_mended_and_nothing_else_touched(
     bridge: Bridge, seed: int
 ) -> None:
