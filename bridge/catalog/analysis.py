@@ -144,6 +144,7 @@ _HINTS = {
     "42703": "name a column that the table has",
     "42701": "give each output column a name of its own: `… as NAME`",
     "42883": "call it with the types that it takes, or with its schema",
+    "42P16": "name the parts, as in `json_build_object('a', a, …)`",
     "42501": "`pgbridge check` prints the grants that the role needs",
 }
 """What to do where Postgres itself does not say."""

@@ -80,8 +80,7 @@ def find_key(
         raise NamedRefusal(
             _no_key_outside(root),
             words=_words_outside(root),
-            hint="give the rows a key: group by columns of one table that are among "
-            "the output",
+            hint=_hint_outside(root),
         )
     if root.grouped:
         return found.of_group(outputs)
@@ -96,6 +95,20 @@ def _no_key_outside(root: Level) -> str:
     if root.always:
         return "an aggregate without `group by` is one row without a key"
     return "the rows depend on others by windows, groups or `distinct`"
+
+
+def _hint_outside(root: Level) -> str:
+    if root.limited:
+        return (
+            "leave it out, so that each row is a document, and let who reads ask for "
+            "the first ones"
+        )
+    if root.sets or root.always:
+        return (
+            "give the rows a key: group by columns of one table that are among the "
+            "output"
+        )
+    return "partition by the key of the rows, or count in a sub-select that links to it"
 
 
 def _words_outside(root: Level) -> tuple[str, ...]:

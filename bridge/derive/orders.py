@@ -111,7 +111,8 @@ def _check_names(call: ast.FuncCall, level: Level) -> None:
     for value in (name, *(level.statement.groupClause or ())):
         if isinstance(value, ast.Node):
             add_column(value, level, known)
-    if not _determined(level, known):
+    found = lookup(name, level) if isinstance(name, ast.ColumnRef) else None
+    if not _determined(level, known, found and found[0].leaf):
         raise NamedRefusal(
             f"of two rows with one name {called(call)}() keeps the later, and their "
             "order is left open",
@@ -179,14 +180,18 @@ def add_column(value: ast.Node, level: Level, known: Known) -> None:
         known.add((id(found[0]), found[1]))
 
 
-def _determined(level: Level, known: Known) -> bool:
+def _determined(level: Level, known: Known, there: Node | None = None) -> bool:
     """Whether these columns leave at most one row of all the level's items."""
-    closed(level, known)
+    closed(level, known, there)
     return all(one_row(item, known) for item in level.items.values())
 
 
-def closed(level: Level, known: Known) -> Known:
-    """The columns, with all added that are equal where these are equal."""
+def closed(level: Level, known: Known, there: Node | None = None) -> Known:
+    """The columns, with all added that are equal where these are equal.
+
+    `there`: a leaf that has a row, so that the outer joins that could have nulled it
+    have not: a name in an object of JSON is never null.
+    """
     items = list(level.items.values())
     before = -1
     while len(known) != before:
@@ -196,6 +201,8 @@ def closed(level: Level, known: Known) -> Known:
                 known |= {(id(item), column) for column in item.columns or ()}
         for condition in level.conditions:
             within, _ = condition.place.filtered()
+            if there is not None and there.within(within):
+                within = condition.place.node
             known |= set(_fixed(condition.value, level, known, within))
     return known
 

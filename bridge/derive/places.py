@@ -94,6 +94,13 @@ def of_type(source: str, name: str) -> int | None:
     return None
 
 
+def of_quoted(source: str, message: str) -> int | None:
+    """Where the output column stands that a message of Postgres names in quotes."""
+    _, _, rest = message.partition('"')
+    name = rest.partition('"')[0]
+    return (of_output(source, name) if name else None) or of_outputs(source)
+
+
 def of_outputs(source: str) -> int | None:
     """Where the output of the outermost select begins: for what is of the whole."""
     [raw] = parse_sql(source)

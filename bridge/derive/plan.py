@@ -9,7 +9,7 @@ server; the same input gives the same plan, to the byte.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pglast import ast
@@ -35,6 +35,7 @@ from bridge.derive.levels import (
     Rule,
     Rules,
     edges,
+    may_fail,
     read,
     ways,
 )
@@ -93,10 +94,13 @@ def plan_ways(definition: Definition, catalog: Catalog, rules: Rules = ALL) -> P
     """The plan with the way of each occurrence. `rules` is for tests alone."""
     analysis = catalog.analyses[definition.name]
     if isinstance(analysis, AnalysisFailure):
+        at = analysis.at
+        if at is None and definition.query is not None:
+            at = places.of_quoted(analysis.source, analysis.message)
         raise QueryRefusal(
             analysis.message,
             hint=analysis.hint,
-            at=analysis.at,
+            at=at,
             denied=analysis.denied,
         )
     try:
@@ -208,27 +212,45 @@ def _ways(
     # inner join, and the null group itself at every change.
     for join in key.joins:
         join.outer = False
-    links = [edge for edge in edges(query, Nulls(catalog), rules) if _published(edge)]
+    all_links = edges(query, Nulls(catalog), rules)
+    links = [edge for edge in all_links if _published(edge)]
     found = ways(key.occurrence, links, _indexed, rules)
     for occurrence in query.occurrences:
         if id(occurrence) not in found:
-            raise QueryRefusal(
-                f"a change of {occurrence.table}"
-                + (
-                    f" (as {occurrence.name})"
-                    if occurrence.name != occurrence.table.name
-                    else ""
-                )
-                + " cannot be followed to the documents that it touches",
-                hint="join it by a condition that every row of it must meet, on "
-                "columns of a table that leads to the key",
-                at=places.of_table(
-                    analysis.source, occurrence.name, occurrence.table.name
-                ),
-            )
+            generated = [e for e in all_links if e.source is occurrence]
+            raise _no_way(occurrence, generated, query, analysis, catalog)
     return tuple(
         way(occurrence, found[id(occurrence)], key, catalog)
         for occurrence in query.occurrences
+    )
+
+
+def _no_way(
+    occurrence: Occurrence,
+    generated: Sequence[Edge],
+    query: Query,
+    analysis: Analysis,
+    catalog: Catalog,
+) -> QueryRefusal:
+    """Why an occurrence is not reached, as far as it can be told."""
+    table = occurrence.table
+    called = f" (as {occurrence.name})" if occurrence.name != table.name else ""
+    why = ""
+    hint = (
+        "join it by a condition that every row of it must meet, on columns of a table "
+        "that leads to the key"
+    )
+    if any(not _published(edge) for edge in generated):
+        why = ": the condition is on a generated column, which the log may leave out"
+        hint = "join on a column that the application or a trigger sets"
+    elif may_fail(query, occurrence, catalog):
+        why = ": its condition has a cast or a function that may fail for another row"
+        hint = "compare as texts, as in `u.id::text = r.code`, or by plain columns"
+    return QueryRefusal(
+        f"a change of {table}{called} cannot be followed to the documents that it "
+        f"touches{why}",
+        hint=hint,
+        at=places.of_table(analysis.source, occurrence.name, table.name),
     )
 
 

@@ -38,7 +38,10 @@ def _reason(table: Table, *, only: bool) -> tuple[str, str]:
         if leaf.key is None and leaf.identity in (Identity.DEFAULT, Identity.NOTHING)
     ]
     if table.schema in _SYSTEM:
-        return f"{table} is a table of Postgres itself and never published", ""
+        return (
+            f"{table} is a table of Postgres itself and never published",
+            "keep what it tells in a table of your own",
+        )
     if table.kind is RelationKind.MATERIALIZED:
         return (
             f"{table} is a materialized view: Postgres does not publish its changes",

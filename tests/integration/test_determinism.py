@@ -46,7 +46,7 @@ analyze;
 VIEWS = {
     "plain": "select * from product",
     "texts": "select id, made::text, lasts::text, weight::text, picture::text, "
-    "format('%I %s', title, day) q, quote_ident(title) i, cost::text, span::text, "
+    "format('%I %s', title, day) q, quote_ident('x' || id) i, cost::text, span::text, "
     "to_char(made, 'TMMonth Day HH24:MI TZ') m, to_char(price, '9D99L') n, "
     "date_trunc('day', made) d, extract(hour from made) h, "
     "title = null as never, '{null}'::text[] as one, blank || '|' as b from product",

@@ -16,7 +16,7 @@ from pglast import ast
 from bridge.catalog import Catalog
 from bridge.derive.levels.barriers import mark
 from bridge.derive.levels.build import build
-from bridge.derive.levels.edges import Edge, Link, edges
+from bridge.derive.levels.edges import Edge, Link, edges, may_fail
 from bridge.derive.levels.model import Level, Occurrence, Query
 from bridge.derive.levels.nulls import Nulls, reduce_outer_joins
 from bridge.derive.levels.rules import ALL, Rule, Rules
@@ -33,6 +33,7 @@ __all__ = [
     "Rule",
     "Rules",
     "edges",
+    "may_fail",
     "read",
     "ways",
 ]

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pglast import ast
 from pglast.enums import A_Expr_Kind, BoolExprType, NullTestType
 
+from bridge.catalog import Catalog
 from bridge.derive.levels.model import (
     Condition,
     Occurrence,
@@ -85,6 +86,16 @@ def _edges_of(
             target,
             Link(reading.value, reading.refs, _equal(reading, source)),
         )
+
+
+def may_fail(query: Query, source: Occurrence, catalog: Catalog) -> bool:
+    """Whether a condition is no edge only since an expression in it may fail."""
+    for condition in query.conditions:
+        for reading in expand(condition.value, condition.level):
+            both = occurrences(reading.refs)
+            if len(both) == 2 and source in both and not safe(reading, catalog):
+                return True
+    return False
 
 
 def filters(

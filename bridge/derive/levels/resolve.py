@@ -185,7 +185,6 @@ _COMPOUND = (
     ast.SetToDefault,
     ast.ParamRef,
     ast.CurrentOfExpr,
-    ast.A_Indirection,
 )
 
 

@@ -48,6 +48,8 @@ _NODES = (
     ast.RowExpr,
     ast.CaseExpr,
     ast.CaseWhen,
+    ast.A_Indirection,  # what is not in an array, or in no row, is null
+    ast.A_Indices,
 )
 _TEXTS = frozenset({"text", "varchar", "bpchar", "citext"})
 _WHOLE = {"int2": 0, "int4": 1, "int8": 2, "numeric": 3, "float8": 4}
