@@ -210,7 +210,7 @@ CASES = [
 ACCEPTED = [
     _OF.format("jsonb_object_agg(u.c, u.a)"),  # (rid, c) is unique
     (
-        "select r.id, jsonb_object_agg(u.id, u.a) filter (where u.id is not null) from r "
+        "select r.id, jsonb_object_agg(u.id, u.a) filter (where u.id > 0) from r "
         "left join z on z.id = r.a left join u on u.id = z.id group by r.id"
     ),
     _OF.format("max(u.n)"),  # 1.0 and 1.00 are one number
