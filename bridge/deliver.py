@@ -28,7 +28,7 @@ from bridge import probes
 from bridge.errors import Halt, Transient, sentence
 from bridge.feed import Claim, Feed, drop
 from bridge.keys import Parts
-from bridge.lanes import Flight, LaneLimits, LaneState, Outcomes
+from bridge.lanes import Flight, LaneLimits, LaneState, Outcomes, WriteSize
 from bridge.ledger import Ledger, Ticket
 from bridge.operations import Operation, Report
 from bridge.sink import Generation, Sink
@@ -88,7 +88,7 @@ class Lane:
         """Keys owed durably, or a little less: some may be recorded twice."""
         self._out: set[Flight] = set()
         self._parked = asyncio.Event()
-        self._count = limits.batch_count_max
+        self._size = WriteSize(limits)
         self._full_since: float | None = None
         self._drained = 0
         self._first_waiting_s = 0.0
@@ -165,7 +165,7 @@ class Lane:
         """Whether what comes now is written soon, or not before it can be at all."""
         waiting = sum(len(feed.waiting) for feed in self.feeds.values())
         low = self.bytes < self._limits.bytes_max // _CALM_SHARE
-        low = low and 2 * waiting <= self._count
+        low = low and 2 * waiting <= self._size.count
         return low or self.owing or self.state is not LaneState.OK
 
     @property
@@ -326,7 +326,7 @@ class Lane:
             limits, sink = self._limits, self.sink
             before = feed.bytes
             operations, claims = feed.take(
-                min(limits.batch_count_max, sink.batch_count_max, self._count),
+                min(limits.batch_count_max, sink.batch_count_max, self._size.count),
                 min(limits.batch_bytes_max, sink.batch_bytes_max),
             )
             self._drained += before - feed.bytes
@@ -390,7 +390,7 @@ class Lane:
                     drop(flight.claims)
                     return
                 # Fewer than before, where they took the sink too long.
-                part = flight.operations[: self._count]
+                part = flight.operations[: self._size.count]
                 report = await self._call(flight, part)
                 if report is not None:
                     await self._answered(flight, report, part)
@@ -410,11 +410,12 @@ class Lane:
         """One write; None when its outcome is not known, and it is to be repeated."""
         await probes.reach("deliver.send")
         self._flights += 1
-        began = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
             report = await self.sink.write(flight.feed.generation, operations)
         except Transient as error:
-            self._adapt(len(operations), began)
+            self._size.took(len(operations), loop.time() - began)
             self._ill(flight, sentence(error))
             return None
         except Halt as error:
@@ -423,7 +424,7 @@ class Lane:
         finally:
             self._flights -= 1
             self._landed.set()
-        self._adapt(len(operations), began)
+        self._size.took(len(operations), loop.time() - began)
         if len(report.again) == len(operations):
             self._ill(flight, report.why or "no document is taken for the moment")
         else:
@@ -432,23 +433,21 @@ class Lane:
         await probes.reach("deliver.kept")
         return report
 
+    def looked_at(self, trouble: str = "") -> None:
+        """Whether the sink answers, which a lane with nothing to write cannot tell."""
+        if not trouble:
+            self._well()
+        elif self.state is LaneState.OK:
+            self.set_state(LaneState.DOWN, trouble)
+
     def _ill(self, flight: Flight, reason: str) -> None:
         flight.trouble = True
-        if self.state is LaneState.OK:
-            self.set_state(LaneState.DOWN, reason)
+        self.looked_at(reason)
 
     def _well(self) -> None:
         """A write came through: the sink is down only while another does not."""
         if self.state is LaneState.DOWN and not any(f.trouble for f in self._out):
             self.set_state(LaneState.OK)
-
-    def _adapt(self, count: int, began: float) -> None:
-        """How many operations of one write the sink takes in a reasonable time."""
-        took_s = asyncio.get_running_loop().time() - began
-        if took_s > self._limits.write_s:
-            self._count = max(1, count // 2)
-        elif 2 * took_s < self._limits.write_s and count >= self._count:
-            self._count = min(2 * self._count, self._limits.batch_count_max)
 
     async def _answered(
         self, flight: Flight, report: Report, operations: list[Operation]

@@ -48,17 +48,20 @@ def key_text(parts: Parts) -> str:
     return DIGEST_PREFIX + sha256(encoded).hexdigest()
 
 
-def parse_key(text: str, columns: int) -> Parts:
-    """The parts of a key as it is written on the command line.
+def parse_key(text: str, columns: int, *, nullable: bool = True) -> Parts:
+    """The parts of a key's text; `nullable` tells whether a single one may be null.
 
     ValueError when it has another number of parts, or is a digest, which cannot be
     taken apart.
     """
     if text.startswith(DIGEST_PREFIX):
-        raise ValueError(f"{text} is a digest; give the key's own columns instead")
+        if columns == 1 and text == key_text(("",)):
+            return ("",)
+        raise ValueError(f"{text} is a digest and cannot be taken apart")
     if columns == 1:
-        return (None,) if text == NULL_PART else (text,)
+        return (None,) if text == NULL_PART and nullable else (text,)
     parts = text.split(":")
     if len(parts) != columns:
-        raise ValueError(f"the key {text!r} has {len(parts)} parts, not {columns}")
+        count = "1 part" if len(parts) == 1 else f"{len(parts)} parts"
+        raise ValueError(f"the key {text!r} has {count}, not {columns}")
     return tuple(None if part == NULL_PART else unquote(part) for part in parts)

@@ -48,6 +48,21 @@ class LaneLimits:
     retry_max_s: float = 5.0
 
 
+class WriteSize:
+    """How many operations of one write the sink takes in a reasonable time."""
+
+    def __init__(self, limits: LaneLimits) -> None:
+        self._limits = limits
+        self.count = limits.batch_count_max
+
+    def took(self, count: int, seconds: float) -> None:
+        """A write of `count` operations took so long."""
+        if seconds > self._limits.write_s:
+            self.count = max(1, count // 2)
+        elif 2 * seconds < self._limits.write_s and count >= self.count:
+            self.count = min(2 * self.count, self._limits.batch_count_max)
+
+
 class Outcomes(NamedTuple):
     """A write that was answered, for metrics and dead letters."""
 

@@ -24,8 +24,9 @@ from bridge.backfill.life import Life
 from bridge.backfill.pace import Pace
 from bridge.backfill.patience import patiently
 from bridge.config import Config, OnSlotLoss
-from bridge.control.apply import Applied, Permission, apply
+from bridge.control.apply import Applied, apply
 from bridge.control.commands import command_id
+from bridge.control.installing import Permission
 from bridge.control.letters import Letters
 from bridge.control.operator import Operator
 from bridge.control.planning import sink_target, unplanned

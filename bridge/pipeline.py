@@ -471,6 +471,9 @@ class Pipeline:
                     continue
                 recorded[generation] = lsn
                 self.ledger.recorded(generation, lsn)
+                # That has written down one: the others, and the slot, are to follow,
+                # or it looks as if this one were still behind what the slot knows.
+                self._wanted = max(self._wanted, lsn)
 
 
 async def _together(*parts: Coroutine[Any, Any, None]) -> None:

@@ -57,6 +57,8 @@ class Shape:
 
     columns: tuple[Column, ...]
     key: tuple[str, ...]
+    key_nullable: bool = True
+    """Whether a part of a key may be null, as a group's over an outer join."""
 
     def column(self, name: str) -> Column:
         """The column of that name; KeyError when there is none."""

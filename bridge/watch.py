@@ -237,12 +237,16 @@ class Watch:
             ]
             try:
                 losses = await lane.sink.audit(fed)
-            except Transient:
+            except Transient as error:
+                if not lane.in_debt:  # else parking looks, and says so
+                    lane.looked_at(sentence(error))
                 continue
             except Halt as error:
                 lane.set_state(LaneState.HALTED, sentence(error))
                 await lane.resumed()
                 continue
+            if not lane.in_debt:
+                lane.looked_at()
             for loss in losses:
                 self._mend(loss)
             lost = {loss.generation for loss in losses} | self._mending
@@ -291,7 +295,7 @@ class Watch:
                 continue
             if told is not None or lane.shown is not LaneState.OK:
                 log = _log.info if lane.shown is LaneState.OK else _log.warning
-                log("sink", sink=lane.name, state=lane.shown.value, reason=lane.reason)
+                log(f"sink is {lane.shown.value}", sink=lane.name, reason=lane.reason)
             # That it is paused is written apart.
             state = LaneState.PARKED if lane.in_debt else lane.state
             try:

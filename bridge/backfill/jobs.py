@@ -18,10 +18,12 @@ from bridge.backfill.ranges import Range, RangeBackfill, RangeLimits, RangeLog
 from bridge.backfill.rederive import ghosts, rederive
 from bridge.derive.view import ViewPlan
 from bridge.errors import Halt, Refusal, Transient
-from bridge.keys import Parts, key_text, parse_key
+from bridge.keys import Parts, key_text
+from bridge.operations import key_of
 from bridge.position import Position
 from bridge.sink import Generation, Sink
 from bridge.source import QueryFailed, Source
+from bridge.source.given import given_keys
 from bridge.store import Store
 from bridge.store.rows import BackfillKind, BackfillRow, Bounds
 
@@ -102,7 +104,7 @@ class Jobs:
             case BackfillKind.SWEEP:
                 return await self.resweep(row, generation, plan)
             case BackfillKind.KEYS:
-                keys = [self._key(text, plan) for text in row.keys or ()]
+                keys = await self._keys(row.keys or (), generation, plan)
                 await self._must_be_keys(plan, keys)
                 return await self._given(row, generation, plan, keys)
             case BackfillKind.WHERE:
@@ -265,13 +267,29 @@ class Jobs:
                 "Elasticsearch's _id",
             )
 
-    def _key(self, text: str, plan: ViewPlan) -> Parts:
+    async def _keys(
+        self, texts: Sequence[str], generation: Generation, plan: ViewPlan
+    ) -> list[Parts]:
+        """The keys of these texts; a digest that is nowhere is none."""
+
+        async def look() -> dict[str, Parts | None]:
+            async with self._assembly.pipeline.source.read(scanning=True) as reader:
+                return await given_keys(reader, plan, texts)
+
         try:
-            return parse_key(text, len(plan.shape.key))
+            found = await patiently(look)
         except ValueError as error:
             raise Refusal(
                 str(error), hint="write keys as in Elasticsearch's _id"
             ) from None
+        if None in found.values():
+            # Its row may be gone, and its document not: that has the columns.
+            sink = self._sink(generation)
+            async for page in sink.scan(generation, documents=True):
+                for stored in page:
+                    if stored.key in found and stored.document is not None:
+                        found[stored.key] = key_of(stored.document, plan.shape.key)
+        return [parts for parts in found.values() if parts is not None]
 
     def _sink(self, generation: Generation) -> Sink:
         return self._assembly.sinks[generation.target.sink]

@@ -166,17 +166,18 @@ async def ghosts(
         feed = outlet.lane.feeds[generation]
         while feed.has_older(before):  # noqa: ASYNC110 - the sink's answers end it
             await asyncio.sleep(_LOOK_S)
-    columns = len(generation.target.shape.key)
+    shape = generation.target.shape
+    parts_of = partial(parse_key, columns=len(shape.key), nullable=shape.key_nullable)
     digests: set[str] = set()
     async for page in sink.scan(generation, documents=False):
         stale = [stored.key for stored in page if stored.version < before]
         digests.update(key for key in stale if key.startswith(DIGEST_PREFIX))
-        yield [parse_key(key, columns) for key in stale if key not in digests]
+        yield [parts_of(key) for key in stale if key not in digests]
     if digests:
         # These texts cannot be taken apart, but the columns are in the documents.
         async for page in sink.scan(generation, documents=True):
             yield [
-                key_of(stored.document, generation.target.shape.key)
+                key_of(stored.document, shape.key)
                 for stored in page
                 if stored.document is not None and stored.key in digests
             ]

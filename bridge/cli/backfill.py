@@ -24,7 +24,7 @@ def backfill(
     view: ViewName,
     more: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[K…]", help="Further keys after --keys.", hidden=True),
+        typer.Argument(metavar="K", help="Further keys after --keys.", hidden=True),
     ] = None,
     config: ConfigFile = None,
     target: Annotated[

@@ -21,7 +21,7 @@ def explain(
     key: Annotated[
         str | None,
         typer.Argument(
-            metavar="[KEY]", help="As in `_id`; without it, how the view is kept."
+            metavar="KEY", help="As in `_id`; without it, how the view is kept."
         ),
     ] = None,
     config: ConfigFile = None,

@@ -18,6 +18,7 @@ INTERRUPTED = 130
 """As a shell says it: ended by SIGINT."""
 _URL_PASSWORD = re.compile(r"(?<=://)([^/\s:@]*):[^/\s@]+(?=@)")
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_$.]*(?:\(\))?|\S")
+_NEGATIVE = re.compile(r"^No such option: -\d", re.IGNORECASE)
 _secrets: set[str] = set()
 _debug = False
 
@@ -57,7 +58,10 @@ def tell(error: BaseException) -> int:
             message = str(error.format_message()).rstrip(".")
             if not message:  # its help was printed already
                 return int(Exit.USAGE)
-            _say(message[:1].lower() + message[1:], "", f"see `{command} --help`")
+            hint = f"see `{command} --help`"
+            if _NEGATIVE.search(message):
+                hint += "; keys that begin with - stand at the end, after `--`"
+            _say(message[:1].lower() + message[1:], "", hint)
             return int(getattr(error, "exit_code", Exit.USAGE))
         case _:
             place = _place(error)

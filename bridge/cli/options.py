@@ -74,11 +74,11 @@ def known_sink(config: Config, sink: str) -> str:
     )
 
 
-def duration(text: str) -> float:
+def duration(text: str, option: str) -> float:
     """The seconds of an option such as `90s`. BadParameter when it is none."""
     from bridge.config import parse_duration
 
     try:
         return parse_duration(text)
     except ValueError as error:
-        raise typer.BadParameter(f"{text!r} {error}") from None
+        raise typer.BadParameter(f"{option} {text!r} {error}") from None

@@ -121,11 +121,12 @@ def apply(
 
 async def _apply(config: Config, *, prune: bool, take_over: bool) -> None:
     from bridge.control import apply as applying
+    from bridge.control import installing
     from bridge.control.remove import prune as prune_stopped
     from bridge.control.survey import examine, survey
     from bridge.store import Store
 
-    permission = applying.Permission(
+    permission = installing.Permission(
         admin=True, prune=prune, rebuild_lost=True, take_over=take_over
     )
     async with survey(config) as looked:
@@ -138,8 +139,8 @@ async def _apply(config: Config, *, prune: bool, take_over: bool) -> None:
         for halt in looked.lacking.values():
             raise halt
         # What runs takes up the rest by itself, in order with the data.
-        await applying.install_schema(looked, permission, say)
-        await applying.publish_tables(looked, permission, {}, say)
+        await installing.install_schema(looked, permission, say)
+        await installing.publish_tables(looked, permission, {}, say)
         if prune:
             async with await Store.open(config.source.dsn) as store:
                 await prune_stopped(looked, store, say, stopped=True)

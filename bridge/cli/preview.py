@@ -17,7 +17,6 @@ from bridge.errors import BridgeError
 
 if TYPE_CHECKING:
     from bridge.config import Config
-    from bridge.keys import Parts
 
 _LIMIT = 10
 
@@ -26,7 +25,7 @@ def preview(
     view: ViewName,
     more: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[K…]", help="Further keys after --key.", hidden=True),
+        typer.Argument(metavar="K", help="Further keys after --key.", hidden=True),
     ] = None,
     config: ConfigFile = None,
     key: Annotated[
@@ -55,7 +54,7 @@ def preview(
 async def _preview(config: Config, view: str, texts: Sequence[str], limit: int) -> None:
     from dataclasses import replace
 
-    from bridge.control.explain import key_of
+    from bridge.control.explain import keys_of
     from bridge.control.planning import plan
     from bridge.control.session import session
     from bridge.source import QueryFailed
@@ -65,21 +64,24 @@ async def _preview(config: Config, view: str, texts: Sequence[str], limit: int) 
     only = replace(config, views={view: config.views[view]})
     async with session(dsn) as connection:
         planned = (await plan(connection, only)).plans[view]
-    keys: list[Parts] = [key_of(planned, text) for text in texts]
     looking = await connect(dsn)
     async with looking:
         identity = await identify(looking)
     source = PostgresSource(dsn, config.source.search_path, identity, readers=1)
     try:
-        async with source.read(scanning=not keys) as reader:
-            if keys:
-                rows, failures = await reader.documents(planned, keys, careful=True)
+        async with source.read(scanning=not texts) as reader:
+            if texts:
+                keys = await keys_of(reader, planned, texts)
+                rows, failures = await reader.documents(
+                    planned, list(keys.values()), careful=True
+                )
                 found = {row.parts for row in rows}
                 _write([row.document for row in rows])
-                for failure in failures:
-                    note(f"{':'.join(map(str, failure.parts))}: {failure.reason}")
-                for parts, text in zip(keys, texts, strict=True):
-                    if parts not in found:
+                failed = {failure.parts: failure.reason for failure in failures}
+                for text, parts in keys.items():
+                    if parts in failed:
+                        note(f"view {view} has no document {text}: {failed[parts]}")
+                    elif parts not in found:
                         note(f"view {view} has no document {text}")
                 if failures:
                     raise typer.Exit(1)

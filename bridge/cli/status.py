@@ -7,7 +7,7 @@ daemon is not there.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from bridge.config import Config
 
 _WATCH_S = 1.0
+_HEADINGS = ("SINK", "STATE", "TARGET", "GEN", "DOCUMENTS", "LAG", "DEAD", "NOTE")
+_GAP = 2
+"""Between two columns of the table."""
 _STYLES = {"halted": "bold red", "down": "red", "parked": "yellow", "paused": "yellow"}
 
 
@@ -54,7 +57,7 @@ def _look(config: Config) -> dict[str, Any]:
 
 
 def _print(found: Mapping[str, Any]) -> None:
-    say(f"source  {_source(found['source'])}")
+    say(f"source  {_source(found)}")
     if not found["targets"]:
         say("no targets yet: `pgbridge run` makes those of the file")
         return
@@ -74,13 +77,14 @@ def _print(found: Mapping[str, Any]) -> None:
                 count(target["documents"] or 0),
                 _lag(target),
                 count(target["dead_letters"] or 0),
-                _note(target, sink),
+                _note(target, sink, first=first),
             )
         )
         styles.append(_STYLES.get(target["state"]) or _STYLES.get(sink["state"], ""))
+    shortened, below = _beside(rows, console().width)
     say_table(
-        ("SINK", "STATE", "TARGET", "GEN", "DOCUMENTS", "LAG", "DEAD", "NOTE"),
-        rows,
+        _HEADINGS,
+        shortened,
         right=(4, 5, 6),
         styles=styles,
     )
@@ -88,17 +92,49 @@ def _print(found: Mapping[str, Any]) -> None:
         if command["state"] in ("pending", "running"):
             what = f"{command['kind']}, by {command['by']}"
             say(f"command {command['id']} ({what}) is {command['state']}")
+    for line in below:
+        say(line)
     troubled = sum(sink["state"] != "ok" for sink in sinks.values())
-    if troubled:
-        verb = "needs" if troubled == 1 else "need"
-        say(f"{troubled} of {len(sinks)} sinks {verb} attention")
+    halted = sum(_halted(each, sinks.get(each["sink"])) for each in found["targets"])
+    for number, of, what in (
+        (troubled, len(sinks), "sinks"),
+        (halted, len(rows), "targets"),
+    ):
+        if number:
+            verb = "needs" if number == 1 else "need"
+            say(f"{number} of {of} {what} {verb} attention")
 
 
-def _source(source: Mapping[str, Any]) -> str:
+def _beside(
+    rows: Sequence[tuple[str, ...]], width: int
+) -> tuple[list[tuple[str, ...]], list[str]]:
+    """The rows without the notes for which a terminal of that width has no room, and
+    these as lines of their own, to stand below."""
+    *columns, notes = zip(_HEADINGS, *rows, strict=True)
+    room = width - sum(max(map(len, column)) + _GAP for column in columns)
+    if max(map(len, notes)) <= room:
+        return list(rows), []
+    below = [f"{row[2]}: {row[-1]}" for row in rows if len(row[-1]) > room]
+    kept = [(*row[:-1], row[-1] if len(row[-1]) <= room else "below") for row in rows]
+    return kept, below
+
+
+def _halted(target: Mapping[str, Any], sink: Mapping[str, Any] | None) -> bool:
+    """Whether the target itself has halted, not the sink that it is in."""
+    return target["state"] == "halted" and (sink is None or sink["state"] != "halted")
+
+
+def _source(found: Mapping[str, Any]) -> str:
+    source = found["source"]
     parts = [source["state"] + (f" at {at}" if (at := source["position"]) else "")]
     if source["reason"]:
         parts.append(source["reason"])
-    if source["lag_bytes"] is not None:
+    if source["state"] == "streaming":
+        # What the log has beyond it may be the bridge's own: commits are what counts.
+        lags = [target["lag_seconds"] or 0.0 for target in found["targets"]]
+        behind = max(lags, default=0.0)
+        parts.append(f"{duration(behind)} behind" if behind else "level")
+    elif source["lag_bytes"] is not None:
         parts.append(f"{size(source['lag_bytes'])} behind")
     if source["retained_bytes"] is not None:
         held = f"log held back {size(source['retained_bytes'])}"
@@ -113,14 +149,18 @@ def _lag(target: Mapping[str, Any]) -> str:
     return "-" if seconds is None else duration(seconds)
 
 
-def _note(target: Mapping[str, Any], sink: Mapping[str, Any]) -> str:
+def _note(target: Mapping[str, Any], sink: Mapping[str, Any], *, first: bool) -> str:
+    """What there is to say beside the figures; of the sink as a whole only once."""
     parts = []
     building, progress = target["building"], target["progress"]
     if building:
         done = share(progress) if isinstance(progress, (int, float)) else ""
         parts.append(f"building g{building}: {done}".rstrip(": "))
-    if target["reason"]:
-        parts.append(target["reason"])
+    reason = target["reason"]
+    if _halted(target, sink):
+        parts.append(f"halted: {reason}")
+    elif reason and (first or reason != (sink["reason"] or sink["state"])):
+        parts.append(reason)
     if differing := target.get("differences"):
         parts.append(
             f"{count(differing)} differ from the source: "

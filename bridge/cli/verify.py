@@ -85,23 +85,17 @@ async def _verify(
 async def _repair(config: Config, verified: Verified) -> int:
     """Have the daemon derive again what is wrong; how many keys that were."""
     from bridge.cli.issue import outcome, require_daemon
-    from bridge.keys import DIGEST_PREFIX, key_text
+    from bridge.keys import key_text
     from bridge.store import Store
 
     keys = [key_text(parts) for parts in verified.found.wrong]
-    parts: list[list[str] | None] = [
-        keys[start : start + _REPAIR_KEYS]
-        for start in range(0, len(keys), _REPAIR_KEYS)
-    ]
-    if any(key.startswith(DIGEST_PREFIX) for key in keys):
-        parts = [None]  # such a key cannot be given: everything is derived again
     async with await Store.open(config.source.dsn) as store:
-        for part in parts:
+        for start in range(0, len(keys), _REPAIR_KEYS):
             await require_daemon(store)
             command = await store.commands.backfill(
                 verified.view,
                 target=f"{verified.sink}/{verified.name}",
-                keys=part,
+                keys=keys[start : start + _REPAIR_KEYS],
             )
             await outcome(store, command)
     return len(keys)

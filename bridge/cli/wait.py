@@ -45,7 +45,7 @@ def wait(
 
     loaded = load(config)
     views = [known_view(loaded, view)] if view else list(loaded.views)
-    patience_s = duration(timeout)
+    patience_s = duration(timeout, "--timeout")
     wanted = None
     if lsn is not None:
         try:

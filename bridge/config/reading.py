@@ -265,17 +265,32 @@ def _refuse_doubled_targets(
             if "url" in sink.options:
                 url = str(sink.options["url"]).rstrip("/")
                 identities.append((sink.type, url, target.name))
+            identities += [
+                (*identity[:-1], "key", _names_by(target)) for identity in identities
+            ]
             for identity in identities:
                 if (first := seen.setdefault(identity, place)) is not place:
-                    raise Refusal(
-                        f"{place} and {first} are both {target.name!r} in "
-                        f"{_where(identity)}",
-                        hint="give one of them another `name`",
-                    )
+                    raise _doubled(place, first, identity)
 
 
-def _where(identity: tuple[str, ...]) -> str:
-    return f"sink {identity[0]!r}" if len(identity) == 2 else "one and the same server"
+def _names_by(target: TargetConfig) -> str:
+    """What tells the names of a target's values from those of another target."""
+    template = target.options.get("key", f"{target.name}:{{}}")
+    return re.sub(r"\{[^{}]*\}", "{}", str(template))
+
+
+def _doubled(place: str, first: str, identity: tuple[str, ...]) -> Refusal:
+    name = identity[-1]
+    if "key" in identity[1:-1]:
+        return Refusal(
+            f"{place} and {first} would write the same keys, {name}",
+            hint="give one of them another `key`",
+        )
+    one = f"sink {identity[0]!r}" if len(identity) == 2 else "one and the same server"
+    return Refusal(
+        f"{place} and {first} are both {name!r} in {one}",
+        hint="give one of them another `name`",
+    )
 
 
 def _refusal(error: ValidationError) -> Refusal:

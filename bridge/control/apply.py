@@ -11,24 +11,26 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 
-from psycopg.sql import SQL, Identifier
-
 from bridge import probes
-from bridge.capture.publication import change_publication
 from bridge.capture.slot import Blocker, create_slot, drop_slot, take_barrier
 from bridge.control import fitness
-from bridge.control.check_tables import create_statement
 from bridge.control.cutoff import record_cut_off
 from bridge.control.former import built_from
 from bridge.control.history import History, sinks_ahead
+from bridge.control.installing import (
+    Permission,
+    Tell,
+    install_schema,
+    publish_tables,
+)
 from bridge.control.planning import sink_target, view_definition
 from bridge.control.reconcile import Action, PartKind, Step, WantedTarget
 from bridge.control.remove import drop_generation, former_target, prune
-from bridge.control.session import session, wrapped
-from bridge.control.survey import MISSED, Survey, published, shown
+from bridge.control.session import session
+from bridge.control.survey import MISSED, Survey
 from bridge.errors import BridgeError, Halt, Transient
 from bridge.sink import Generation, Sink, Target
-from bridge.store import Store, migrate
+from bridge.store import Store
 from bridge.store.rows import (
     BackfillKind,
     GenerationKey,
@@ -39,24 +41,6 @@ from bridge.store.rows import (
 UNKNOWN_BARRIER = 2**63 - 1
 """Recorded while a slot is being made: no snapshot reaches it, so that nothing is read
 before the real one is known."""
-Tell = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Permission:
-    """What the one who applies has asked for, beside the configuration."""
-
-    admin: bool = False
-    """Use `source.admin_dsn` where the role may not."""
-    prune: bool = False
-    """Drop what is no longer in the file."""
-    rebuild_lost: bool = False
-    """Begin a new history when the slot is gone, or cannot be read on."""
-    take_over: bool = False
-    """Go on with a database in the place of the one that the sinks have followed."""
-    partial: bool = False
-    """Leave out the views whose tables cannot be published and the sinks that are
-    away or refuse, and do the rest: a daemon's other targets go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,91 +129,6 @@ async def _history(looked: Survey, permission: Permission) -> History:
         if highest > known.epoch:
             return sinks_ahead(known, highest, name)
     return looked.history
-
-
-async def install_schema(looked: Survey, permission: Permission, tell: Tell) -> None:
-    """The schema `bridge`, as the role of the daemon; `admin_dsn` makes it for it."""
-    config = looked.config.source
-    try:
-        done = await migrate.migrate(config.dsn)
-    except Halt:
-        if not (permission.admin and config.admin_dsn):
-            raise
-        async with session(
-            config.admin_dsn, read_only=False, key="source.admin_dsn"
-        ) as admin:
-            role = looked.session.info.user
-            with wrapped("its address"):
-                await admin.execute(
-                    SQL("create schema if not exists bridge authorization {}").format(
-                        Identifier(role)
-                    )
-                )
-        done = await migrate.migrate(config.dsn)
-    if done:
-        tell(f"schema bridge is at version {done[-1].number}")
-
-
-async def publish_tables(
-    looked: Survey, permission: Permission, left_out: dict[str, Halt], tell: Tell
-) -> int | None:
-    """Make the publication hold what views read; the barrier of it, if it changed.
-
-    With `permission.partial`, views whose tables could not be added are put into
-    `left_out`.
-    """
-    changes, config = looked.publication_changes, looked.config.source
-    if not changes:
-        return None
-    async with AsyncExitStack() as stack:
-        own = await stack.enter_async_context(session(config.dsn, read_only=False))
-        try:
-            barrier = await change_publication(own, changes)
-        except Halt as refusal:
-            if not (permission.admin and config.admin_dsn):
-                halt = _unpublished(looked, refusal)
-                if not permission.partial or looked.publication is None:
-                    raise halt from refusal
-                left_out.update(dict.fromkeys(_unread(looked), halt))
-                return None
-            admin = await stack.enter_async_context(
-                session(config.admin_dsn, read_only=False, key="source.admin_dsn")
-            )
-            barrier = await change_publication(admin, changes)
-    tell(
-        f"publication {config.publication} holds "
-        f"{', '.join(sorted(looked.wanted.tables)) or 'no table'}"
-    )
-    return barrier
-
-
-def _unread(looked: Survey) -> list[str]:
-    """The views some of whose tables are not published, or only in part."""
-    assert looked.publication is not None
-    if not (looked.publication.all_kinds and looked.publication.via_root):
-        return list(looked.planned.plans)
-    have = {
-        each.table
-        for each in looked.publication.tables
-        if not each.filtered and each.columns is None
-    }
-    return [
-        name
-        for name, plan in looked.planned.plans.items()
-        if not published({name: plan}) <= have
-    ]
-
-
-def _unpublished(looked: Survey, refusal: Halt) -> Halt:
-    config = looked.config.source
-    tables = sorted(map(shown, published(looked.planned.plans)))
-    if config.admin_dsn is not None:
-        hint = "`pgbridge apply` does it with source.admin_dsn"
-    elif looked.publication is None:
-        hint = f"as the owner: {create_statement(config.publication, tables)}"
-    else:
-        hint = "as the owner: " + "; ".join(map(str, looked.publication_changes)) + ";"
-    return Halt(refusal.message, hint=hint)
 
 
 async def begin_history(looked: Survey, store: Store, tell: Tell) -> SourceRow:

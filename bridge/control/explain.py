@@ -6,6 +6,7 @@ one snapshot; a target whose version is lower than another's is only not there y
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -16,10 +17,11 @@ from bridge.control.survey import Remembered, remember
 from bridge.derive.lineage import RowSource, lineage
 from bridge.derive.view import ViewPlan
 from bridge.errors import BridgeError, Refusal
-from bridge.keys import Parts, parse_key
+from bridge.keys import Parts
 from bridge.position import Position, format_lsn
 from bridge.sink import Generation, Sink
-from bridge.source import QueryFailed
+from bridge.source import QueryFailed, SnapshotReader
+from bridge.source.given import given_keys
 from bridge.source.postgres import PostgresSource, connect, identify
 from bridge.source.reader import PostgresReader
 from bridge.store import Store
@@ -36,6 +38,7 @@ class _Found(NamedTuple):
     document: bytes | None
     failure: str
     lsn: int
+    parts: Parts
 
 
 async def explain(config: Config, view: str, text: str) -> dict[str, Any]:
@@ -44,9 +47,8 @@ async def explain(config: Config, view: str, text: str) -> dict[str, Any]:
     async with session(config.source.dsn) as connection:
         planned, catalog = await plan_one(connection, config, view)
     plan = planned.plan
-    parts = key_of(plan, text)
     remembered = await remember(config)
-    found = await _look(config, plan, parts, lineage(planned, catalog))
+    found = await _look(config, plan, text, lineage(planned, catalog))
     epoch = remembered.source.epoch if remembered.source else None
     only = replace(config, views={view: config.views[view]})
     return {
@@ -60,24 +62,32 @@ async def explain(config: Config, view: str, text: str) -> dict[str, Any]:
             "document": None if found.document is None else found.document.decode(),
             "failure": found.failure,
         },
-        "targets": await _targets(only, plan, parts, text, found.document, remembered),
+        "targets": await _targets(
+            only, plan, found.parts, text, found.document, remembered
+        ),
         "dead_letters": await _letters(config, view, text, remembered),
     }
 
 
-def key_of(plan: ViewPlan, text: str) -> Parts:
-    """The parts of a key as it is written on the command line. Refusal."""
+async def keys_of(
+    reader: SnapshotReader, plan: ViewPlan, texts: Sequence[str]
+) -> dict[str, Parts]:
+    """The keys that are written so on the command line. Refusal."""
+    hint = f"the key of view {plan.name} is {', '.join(plan.shape.key)}"
     try:
-        return parse_key(text, len(plan.shape.key))
+        found = await given_keys(reader, plan, texts)
     except ValueError as error:
-        raise Refusal(
-            str(error),
-            hint=f"the key of view {plan.name} is {', '.join(plan.shape.key)}",
-        ) from None
+        raise Refusal(str(error), hint=hint) from None
+    known = {text: parts for text, parts in found.items() if parts is not None}
+    if lacking := found.keys() - known.keys():
+        raise BridgeError(
+            f"no key of view {plan.name} has the digest {min(lacking)}", hint=hint
+        )
+    return known
 
 
 async def _look(
-    config: Config, plan: ViewPlan, parts: Parts, sources: list[RowSource]
+    config: Config, plan: ViewPlan, text: str, sources: list[RowSource]
 ) -> _Found:
     looking = await connect(config.source.dsn)
     async with looking:
@@ -87,6 +97,7 @@ async def _look(
     )
     try:
         async with source.read() as reader:
+            (parts,) = (await keys_of(reader, plan, [text])).values()
             tables = [await _rows(reader, each, parts) for each in sources]
             rows, failures = await reader.documents(plan, [parts], careful=True)
             lsn = reader.insert_lsn
@@ -96,7 +107,7 @@ async def _look(
     if len(rows) > 1:
         reason = "the key is not unique"
     document = rows[0].document if len(rows) == 1 else None
-    return _Found(tables, document, reason, lsn)
+    return _Found(tables, document, reason, lsn, parts)
 
 
 async def _rows(
@@ -155,6 +166,9 @@ async def _targets(
 async def _stored(
     sink: Sink, generation: Generation, parts: Parts, text: str, document: bytes | None
 ) -> dict[str, Any]:
+    if generation.target.options.get("encoding") == "none":
+        reason = "the key is deleted at each change and never written"
+        return {"version": None, "same": None, "reason": reason}
     try:
         stored = (await sink.read(generation, [parts])).get(text)
     except BridgeError as error:

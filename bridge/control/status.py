@@ -6,13 +6,16 @@ which knows more of the moment, and this from what is written down.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from bridge.config import Config
 from bridge.control.check import one
+from bridge.control.installing import unpublished
 from bridge.control.session import Session, session, wrapped
+from bridge.control.survey import survey
+from bridge.errors import BridgeError, sentence
 from bridge.position import Position, parse_lsn
 from bridge.store import Store, migrate
 from bridge.store.rows import CommandRow, DaemonRow, GenerationKey
@@ -45,6 +48,12 @@ async def status(config: Config) -> dict[str, Any]:
         position = None
         if source is not None and slot is not None and slot["confirmed"]:
             position = str(Position(source.epoch, parse_lsn(slot["confirmed"])))
+        shown = [
+            row | {"differences": differences.get(_shown(row), 0)}
+            for row in await targets(connection)
+        ]
+        if daemon is not None and daemon.alive:
+            shown += await _left_out(config, shown)
         return {
             "source": _source(*_state(daemon, slot), slot, position)
             | {"wal_budget_bytes": config.source.wal_budget_bytes},
@@ -58,10 +67,7 @@ async def status(config: Config) -> dict[str, Any]:
                 }
                 for row in await store.sinks()
             ],
-            "targets": [
-                row | {"differences": differences.get(_shown(row), 0)}
-                for row in await targets(connection)
-            ],
+            "targets": shown,
             "commands": [
                 _command(row) for row in await store.commands.newest(_COMMANDS)
             ],
@@ -77,6 +83,36 @@ def _command(row: CommandRow) -> dict[str, Any]:
         "state": row.state.value,
         "message": row.message,
     }
+
+
+async def _left_out(
+    config: Config, rows: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Rows of targets that the daemon has not taken up, each with what it waits for;
+    nothing is written down of these."""
+    known = {(row["sink"], row["name"]) for row in rows}
+    new = [each for each in config.targets() if (each.sink, each.name) not in known]
+    if not new:
+        return []
+    why: Mapping[str, BridgeError]
+    try:
+        async with survey(config, partial=True) as looked:
+            why = {**looked.lacking, **unpublished(looked)}
+    except BridgeError as error:
+        why = dict.fromkeys(config.views, error)
+    return [
+        {
+            "view": each.view,
+            "sink": each.sink,
+            "name": each.name,
+            "state": "halted" if each.view in why else "building",
+            "reason": sentence(why[each.view]) if each.view in why else "",
+            **dict.fromkeys(("generation", "building", "previous", "position")),
+            **dict.fromkeys(("lag_bytes", "lag_seconds", "progress")),
+            **dict.fromkeys(("documents", "dead_letters", "differences"), 0),
+        }
+        for each in new
+    ]
 
 
 def _shown(row: Mapping[str, Any]) -> GenerationKey:

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from pglast import ast
+
 from bridge.catalog import (
     Analysis,
     AnalysisFailure,
@@ -24,7 +26,7 @@ from bridge.catalog import (
     read_types,
 )
 from bridge.derive.output import questions
-from bridge.derive.parse import parse_printed, parse_source
+from bridge.derive.parse import parse_printed, parse_source, place
 from bridge.errors import QueryRefusal
 
 if TYPE_CHECKING:
@@ -81,9 +83,28 @@ def _refused(definition: Definition) -> AnalysisFailure | None:
     if definition.query is None:
         return None
     try:
-        parse_source(definition.query)
+        _refuse_doubled(parse_source(definition.query))
     except QueryRefusal as refusal:
         return AnalysisFailure(
             definition.query, refusal.message, refusal.hint, refusal.at
         )
     return None
+
+
+def _refuse_doubled(statement: ast.SelectStmt) -> None:
+    """Two columns of one name: Postgres would say so without the place."""
+    names: set[str] = set()
+    for target in statement.targetList or ():
+        name = target.name
+        if name is None and isinstance(target.val, ast.ColumnRef):
+            last = (target.val.fields or (None,))[-1]
+            name = last.sval if isinstance(last, ast.String) else None
+        if name is None:
+            continue
+        if name in names:
+            raise QueryRefusal(
+                f"two output columns are called {name}",
+                hint="give one of them another name with `as`",
+                at=place(target),
+            )
+        names.add(name)

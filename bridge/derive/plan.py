@@ -306,7 +306,11 @@ def _assemble(
     return ViewPlan(
         name=definition.name,
         query=analysis.query,
-        shape=Shape(shape, tuple(c.name for c in columns)),
+        shape=Shape(
+            shape,
+            tuple(c.name for c in columns),
+            key_nullable=bool(key.joins) or any(c.nullable for c in columns),
+        ),
         tables=tuple(
             TableUse(
                 table_name(table), used[oid], needed[oid], described(table, used[oid])

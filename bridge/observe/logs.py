@@ -88,6 +88,7 @@ def configure(
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info if debug else _name_exception,
+        _without_empty,
         scrubber,
     ]
     last: list[Any] = (
@@ -128,6 +129,17 @@ def logger(name: str) -> structlog.stdlib.BoundLogger:
     """
     bound: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
     return bound
+
+
+def _without_empty(
+    _logger: Any, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """A reason or hint that there is none of is not told."""
+    empty = [name for name, value in event.items() if value is None or value == ""]
+    for name in empty:
+        if name != "event":
+            del event[name]
+    return event
 
 
 def _json_renderer() -> structlog.processors.JSONRenderer:

@@ -88,6 +88,10 @@ class Status:
         if silence > silence_s_max:
             reason = f"the source has said nothing for {silence:.0f} s"
             return Readiness(ready=False, reason=reason)
+        for lane in self._assembly.lanes.values():
+            if lane.shown in (LaneState.DOWN, LaneState.PARKED):
+                reason = f"sink {lane.name} is {lane.shown}: {lane.reason}"
+                return Readiness(ready=False, reason=reason)
         for target in self.document()["targets"]:
             lane = self._assembly.lanes[target["sink"]]
             if lane.state is LaneState.PAUSED:

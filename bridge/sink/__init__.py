@@ -13,7 +13,8 @@ dead letters and acknowledgement stay in the bridge. Five promises make a sink:
 
 `bridge.sink.conformance` is the suite that proves them; passing it is what "works"
 means. A plug-in is one package with one entry point in the group `bridge.sinks` that
-names a class with the methods of `Plugin`. `sinks/memory` is the smallest complete one.
+names a class with the methods of `Plugin`. `sinks/memory` is the smallest complete one;
+`docs/plugins.md` shows one from its package to its tests.
 
 The one thing to know: the bridge never has two writes of one key under way at once,
 but writes of different keys arrive concurrently, and a write whose answer was lost

@@ -26,6 +26,7 @@ from collections.abc import (
 )
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from typing import Any, NamedTuple, cast
 
@@ -176,12 +177,14 @@ class Comparer:
         self, part: Part = WHOLE, *, unless: _Seen | None = None
     ) -> AsyncGenerator[list[Parts], None]:
         """The keys of the documents that the sink has, in pages."""
-        key = self._generation.target.shape.key
+        shape = self._generation.target.shape
+        key = shape.key
+        parse = partial(parse_key, columns=len(key), nullable=shape.key_nullable)
         digests: set[str] = set()
         async for page in self._sink.scan(self._generation, documents=False, part=part):
             texts = [s.key for s in page if unless is None or not unless.has(s.key)]
             digests.update(text for text in texts if text.startswith(DIGEST_PREFIX))
-            yield [parse_key(text, len(key)) for text in texts if text not in digests]
+            yield [parse(text) for text in texts if text not in digests]
         if not digests:
             return
         # These texts cannot be taken apart, but the columns are in the documents.

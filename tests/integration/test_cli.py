@@ -16,6 +16,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from bridge.cli import failures, run
 from bridge.errors import Exit
+from bridge.store.locks import LEASE, LOCK_CLASS
 from sinks.memory import store
 
 SHOP = """
@@ -223,6 +224,28 @@ def test_a_role_gets_by_with_the_grants_that_check_prints(
     assert shop.value("select count(*) from pg_publication_rel") == 1
 
 
+def test_a_table_that_may_not_be_read_is_no_wrong_configuration(
+    shop: Shop, role: str
+) -> None:
+    """The source refuses: 1 of those who look, 4 of the daemon; with the way out."""
+    name = conninfo_to_dict(role)["user"]
+    shop.execute(
+        f"grant create on database {shop.value('select current_database()')} to {name}"
+    )
+    shop.write(PRODUCT, dsn=role)
+    for command, expected in (
+        ("check", Exit.FAILED),
+        ("plan", Exit.FAILED),
+        ("apply", Exit.FAILED),
+        ("run", Exit.HALTED),
+    ):
+        code, out, err = shop(command)
+        assert code == expected, command
+        assert "may not read public.product" in out + err
+        assert "grant select on public.product to" in out + err
+    assert shop.value("select to_regnamespace('bridge')") is None
+
+
 def test_admin_dsn_does_what_the_role_may_not(shop: Shop, role: str) -> None:
     name = conninfo_to_dict(role)["user"]
     shop.execute(
@@ -261,6 +284,7 @@ def test_wrong_credentials_and_databases_end_with_1(shop: Shop, role: str) -> No
         ("table = 'nowhere'", "nowhere"),
         ("table = 'product'\ncolumns = ['id', 'titel']", "titel"),
         ("query = 'select title from product'", "key"),
+        ("query = 'select id, title as id from product'", "columns are called id"),
     ],
 )
 def test_a_view_that_cannot_be_kept_is_refused_with_2(
@@ -335,6 +359,32 @@ def test_status_before_and_after(shop: Shop) -> None:
     }  # fmt: skip
     assert (target["state"], target["building"]) == ("building", 1)
     assert "products" in shop("status")[1]
+
+
+def test_a_target_that_the_daemon_cannot_take_up_is_told_with_what_it_takes(
+    shop: Shop,
+) -> None:
+    """Nothing is written down of it, and an operator looks there all the same."""
+    assert shop("apply")[0] == 0
+    shop.write(
+        PRODUCT + "[views.tag]\ntable = 'tag'\n[[views.tag.targets]]\nsink = 'mem'\n"
+    )
+    shop.execute(
+        "create table tag (id int primary key)",
+        "insert into bridge.daemon (host, pid, version, token, state) "
+        "values ('here', 1, '0', gen_random_uuid(), 'streaming')",
+    )
+    assert len(shop.json("status")["targets"]) == 1  # no daemon is there
+    with psycopg.connect(shop.dsn, autocommit=True) as daemon:
+        daemon.execute("select pg_advisory_lock(%s, %s)", [LOCK_CLASS, LEASE])
+        one, other = shop.json("status")["targets"]
+        assert set(one) == set(other)
+        assert (other["name"], other["state"]) == ("tag", "halted")
+        assert 'add table only "public"."tag"' in other["reason"]
+        assert "`pgbridge apply`" in other["reason"]
+        _, out, _ = shop("status")
+        assert "halted: the publication lacks" in out
+        assert "1 of 2 targets needs attention" in out
 
 
 def test_commands_that_need_the_daemon_say_that_it_is_not_there(shop: Shop) -> None:

@@ -269,6 +269,43 @@ def test_one_target_name_in_two_sinks_unless_they_are_one_server() -> None:
 
 
 @pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("key='p:{id}'", "name='b'\nkey='p:{id}'"),
+        ("key='p:{id}'", "name='b'\nkey='p:{nid}'"),
+        ("", "name='b'\nkey='a:{id}'"),
+    ],
+)
+def test_two_targets_that_would_write_the_same_keys_are_refused(
+    first: str, second: str
+) -> None:
+    text = (
+        MINIMAL + "[sinks.r]\ntype='redis'\nurl='redis://127.0.0.1/0'\n"
+        f"[views.a]\ntable='a'\n[[views.a.targets]]\nsink='r'\n{first}\n"
+        f"[[views.a.targets]]\nsink='r'\n{second}"
+    )
+    assert "views.a.targets[1] and views.a.targets[0] would write" in refused(text)
+    assert given(text.replace("name='b'\nkey='", "name='b'\nkey='b")) is not None
+
+
+@pytest.mark.parametrize(
+    ("option", "near"),
+    [("nmae='x'", "name"), ("encodign='hash'", "encoding"), ("snk='r'", "sink")],
+)
+def test_an_unknown_option_of_a_target_is_named_with_the_nearest(
+    option: str, near: str
+) -> None:
+    with pytest.raises(Refusal) as caught:
+        given(
+            MINIMAL + "[sinks.r]\ntype='redis'\nurl='redis://127.0.0.1/0'\n[views.a]\n"
+            f"table='a'\n[[views.a.targets]]\nsink='r'\n{option}"
+        )
+    assert "views.a.targets[0]" in caught.value.message
+    assert f"the nearest valid one is {near!r}" in caught.value.message
+    assert "type" not in caught.value.hint
+
+
+@pytest.mark.parametrize(
     ("text", "says"),
     [
         ("source = 5", "source is not a table"),

@@ -1,0 +1,40 @@
+"""What `pgbridge status` makes of its figures for a person."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bridge.cli.status import _beside, _note, _source
+
+ROW = ("cache", "down", "product", "g1", "1,204", "2 h", "0", "cannot be reached; see")
+
+
+def test_notes_stand_below_where_a_terminal_has_no_room_for_them() -> None:
+    assert _beside([ROW], 200) == ([ROW], [])
+    kept, below = _beside([ROW, (*ROW[:-1], "g1")], 62)
+    assert [row[-1] for row in kept] == ["below", "g1"]
+    assert below == ["product: cannot be reached; see"]
+
+
+def test_what_is_wrong_with_a_sink_is_said_once() -> None:
+    target: dict[str, Any] = dict.fromkeys(("building", "progress", "previous"))
+    target |= {"state": "live", "reason": "away", "view": "product"}
+    sink = {"state": "down", "reason": "away", "owed_keys": 0}
+    assert _note(target, sink, first=True) == "away"
+    assert _note(target, sink, first=False) == ""
+    assert _note(target | {"state": "halted"}, sink, first=False) == "halted: away"
+
+
+def test_what_is_level_is_not_called_behind_for_the_bridges_own_log() -> None:
+    source = {
+        "state": "streaming",
+        "reason": "",
+        "position": "1:0/10",
+        "lag_bytes": 60_000,
+        "retained_bytes": None,
+    }
+    level, late = {"lag_seconds": 0.0}, {"lag_seconds": 2.0}
+    assert _source({"source": source, "targets": [level]}) == (
+        "streaming at 1:0/10, level"
+    )
+    assert "2 s behind" in _source({"source": source, "targets": [level, late]})
