@@ -131,9 +131,7 @@ class Comparer:
         what is missing.
         """
         held = await self._sink.count(self._generation)
-        async with self._source.read(scanning=True) as reader:
-            estimate = await reader.estimate(self._plan)
-        if max(held, estimate) <= count:
+        if held <= count and await self._boundary(None, count + 1) is None:
             return await self.run(progress=progress)
         of = min(max(1, held // count), PARTS_MAX)
         keys: list[Parts] = []

@@ -232,6 +232,7 @@ async def keeps_out(bridge: Bridge) -> bool:
     )
 
 
+@pytest.mark.slow
 async def test_another_cluster_stands_behind_the_address(
     make_postgres: MakePostgres, make_bridge: MakeBridge, proxy: MakeProxy
 ) -> None:
