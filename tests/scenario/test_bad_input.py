@@ -96,7 +96,7 @@ WRITTEN = (
     Case("unlogged", TABLE, 'table = "fleeting"', ["unlogged"]),
     Case("not a select", TABLE, query("delete from item returning id"), ["select"]),
     Case("two statements", TABLE, query("select 1; drop table item"), ["one"]),
-    Case("twice", TABLE, query("select id, n, name as n from item"), ['"n"']),
+    Case("twice", TABLE, query("select id, n, name as n from item"), ["called n"]),
     Case("volatile", TABLE, query("select id, now() as at from item"), ["now()"]),
     Case("a mapping", 's"\n[', 's"\nmappings = {{ x = {{}} }}\n[', ["targets[0]", "x"]),
     Case("a template", 's"\n$', 's"\nkey = "p:{{nid}}"\n', ["targets[1]", "nid"]),
