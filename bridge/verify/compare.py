@@ -124,7 +124,7 @@ class Comparer:
         *,
         progress: Callable[[int], None] = lambda _: None,
     ) -> Comparison:
-        """Compare about so many documents, by chance; all, where there are fewer.
+        """Compare so many documents, by chance; all, where there are fewer.
 
         Half of them are taken from the sink, the others where the source has its keys
         in a row from some of those on: the first find what is too much, the second
@@ -143,12 +143,24 @@ class Comparer:
         keys = dice.sample(keys, min(len(keys), count // 2))
         starts: list[Parts | None] = [*keys[:_STARTS]] or [None]
         suspects = dict.fromkeys(keys)
+        found.checked, most = len(keys), -(-(count - len(keys)) // len(starts))
+
+        async def look(lower: Parts | None, most: int) -> Parts | None:
+            upper = await self._boundary(lower, min(most, count - found.checked))
+            suspects.update(dict.fromkeys(await self._range(lower, upper, seen)))
+            found.checked = seen.count + sum(key not in seen for key in keys)
+            progress(found.checked)
+            return upper
+
         for start in starts:
-            left = -(-(count - len(keys)) // len(starts))
-            upper = await self._boundary(start, left)
-            suspects |= dict.fromkeys(await self._range(start, upper, seen))
-            progress(seen.count)
-        found.checked = seen.count + sum(key not in seen for key in keys)
+            if found.checked < count:
+                await look(start, most)
+        # These may have overlapped: what is lacking is taken from the first key on.
+        upper: Parts | None = None
+        while found.checked < count:
+            upper = await look(upper, count)
+            if upper is None:
+                break
         await self._settle(list(suspects), found)
         return found
 

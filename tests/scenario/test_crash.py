@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,9 @@ def test_no_probe_is_forgotten() -> None:
     """Each is killed at by some scenario, or by the crash matrix."""
     files = Path(__file__).parent.glob("*.py")
     told = "".join(f.read_text() for f in files if f.name != "mutants.py")
-    assert {n for n in probes.NAMES if told.count(f'"{n}"') == 0} <= NOT_YET
+    here = Counter(NOT_YET)  # this file names those itself
+    lacking = {n for n in probes.NAMES if told.count(f'"{n}"') == here[n]}
+    assert lacking == NOT_YET
 
 
 async def test_killed_at_every_probe_nothing_is_lost(bridge: Bridge, seed: int) -> None:
