@@ -280,7 +280,8 @@ class Ledger:
             return self._aside[holder].applied
         kept = self._kept(holder)
         stands, until = self._returning.get(holder, (0, 0))
-        return stands if kept < until else kept
+        # A stream that began again may not have come to where it stood.
+        return min(stands, self._wal_end) if kept < until else kept
 
     def _kept(self, holder: Holder) -> int:
         kept = self._closed

@@ -90,6 +90,7 @@ class Parking:
 
     def ask(self, reason: str) -> None:
         """Park the sink; nothing where it is parked already."""
+        self._over = 0
         if not self._lane.parked:
             self._reason = reason
             self._lane.park()
@@ -103,20 +104,24 @@ class Parking:
             return
         if lane.owed > _IN_MEMORY_MAX:
             self.ask("more keys are owed than are held in memory")
-        if retained_bytes <= budget:
+        away = lane.state is not LaneState.OK or not self._claimed.is_set()
+        # After a crash of the server nothing is acknowledged until all that is doubtful
+        # was derived again: one that takes what it is given holds nothing back.
+        doubted = ledger.frozen and not (away or lane.slow)
+        if retained_bytes <= budget or doubted:
+            self._over = 0
             return
         held = [at for g in lane.feeds if (at := ledger.held_at(g)) is not None]
-        end = ledger.end
-        if lane.state is not LaneState.OK or not self._claimed.is_set():
+        end = server_lsn  # what is not taken yet waits for room in this lane
+        if away:
             # Truncated tables and repairs wait for it too, in nobody's name.
             held.append(ledger.acknowledge())
-            end = server_lsn
-        elif lane.slow:
-            end = server_lsn  # what is not taken yet waits for room in this lane
+        elif not lane.slow:
+            end = ledger.end
         # Half of it: the log that is held besides is not of this sink's making.
         over = bool(held) and 2 * (end - min(held)) > budget
         self._over = self._over + 1 if over else 0
-        if over and (end == server_lsn or self._over >= _LOOKS):
+        if over and (away or lane.slow or self._over >= _LOOKS):
             self.ask("it held back more log than wal_budget")
 
     # — the loops —

@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from tests.simulation.world import FAULTS, simulate
+from tests.simulation import clock
+from tests.simulation.world import FAULTS, World, simulate
 
 AT_LEAST = 500
 """Histories of a run that does not say how many."""
@@ -39,3 +42,11 @@ def test_the_same_seed_is_the_same_history() -> None:
 def test_every_fault_happens() -> None:
     happened = {kind for seed in range(1, 60) for kind in simulate(seed).happened}
     assert happened == set(FAULTS)
+
+
+def test_crashes_while_little_log_may_be_held_back() -> None:
+    """Sinks are parked, and stand somewhere, while the stream begins again and again."""
+    for seed in range(30, 45):
+        world = World(seed, faults=("crash",))
+        world.limits = replace(world.limits, wal_budget_bytes=1000)
+        clock.run(world.run())

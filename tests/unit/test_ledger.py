@@ -263,3 +263,15 @@ def test_what_pays_a_debt_may_be_on_its_way_still() -> None:
     assert ledger.applied(A) == 50
     ledger.release(later, A, 1)
     assert ledger.applied(A) == 200
+
+
+def test_a_stream_that_begins_again_has_not_come_to_where_one_stood() -> None:
+    """Nothing is told to be applied that the server has not sent again."""
+    ledger = made()
+    ledger.set_aside(A, 50, 0.0)
+    ledger.enter(100, 0.0)
+    ledger.take_back(A)
+    ledger.start(30)
+    assert ledger.applied(A) == 30
+    ledger.keepalive(70)
+    assert ledger.applied(A) == 50

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
 
 from bridge.backfill.rederive import paid_by
 from bridge.errors import Transient
 from bridge.feed import Feed
+from bridge.lanes import LaneState
 from bridge.ledger import Ticket
 from bridge.operations import Report
+from bridge.parking import Parking
 from bridge.position import Position
 from bridge.store.rows import OwedKey
 from tests.unit.parts import GENERATION, OTHER, LaneBench, ledger, operation, until
@@ -166,3 +170,62 @@ def test_a_debt_is_paid_by_nothing_that_could_be_lost() -> None:
         "older": Position(1, 40).version,
     }
     assert paid_by(debts, at, overtaken) == [("read", at), ("later", Position(1, 50))]
+
+
+BUDGET = 1000
+
+
+def parking(bench: LaneBench) -> Parking:
+    """Of the bench's lane, over a stream that is open; nothing runs."""
+    claimed = asyncio.Event()
+    claimed.set()
+    config = SimpleNamespace(source=SimpleNamespace(wal_budget_bytes=BUDGET))
+    pipeline = SimpleNamespace(ledger=bench.ledger, streaming=True)
+    assembly = SimpleNamespace(config=config, pipeline=pipeline, store=None)
+    return Parking(cast(Any, assembly), cast(Any, None), bench.lane, claimed)
+
+
+async def behind(bench: LaneBench, *lsns: int) -> None:
+    """What comes up to there waits before the lane's sink."""
+    for lsn in lsns:
+        entry = bench.ledger.enter(lsn, 0.0)
+        bench.lane.put(GENERATION, [operation(str(lsn), lsn)], entry)
+        bench.ledger.derived(entry)
+
+
+async def test_who_was_parked_once_is_not_parked_at_the_next_look() -> None:
+    """It has to be found behind again as often as before."""
+    async with LaneBench() as bench:
+        own = parking(bench)
+        bench.lane.hold()
+        await behind(bench, 10, 5000)
+        looks = 0
+        while not bench.lane.parked:
+            own.consider(6000, 6000)
+            looks += 1
+        assert looks > 1
+        recorded(bench.lane.feeds[GENERATION])
+        bench.lane.unpark()
+        bench.lane.owing = False
+        await behind(bench, 10_000)
+        for _ in range(looks - 1):
+            own.consider(20_000, 20_000)
+            assert not bench.lane.parked
+        own.consider(20_000, 20_000)
+        assert bench.lane.parked
+
+
+async def test_a_sink_is_not_parked_for_log_that_a_crash_holds_back() -> None:
+    """Until all that is doubtful was derived again nothing is acknowledged, whoever
+    takes documents; one that takes none is parked all the same."""
+    async with LaneBench() as bench:
+        own = parking(bench)
+        bench.lane.hold()
+        await behind(bench, 10, 5000)
+        bench.ledger.frozen = True
+        for _ in range(10):
+            own.consider(6000, 6000)
+        assert not bench.lane.parked
+        bench.lane.set_state(LaneState.DOWN, "away")
+        own.consider(6000, 6000)
+        assert bench.lane.parked
