@@ -6,7 +6,9 @@ loop, while the thread goes on with what follows it; it has a digester of its ow
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from bridge.changes import Relation, Transaction
 from bridge.derive.digest import Batch, Digester
@@ -29,6 +31,11 @@ class LiveDigest:
         self._types = types
         self._epoch = epoch
         self._planned = planned
+        self._by_leaf: dict[int, set[str]] = defaultdict(set)
+        for plan in self._plans:
+            for use in plan.tables:
+                if use.by_leaf:
+                    self._by_leaf[use.table.oid] |= use.identity
         self._digester = self._made(0)
 
     def start(self, position: int) -> None:
@@ -38,6 +45,18 @@ class LiveDigest:
     def keep(self, relation: Relation) -> frozenset[str]:
         """Columns that must be kept of a transaction too large for memory."""
         return self._digester.keep(relation)
+
+    def describe(self, relation: Relation) -> Relation:
+        """The relation with the identity that its rows are written with.
+
+        Of a partitioned table the stream tells the root's. What the views need, each
+        leaf was seen to have; a leaf that has not ends this life or halts the view.
+        """
+        carried = self._by_leaf.get(relation.oid)
+        if carried is None:
+            return relation
+        columns = (replace(c, in_identity=c.name in carried) for c in relation.columns)
+        return replace(relation, columns=tuple(columns))
 
     def __call__(self, transactions: list[Transaction]) -> Iterable[Batch]:
         """The batches of some transactions."""

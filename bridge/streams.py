@@ -81,6 +81,7 @@ class Streams:
             ),
             TransactionAssembler(
                 keep=digest.keep,
+                describe=digest.describe,
                 limits=DecodeLimits(transaction_bytes_max=limits.transaction_bytes_max),
             ),
             digest,

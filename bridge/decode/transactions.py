@@ -59,6 +59,9 @@ from bridge.decode.spill import (
 
 Keep: TypeAlias = Callable[[Relation], frozenset[str]]
 """The columns of a relation that a spilled transaction must keep."""
+Describe: TypeAlias = Callable[[Relation], Relation]
+"""A relation with the identity that its rows are written with, where the stream
+describes another one."""
 
 _ROWS: Final = b"IUD"
 _UPDATE, _DELETE = ord("U"), ord("D")
@@ -93,7 +96,7 @@ class _Form(NamedTuple):
     relation: Relation
     new: ImageReader
     key: ImageReader
-    """For a `K` image: what the identity does not carry is absent, not null."""
+    """For an old image: what the identity does not carry is absent, not null."""
     event_bytes: int
     layouts: tuple[Layout, Layout]
     """Those of `new` and `key`."""
@@ -106,6 +109,11 @@ def keep_all(relation: Relation) -> frozenset[str]:
     return frozenset(column.name for column in relation.columns)
 
 
+def as_described(relation: Relation) -> Relation:
+    """Just as the stream says."""
+    return relation
+
+
 class TransactionAssembler:
     """Takes the messages of one connection in order and gives whole transactions.
 
@@ -114,10 +122,14 @@ class TransactionAssembler:
     """
 
     def __init__(
-        self, keep: Keep = keep_all, limits: DecodeLimits = DecodeLimits()
+        self,
+        keep: Keep = keep_all,
+        limits: DecodeLimits = DecodeLimits(),
+        describe: Describe = as_described,
     ) -> None:
         self.between_chunks: Callable[[], None] | None = None
         self._keep = keep
+        self._describe_rows = describe
         self._limits = limits
         self._relations: dict[int, Relation] = {}
         self._whole: dict[int, _Form] = {}
@@ -222,6 +234,7 @@ class TransactionAssembler:
 
     def _describe(self, relation: Relation) -> None:
         """Remember a relation; one described as before keeps its readers."""
+        relation = self._describe_rows(relation)
         if self._relations.get(relation.oid) == relation:
             return
         self._relations[relation.oid] = relation
@@ -355,10 +368,8 @@ def _images(
     at += 5
     tag = frame[at]
     if tag != _NEW or kind == _DELETE:
-        if tag == _KEY:
+        if tag in (_KEY, _OLD):
             old, at = read_key(frame, at + 1)
-        elif tag == _OLD:
-            old, at = read_new(frame, at + 1)
         if old is None or (kind != _UPDATE and kind != _DELETE):
             raise MessageError(f"a row change with the tag {tag:#04x}")
     if kind != _DELETE:

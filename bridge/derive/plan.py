@@ -15,7 +15,14 @@ from dataclasses import dataclass
 from pglast import ast
 from psycopg.sql import SQL, Identifier
 
-from bridge.catalog import Analysis, AnalysisFailure, Catalog, Definition, Uses
+from bridge.catalog import (
+    Analysis,
+    AnalysisFailure,
+    Catalog,
+    Definition,
+    RelationKind,
+    Uses,
+)
 from bridge.derive import places
 from bridge.derive.fingerprint import depends_on, fingerprint
 from bridge.derive.functions import (
@@ -313,7 +320,11 @@ def _assemble(
         ),
         tables=tuple(
             TableUse(
-                table_name(table), used[oid], needed[oid], described(table, used[oid])
+                table_name(table),
+                used[oid],
+                needed[oid],
+                described(table, used[oid]),
+                by_leaf=table.kind is RelationKind.PARTITIONED,
             )
             for oid, table in tables.items()
         ),

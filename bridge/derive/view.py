@@ -63,6 +63,9 @@ class TableUse:
     """Columns whose old values must be in the log."""
     described: tuple[DescribedColumn, ...] = ()
     """Those of `columns` that the log has, as it has to describe them."""
+    by_leaf: bool = False
+    """Partitioned: each leaf has an identity of its own, all of them have `identity`,
+    and the log tells of neither: it describes the root's, which writes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
