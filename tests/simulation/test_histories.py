@@ -45,7 +45,7 @@ def test_every_fault_happens() -> None:
 
 
 def test_crashes_while_little_log_may_be_held_back() -> None:
-    """Sinks are parked, and stand somewhere, while the stream begins again and again."""
+    """Sinks are parked, and stand somewhere, while the stream begins again."""
     for seed in range(30, 45):
         world = World(seed, faults=("crash",))
         world.limits = replace(world.limits, wal_budget_bytes=1000)
