@@ -167,9 +167,8 @@ class Parking:
             partial(self._store.set_sink_state, lane.name, SinkState.PARKED, reason)
         )
         if not lane.aside:
-            await patiently(
-                lambda: pipeline.save({g: at.applied for g, at in standing.items()})
-            )
+            applied = {generation: at.applied for generation, at in standing.items()}
+            await patiently(partial(pipeline.progress.save, applied))
         await probes.reach("parking.parked")
         await patiently(pipeline.markers.next)
         for generation in lane.feeds.keys() & standing.keys():
@@ -186,7 +185,9 @@ class Parking:
             return ledger.aside(generation) or Aside(applied, time.time())
         oldest = ledger.oldest(generation)
         since_s = oldest.commit_time_s if oldest else 0.0
-        return Aside(self._pipeline.reached(generation), since_s or time.time())
+        return Aside(
+            self._pipeline.progress.reached(generation), since_s or time.time()
+        )
 
     async def _answers(self) -> None:
         """Wait until the sink takes what is its own again."""
@@ -351,7 +352,7 @@ class Parking:
             self._sweeps.discard(generation)
 
     async def _saved(self, generation: Generation, lsn: int) -> None:
-        fed, saved = self._lane.feeds, self._pipeline.saved
+        fed, saved = self._lane.feeds, self._pipeline.progress.saved
         while generation in fed and saved(generation) < lsn:  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_S)
 
@@ -362,7 +363,7 @@ class Parking:
             pipeline.ledger.take_back(generation)
         lane.aside = False
         marker = await patiently(pipeline.markers.next)
-        pipeline.want(marker)
+        pipeline.progress.want(marker)
         for generation in list(lane.feeds):
             await pipeline.level(generation, marker)
             # Written down first: a sink that is not parked must not be found behind

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from contextlib import suppress
 from typing import Any
 
 from bridge import probes
@@ -25,19 +24,16 @@ from bridge.derive.deriver import Deriver, Work
 from bridge.derive.digest import Batch
 from bridge.derive.view import ViewPlan
 from bridge.doubt import Doubt
-from bridge.errors import Halt, Transient
+from bridge.errors import Transient
 from bridge.gate import Gate
 from bridge.ledger import Ledger
 from bridge.markers import Markers
+from bridge.progress import Progress
 from bridge.sink import Generation
 from bridge.source import Source
 from bridge.surroundings import Capture, Hooks, PipelineLimits
 
 _LOOK_S, _LOOK_MAX_S = 0.002, 0.1
-_ASK_S = 0.1
-_PUSH_S = 0.1
-_APPLIED_S = 0.02
-_IDLE_S, _IDLE_BYTES, _IDLE_BYTES_MAX = 5.0, 64 << 10, 4 << 20
 
 
 class Pipeline:
@@ -66,24 +62,21 @@ class Pipeline:
         self.gate = gate
         self.fan_out = FanOut(ledger)
         self.markers = Markers(source.emit)
-        self.proven: int | None = None
-        """Up to where tables and publication are known to be as they were planned:
-        nothing beyond is acknowledged. None: nobody looks."""
+        self.progress = Progress(
+            ledger=ledger,
+            gate=gate,
+            fan_out=self.fan_out,
+            markers=self.markers,
+            hooks=hooks,
+            limits=limits,
+        )
         self.doubt = Doubt(ledger, self.markers, hooks.rederive, hooks.settled)
         self._connect = connect
         self._hooks = hooks
         self._limits = limits
-        self._capture: Capture | None = None
         self._ready = asyncio.Event()
         self._taking = asyncio.Event()
         self._taking.set()
-        self._wanted = 0
-        self._ending = False
-        self._saved: dict[Generation, int] = {}
-        self._saved_s = 0.0
-        self._told = 0
-        self._moved_to: int | None = None
-        self._passed, self._passed_s = 0, 0.0
         self._held: list[Lane] = []
         self._deriver = Deriver(
             epoch=epoch,
@@ -105,8 +98,8 @@ class Pipeline:
         """Stream until cancelled, or until something halts it (raised)."""
         try:
             async with asyncio.TaskGroup() as group:
-                parts = (self._deriver.run, self._look, self._acknowledge, self._save)
-                for part in (*parts, self._record, self._stream, self._tell_applied):
+                parts = (self._deriver.run, self._look, self._stream)
+                for part in (*parts, *self.progress.parts):
                     group.create_task(part())
         finally:
             await self.markers.close()
@@ -120,25 +113,11 @@ class Pipeline:
         """Wait until the stream is open."""
         await self._ready.wait()
 
-    @property
-    def acknowledged(self) -> int:
-        """What the slot may have moved to."""
-        return self._told
-
-    def want(self, lsn: int) -> None:
-        """Somebody waits for this position: it is to be written down when applied."""
-        self._wanted = max(self._wanted, lsn)
-
     async def level(self, generation: Generation, lsn: int) -> None:
         """Wait until everything up to `lsn` shows in the generation."""
         while self.ledger.applied(generation) < lsn:
-            self.ask()
+            self.progress.ask()
             await asyncio.sleep(self._limits.acknowledge_s)
-
-    def ask(self) -> None:
-        """Have the server say at once how far it is."""
-        if self._capture is not None:
-            self._capture.ask()
 
     def stop_taking(self) -> None:
         """Take nothing more from the stream; what was taken goes on."""
@@ -150,24 +129,7 @@ class Pipeline:
         # Many things move it.
         while self.ledger.outstanding or self.gate.waiting:  # noqa: ASYNC110
             await asyncio.sleep(tick_s)
-        self._ending = True
-        await self.write_down()
-        # That has pushed out the log whose end has to come back before the slot moves.
-        ends_s = time.monotonic() + 10 * _ASK_S
-        while (capture := self._capture) is not None and time.monotonic() < ends_s:
-            await self._move(capture, at_once=True)
-            if self._told >= min(map(self.saved, self._positions()), default=0):
-                return
-            capture.ask()
-            await asyncio.sleep(tick_s)
-
-    async def write_down(self) -> None:
-        """Save and record every position now."""
-        positions = self._positions()
-        for generation, lsn in positions.items():
-            await self._hooks.record(generation, lsn)
-            self.ledger.recorded(generation, lsn)
-        await self.save(positions)
+        await self.progress.finish()
 
     # — the stream —
 
@@ -190,20 +152,14 @@ class Pipeline:
         self._hooks.state("connecting", "")
         capture, confirmed = await self._connect()
         try:
-            if self._moved_to is not None and confirmed > self._moved_to:
-                raise Halt(
-                    "the slot was moved past what is kept: changes were passed over",
-                    hint="start the bridge again: it derives every document again",
-                )
-            self._told = self._moved_to = confirmed
+            self.progress.found(confirmed)
             self.gate.start(confirmed)
             self._deriver.forget()
             for lane in self.lanes.values():
                 await lane.reset()
             self.ledger.start(confirmed)
             self.doubt.start()
-            self._saved.clear()
-            self._capture = capture
+            self.progress.begin(capture)
             self._ready.set()
             self._unhold()
             self._hooks.state("streaming", "")
@@ -212,7 +168,7 @@ class Pipeline:
             )
         finally:
             self._ready.clear()
-            self._capture = None
+            self.progress.end()
             self._hold()
             try:
                 await capture.close()
@@ -264,7 +220,7 @@ class Pipeline:
         for view, puts in batch.puts.items():
             self.fan_out.put(view, list(puts.values()), entry, batch.version_lsn)
         if not batch.empty:
-            self._wanted = max(self._wanted, batch.end_lsn)
+            self.progress.want(batch.end_lsn)
         for view in self._truncated(batch):
             self.fan_out.truncated(view)
             self._hooks.truncated(view, batch.version_lsn, entry)
@@ -276,7 +232,7 @@ class Pipeline:
             ledger.derived(entry)
         for _prefix, content, lsn in batch.messages:
             text = content.decode("utf-8", "replace")
-            self._wanted = max(self._wanted, lsn)
+            self.progress.want(lsn)
             self.markers.arrived(text, lsn)
             self._hooks.message(text, lsn)
 
@@ -310,170 +266,6 @@ class Pipeline:
                 continue
             moved = self.gate.invisible_from() != before
             delay = _LOOK_S * 10 if moved else min(delay * 2, _LOOK_MAX_S)
-
-    async def _tell_applied(self) -> None:
-        """Tell the server how far every target is, for whoever waits for it there."""
-        while True:
-            await asyncio.sleep(_APPLIED_S)
-            if (capture := self._capture) is not None:
-                outlets = list(self.fan_out.outlets())
-                aside = not outlets or any(o.lane.aside for o in outlets)
-                applied = () if aside else (self.reached(o.generation) for o in outlets)
-                capture.applied(min(applied, default=0))
-
-    async def _acknowledge(self) -> None:
-        asked, waited_since = 0.0, None
-        while True:
-            await asyncio.sleep(self._limits.acknowledge_s)
-            capture = self._capture
-            if capture is None:
-                continue
-            if not self.ledger.wants_wal_end():
-                waited_since = None
-            elif waited_since is None:
-                waited_since = time.monotonic()
-            elif time.monotonic() - waited_since >= _PUSH_S:
-                # Nobody else writes the log out that reads have seen: a marker does.
-                waited_since = None
-                with suppress(Transient):
-                    await self.markers.next()
-                continue
-            await self._move(capture)
-            waits = self.ledger.wants_wal_end() or self._unsaved()
-            if waits and time.monotonic() - asked >= _ASK_S:
-                asked = time.monotonic()
-                capture.ask()
-
-    async def _move(self, capture: Capture, *, at_once: bool = False) -> None:
-        """Let the slot move as far as it may; of a life that has ended it is nothing.
-
-        `at_once`: even for a little, where that is to be written down first.
-        """
-        lsn = self._may_acknowledge()
-        if lsn <= self._told or not await self._passes(lsn, at_once=at_once):
-            return
-        await probes.reach("ledger.acknowledge")
-        if capture is self._capture and lsn > self._told:
-            self._told = self._moved_to = lsn
-            capture.acknowledge(lsn)
-
-    async def _passes(self, lsn: int, *, at_once: bool) -> bool:
-        """Whether it is written down that the slot may be found at `lsn`.
-
-        The positions of the targets tell it, but for a parked sink's, which stay
-        behind. To write makes log, so that this waits until it is worth while.
-        """
-        parked = any(outlet.lane.aside for outlet in self.fan_out.outlets())
-        if not parked or lsn <= self._passed:
-            return True
-        now = time.monotonic()
-        little = lsn - self._passed < _IDLE_BYTES and now - self._passed_s < _IDLE_S
-        if little and not at_once:
-            return False
-        try:
-            await self._hooks.passes(lsn)
-        except Transient:
-            return False
-        self._passed, self._passed_s = lsn, now
-        return True
-
-    def _may_acknowledge(self) -> int:
-        """What the ledger allows, as far as it is written down for every target."""
-        lsn = self.ledger.acknowledge()
-        if self.proven is not None:
-            lsn = min(lsn, self.proven)
-        saved = [self.saved(o.generation) for o in self.fan_out.current()]
-        return min(lsn, *saved) if saved else lsn
-
-    async def save(self, positions: Mapping[Generation, int]) -> None:
-        """Write down how far these generations are. Transient, Halt."""
-        await self._hooks.progress(positions)
-        for generation, lsn in positions.items():
-            self._saved[generation] = max(lsn, self.saved(generation))
-
-    def saved(self, generation: Generation) -> int:
-        """How far the generation is, as it is written down."""
-        return self._saved.get(generation, 0)
-
-    def _positions(self) -> dict[Generation, int]:
-        return {
-            o.generation: self.reached(o.generation) for o in self.fan_out.current()
-        }
-
-    def reached(self, generation: Generation) -> int:
-        """Everything up to here shows in the generation, and was seen to be visible.
-
-        What is written down beyond that would not tell, after somebody else has moved
-        the slot there, that commits were passed over which nobody can see yet.
-        """
-        invisible = self.gate.invisible_from()
-        applied = self.ledger.applied(generation)
-        return applied if invisible is None else min(applied, invisible)
-
-    def expect(self, confirmed: int) -> None:
-        """The slot was found here before the first connection: further on, changes
-        were passed over."""
-        self._moved_to = confirmed
-
-    def _unsaved(self) -> bool:
-        """Whether a position that somebody may wait for is not written down yet."""
-        return any(
-            self._saved.get(outlet.generation, 0) < self._wanted
-            for outlet in self.fan_out.current()
-        )
-
-    def _idle_log(self) -> bool:
-        """Whether others have written so much log that the slot should follow.
-
-        Small moves are left alone: the bridge's own records move the log too, and a
-        bridge that writes for each of them would feed itself.
-        """
-        saved = [self.saved(o.generation) for o in self.fan_out.current()]
-        if not saved:
-            return False
-        moved = self.ledger.acknowledge() - min(saved)
-        waited = time.monotonic() - self._saved_s
-        return moved > _IDLE_BYTES_MAX or (moved > _IDLE_BYTES and waited > _IDLE_S)
-
-    async def _save(self) -> None:
-        while True:
-            await asyncio.sleep(self._limits.progress_s)
-            waits = self._unsaved() or self._idle_log()
-            if self._ending or not (waits and self._ready.is_set()):
-                continue
-            moved = {
-                generation: lsn
-                for generation, lsn in self._positions().items()
-                if lsn > self._saved.get(generation, 0)
-            }
-            if not moved:
-                continue
-            await probes.reach("store.progress")
-            try:
-                await self.save(moved)
-            except Transient:
-                continue
-            self._saved_s = time.monotonic()
-
-    async def _record(self) -> None:
-        """Have each sink note its position, so that the slot may move past it."""
-        recorded: dict[Generation, int] = {}
-        while True:
-            await asyncio.sleep(self._limits.record_s)
-            if self._ending or not self._ready.is_set():
-                continue
-            for generation, lsn in self._positions().items():
-                if recorded.get(generation, 0) >= self.ledger.content(generation):
-                    continue
-                try:
-                    await self._hooks.record(generation, lsn)
-                except Transient:
-                    continue
-                recorded[generation] = lsn
-                self.ledger.recorded(generation, lsn)
-                # That has written down one: the others, and the slot, are to follow,
-                # or it looks as if this one were still behind what the slot knows.
-                self._wanted = max(self._wanted, lsn)
 
 
 async def _together(*parts: Coroutine[Any, Any, None]) -> None:

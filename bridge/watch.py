@@ -93,7 +93,7 @@ class Watch:
         generations that need every key derived again owe it, durably."""
         assembly, store = self._assembly, self._assembly.store
         confirmed = await patiently(self._confirmed)
-        assembly.pipeline.expect(confirmed)
+        assembly.pipeline.progress.expect(confirmed)
         rows = await patiently(store.generations.all)
         passed = await patiently(store.passed)
         moved = any(

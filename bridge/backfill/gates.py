@@ -44,12 +44,12 @@ async def caught_up(
     while True:
         marker = await pipeline.markers.next()
         era = pipeline.ledger.era
-        while pipeline.reached(generation) < marker:
+        while pipeline.progress.reached(generation) < marker:
             if not fed(generation):
                 raise Transient(f"{generation} is fed no more")
             if era != pipeline.ledger.era:
                 break
-            pipeline.ask()
+            pipeline.progress.ask()
             await asyncio.sleep(_LOOK_S)
         else:
             return

@@ -96,7 +96,7 @@ class SchemaWatch:
             if self._stored:
                 came = await fresh(connection, self._stored, first.facts)
                 self._missed = difference(self._stored, first.facts, came)
-        self._assembly.pipeline.proven = first.proven_lsn or 0
+        self._assembly.pipeline.progress.proven = first.proven_lsn or 0
 
     async def _look(self, connection: Session) -> bool:
         """One look; False when this life is to end."""
@@ -108,7 +108,7 @@ class SchemaWatch:
             return False
         self._seen = now
         if now.proven_lsn is not None:
-            self._assembly.pipeline.proven = now.proven_lsn
+            self._assembly.pipeline.progress.proven = now.proven_lsn
         self._derive(found)
         self._settle()
         return True

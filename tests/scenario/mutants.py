@@ -16,7 +16,7 @@ from bridge import probes
 from bridge.config.limits import Limits
 from bridge.gate import Gate, Snapshot
 from bridge.ledger import Ledger
-from bridge.pipeline import Pipeline
+from bridge.progress import Progress
 from bridge.sink import Generation
 from tests.fixtures.waiting import eventually
 
@@ -55,11 +55,11 @@ def _acknowledges_invisible() -> None:
     def init(self: Ledger, _invisible_from: Any) -> None:
         real(self, lambda: None)
 
-    def reached(self: Pipeline, generation: Generation) -> int:
-        return self.ledger.applied(generation)
+    def reached(self: Progress, generation: Generation) -> int:
+        return self._ledger.applied(generation)
 
     Ledger.__init__ = init  # type: ignore[method-assign]
-    Pipeline.reached = reached  # type: ignore[method-assign]
+    Progress.reached = reached  # type: ignore[method-assign]
 
 
 def _no_publication_barrier() -> None:

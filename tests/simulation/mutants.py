@@ -35,6 +35,7 @@ from bridge.operations import Report
 from bridge.parking import Parking
 from bridge.pipeline import Pipeline
 from bridge.position import Position
+from bridge.progress import Progress
 from bridge.watch import Watch
 from tests.simulation import clock
 from tests.simulation.world import World
@@ -314,7 +315,7 @@ MUTANTS = [
         "nobody looks whether the slot was moved",
         lambda: [
             _patch(Watch, "_look_back", _no_look_back),
-            _patch(Pipeline, "_moved_to", property(lambda _: None, lambda *_: None)),
+            _patch(Progress, "_moved_to", property(lambda _: None, lambda *_: None)),
         ],
         partial(World, faults=("forward", "kill", "idle")),
     ),
