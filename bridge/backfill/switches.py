@@ -129,10 +129,10 @@ class Switches:
         identity = (target.sink, target.name)
         assembly.halted.pop(identity, None)
         assembly.stale.pop(identity, None)
-        if (keep_s := assembly.config.daemon.keep_previous_s) is not None and (
-            previous := life.previous(*identity)
-        ) is not None:
-            assembly.spawn(self._retire_after(previous, keep_s), f"retire {previous}")
+        keep_s = assembly.config.daemon.keep_previous_s
+        older = self._older(generation)
+        if keep_s is not None and older is not None:
+            assembly.spawn(self._retire_after(older, keep_s), f"retire {older}")
         _log.info("live", target=str(target), generation=generation.number)
 
     async def _follow(
@@ -201,14 +201,21 @@ class Switches:
             live = self._assembly.generation(row.key)
             if live is None or row.state is not GenerationState.LIVE:
                 continue
-            previous = self._life.previous(live.target.sink, live.target.name)
-            if previous is None or row.published_at is None:
+            older = self._older(live)
+            if older is None or row.published_at is None:
                 continue
             age_s = (datetime.now(UTC) - row.published_at).total_seconds()
             left_s = max(0.0, keep_s - age_s)
             self._assembly.spawn(
-                self._retire_after(previous, left_s), f"retire {previous}"
+                self._retire_after(older, left_s), f"retire {older}"
             )
+
+    def _older(self, live: Generation) -> Generation | None:
+        """The one kept that is older than the live one. A newer one, from which readers
+        were rolled back, may be what the file asks for, and is kept until the next."""
+        previous = self._life.previous(live.target.sink, live.target.name)
+        older = previous is not None and previous.number < live.number
+        return previous if older else None
 
     async def _retire_after(self, generation: Generation, delay_s: float) -> None:
         await asyncio.sleep(delay_s)

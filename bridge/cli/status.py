@@ -168,6 +168,8 @@ def _note(target: Mapping[str, Any], sink: Mapping[str, Any], *, first: bool) ->
         )
     if sink["owed_keys"]:
         parts.append(f"{count(sink['owed_keys'])} owed keys; goes on by itself")
-    if target["previous"]:
-        parts.append(f"g{target['previous']} kept for rollback")
+    if previous := target["previous"]:
+        newer = previous > (target["generation"] or previous)
+        kept = f"g{previous} kept for rollback"
+        parts.append(f"rolled back, g{previous} kept" if newer else kept)
     return "; ".join(parts)

@@ -86,6 +86,15 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
+class RolledBack:
+    """A newer generation than the live one, kept and fed, that readers saw before."""
+
+    number: int
+    view_fingerprint: str
+    sink_fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
 class ActualTarget:
     """A target as the store knows it."""
 
@@ -99,6 +108,8 @@ class ActualTarget:
     building: int | None
     stopped: bool = False
     """No longer fed, since it is not in the file."""
+    rolled_back: RolledBack | None = None
+    """What the live one was rolled back from."""
 
     def __str__(self) -> str:
         return f"{self.sink}/{self.name}"
@@ -222,6 +233,8 @@ def _target(target: WantedTarget, found: ActualTarget | None, actual: Actual) ->
         return step(Action.CREATE, f"build{size or ' every document'}, then live")
     if actual.slot is None or actual.slot.lost:
         return step(Action.REBUILD, _how(target, found, "the slot is new"))
+    if reason := _rollback_holds(target, found, actual):
+        return step(Action.KEEP, reason)
     if target.in_place and found.building is None and not _other_view(target, found):
         then = "; every document is written again" if target.rewrites else ""
         return step(Action.UPDATE, f"{target.what}, in place{then}")
@@ -234,6 +247,30 @@ def _target(target: WantedTarget, found: ActualTarget | None, actual: Actual) ->
     if found.live is None:
         return step(Action.KEEP, f"building g{found.building}")
     return step(Action.KEEP, "unchanged")
+
+
+def _rollback_holds(target: WantedTarget, found: ActualTarget, actual: Actual) -> str:
+    """Why readers stay with an older generation than the file asks for; empty: they
+    do not. They have been rolled back from the very one that it asks for: to build
+    that again is what nobody has asked for. Anything else that is asked is done."""
+    newer = found.rolled_back
+    if newer is None or found.building is not None or found.stopped or actual.moved:
+        return ""
+    asked = target.view_fingerprint, target.sink_fingerprint
+    if target.view != found.view or asked == _fingerprints(found):
+        return ""
+    if not found.view_fingerprint:
+        return ""  # it missed changes
+    if asked != (newer.view_fingerprint, newer.sink_fingerprint):
+        return ""
+    return (
+        f"rolled back to g{found.live}; g{newer.number}, as the file says, is kept up "
+        f"to date and shown by `pgbridge rollback {target.view}`"
+    )
+
+
+def _fingerprints(found: ActualTarget) -> tuple[str, str]:
+    return found.view_fingerprint, found.sink_fingerprint
 
 
 def _difference(target: WantedTarget, found: ActualTarget) -> str:

@@ -39,6 +39,7 @@ from bridge.control.reconcile import (
     ActualPublication,
     ActualSlot,
     ActualTarget,
+    RolledBack,
     Step,
     Wanted,
     WantedTarget,
@@ -398,7 +399,13 @@ def _target(
 ) -> ActualTarget:
     live = generations.get(GenerationState.LIVE)
     building = generations.get(GenerationState.BUILDING)
+    previous = generations.get(GenerationState.PREVIOUS)
     newest = building or live
+    rolled_back = None
+    if live is not None and previous is not None and previous.key.number > live.key.number:
+        rolled_back = RolledBack(
+            previous.key.number, previous.view_fingerprint, previous.fingerprint
+        )
     return ActualTarget(
         view=row.view,
         sink=row.sink,
@@ -408,6 +415,7 @@ def _target(
         live=live.key.number if live else None,
         building=building.key.number if building else None,
         stopped=not row.wanted,
+        rolled_back=rolled_back,
     )
 
 

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
-from tests.bench import ceilings, flat, joined
+from tests.bench import beside, ceilings, flat, joined
 from tests.bench.stand import Stand, execute, servers
 
 Part = Callable[[Stand], Awaitable[None]]
@@ -25,6 +25,7 @@ PARTS: dict[str, tuple[Part, ...]] = {
     ),
     "build": (flat.build,),
     "latency": (flat.latency,),
+    "beside": (beside.beside,),
     "joined": (joined.build,),
     "live": (joined.live,),
     "fanout": (joined.fan_out,),

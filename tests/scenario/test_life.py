@@ -88,6 +88,14 @@ async def test_an_edited_query_is_built_beside_and_rolled_back(
         found = await bridge.document("item", "0")
         assert found is not None
         assert set(found.source) == {"id", "name", "n"}
+        # It holds over a restart: what the file says is kept, and shown by a rollback.
+        assert await bridge.daemon.stop() == 0
+        code, told = await pgbridge(bridge, "plan")
+        assert (code, told.count("rolled back to g1")) == (0, 2), told
+        bridge.daemon.start()
+        await bridge.ready()
+        await generation_is(bridge, 1)
+        assert bridge.one("select count(*) from bridge.generation") == 4
         assert (await pgbridge(bridge, "rollback", "item"))[0] == 0
         await generation_is(bridge, 2)
         status = await bridge.daemon.status()

@@ -14,6 +14,7 @@ from bridge.control.reconcile import (
     ActualSlot,
     ActualTarget,
     PartKind,
+    RolledBack,
     Step,
     Wanted,
     WantedTarget,
@@ -176,3 +177,26 @@ def test_a_target_no_longer_in_the_file_is_stopped_once_and_then_kept() -> None:
     assert "--prune" in found.why
     found = step(with_target(stopped=True), PartKind.TARGET, wanted)
     assert found.action is Action.KEEP
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "action", "why"),
+    [
+        ({}, {}, Action.KEEP, "rolled back to g3; g4, as the file says, is kept"),
+        ({"in_place": True}, {}, Action.KEEP, "rolled back"),
+        ({"view_fingerprint": "v3"}, {}, Action.REBUILD, "query"),
+        ({"sink_fingerprint": "s3"}, {}, Action.REBUILD, "changed"),
+        ({"view_fingerprint": "v1"}, {}, Action.KEEP, "unchanged"),
+        ({}, {"view_fingerprint": ""}, Action.REBUILD, "missed changes"),
+        ({}, {"stopped": True}, Action.REBUILD, "changed"),
+        ({}, {"building": 5}, Action.REBUILD, "changed"),
+    ],
+)
+def test_a_rollback_holds_until_the_file_asks_for_something_else(
+    wanted: dict[str, Any], found: dict[str, Any], action: Action, why: str
+) -> None:
+    target = replace(TARGET, **({"view_fingerprint": "v2"} | wanted))
+    actual = with_target(**({"rolled_back": RolledBack(4, "v2", "s1")} | found))
+    step_of = step(actual, PartKind.TARGET, replace(WANTED, targets=(target,)))
+    assert step_of.action is action
+    assert why in step_of.why
