@@ -402,7 +402,7 @@ def _target(
     previous = generations.get(GenerationState.PREVIOUS)
     newest = building or live
     rolled_back = None
-    if live is not None and previous is not None and previous.key.number > live.key.number:
+    if live and previous and previous.key.number > live.key.number:
         rolled_back = RolledBack(
             previous.key.number, previous.view_fingerprint, previous.fingerprint
         )
