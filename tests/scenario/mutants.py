@@ -14,10 +14,12 @@ from typing import Any
 import bridge.control.apply
 from bridge import probes
 from bridge.config.limits import Limits
+from bridge.doubt import Doubt
 from bridge.gate import Gate, Snapshot
 from bridge.ledger import Ledger
 from bridge.progress import Progress
 from bridge.sink import Generation
+from bridge.streams import Streams
 from tests.fixtures.waiting import eventually
 
 
@@ -94,7 +96,22 @@ def _holds_builds() -> None:
     probes.register("generation.built", wait)
 
 
+def _doubts_nothing() -> None:
+    """A crash of the server leaves everything that was read from it as it is."""
+
+    def start(self: Doubt) -> None:
+        self.suspect = False
+
+    async def look_back(self: Streams, _pipeline: Any) -> bool:
+        self._server = await self._store.server()
+        return False
+
+    Doubt.start = start  # type: ignore[method-assign]
+    Streams.look_back = look_back  # type: ignore[method-assign]
+
+
 MUTANTS = {
+    "doubts-nothing": _doubts_nothing,
     "reads-at-once": _reads_at_once,
     "no-barrier": _no_barrier,
     "acknowledges-invisible": _acknowledges_invisible,

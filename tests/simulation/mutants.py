@@ -242,7 +242,12 @@ MUTANTS = [
     ),
     Mutant(
         "acknowledge what is not visible",
-        lambda: [_wrapped(Ledger, "__init__", _unwatched_acknowledgement)],
+        lambda: [
+            _wrapped(Ledger, "__init__", _unwatched_acknowledgement),
+            # Positions written down hold the slot back too, and wait to be visible.
+            _patch(Pipeline, "reached", lambda p, g: p.ledger.applied(g)),
+        ],
+        partial(World, faults=("stall", "kill", "idle")),
     ),
     Mutant(
         "version = log position at the time of reading",
