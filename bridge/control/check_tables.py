@@ -7,11 +7,11 @@ The one thing to know: pure functions over rows of facts (`sql/used_tables.sql`,
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bridge.config import SourceConfig
-from bridge.control.identity import advice
+from bridge.control.identity import advice, usable
 from bridge.control.quoting import quoted
 from bridge.derive.view import ViewPlan
 from bridge.sink import Finding, Level
@@ -114,17 +114,13 @@ def _privileges(row: Mapping[str, Any], role: str) -> Iterator[Finding]:
 
 def _identities(row: Mapping[str, Any], use: Use) -> Iterator[Finding]:
     for leaf in row["leaves"] or ():
-        if leaf["identity"] == "n" or (
-            leaf["identity"] == "d" and not leaf["primary_key"]
-        ):
-            fix = _advice(leaf, set(use.identity) | set(leaf["primary_key"]))
+        if not leaf["carried"]:
+            wanted = set(use.identity)
             yield Finding(
                 Level.ERROR,
                 f"{leaf['name']} has no usable replica identity: once published, "
                 "Postgres would refuse the application's own updates",
-                fix
-                if leaf["primary_key"]
-                else f"alter table {leaf['name']} add primary key (…);",
+                advice(leaf, wanted) if wanted and leaf["keys"] else usable(leaf),
             )
             continue
         missing = sorted(set(use.identity) - set(leaf["carried"]))
@@ -133,7 +129,7 @@ def _identities(row: Mapping[str, Any], use: Use) -> Iterator[Finding]:
                 Level.ERROR,
                 f"{leaf['name']} has replica identity full and a generated column: "
                 "once published, Postgres may refuse the application's own updates",
-                _advice(leaf, set(use.identity)),
+                advice(leaf, set(use.identity)),
             )
         elif missing:
             views = sorted(
@@ -144,19 +140,8 @@ def _identities(row: Mapping[str, Any], use: Use) -> Iterator[Finding]:
                 f"{leaf['name']} has no old {', '.join(missing)} in the log; "
                 f"{'view' if len(views) == 1 else 'views'} {', '.join(views)} "
                 f"{'needs' if len(views) == 1 else 'need'} it when a row moves",
-                _advice(leaf, set(use.identity)),
+                advice(leaf, set(use.identity)),
             )
-
-
-def _advice(leaf: Mapping[str, Any], wanted: Collection[str]) -> str:
-    return advice(
-        leaf["name"],
-        leaf["name"].rpartition(".")[2].strip('"'),
-        primary_key=leaf["primary_key"],
-        wanted=wanted,
-        nullable=leaf["nullable"],
-        generated=leaf["generated"],
-    )
 
 
 def publication(

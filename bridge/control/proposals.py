@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from bridge.control.identity import identity_statement
+from bridge.control.identity import advice
 from bridge.control.quoting import is_plain, quoted
 from bridge.control.session import Session, sql
 
@@ -30,14 +31,23 @@ class Table:
     """As the statistics have it."""
     columns: tuple[str, ...]
     primary_key: tuple[str, ...]
-    identity: frozenset[str]
-    """Columns whose old values the log carries."""
+    leaves: tuple[Mapping[str, Any], ...]
+    """Itself, or its partitions, as `sql/used_tables.sql` tells of them."""
 
     def sql(self, search_path: Sequence[str]) -> str:
         """How a query names it."""
         if self.schema in search_path:
             return quoted(self.name)
         return f"{quoted(self.schema)}.{quoted(self.name)}"
+
+    def lacks(self, columns: Iterable[str]) -> str:
+        """The statements after which the log has the old values of these columns."""
+        wanted = set(columns)
+        return " ".join(
+            advice(leaf, wanted)
+            for leaf in self.leaves
+            if not wanted <= set(leaf["carried"])
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +74,10 @@ class Proposal:
 
 async def read(session: Session) -> tuple[dict[int, Table], list[ForeignKey]]:
     """The tables that the role may read, by oid, and the foreign keys among them."""
+    found = await (await session.execute(sql("tables"))).fetchall()
+    oids = [row["oid"] for row in found]
+    used = await (await session.execute(sql("used_tables"), {"oids": oids})).fetchall()
+    leaves = {row["oid"]: tuple(row["leaves"] or ()) for row in used}
     tables = {
         row["oid"]: Table(
             oid=row["oid"],
@@ -72,9 +86,9 @@ async def read(session: Session) -> tuple[dict[int, Table], list[ForeignKey]]:
             rows=row["rows"],
             columns=tuple(row["columns"]),
             primary_key=tuple(row["primary_key"]),
-            identity=frozenset(row["identity"]),
+            leaves=leaves[row["oid"]],
         )
-        for row in await (await session.execute(sql("tables"))).fetchall()
+        for row in found
     }
     keys = [
         ForeignKey(
@@ -132,7 +146,7 @@ def _proposal(
     up = [key for key in keys if key.referring == table.oid]
     for key in up:
         other = tables[key.referred]
-        if (label := _label(other, key)) is None:
+        if (label := _label(other, key)) is None or other.lacks(key.referred_columns):
             continue
         alias = aliases.take(other.name[:1].lower() or "t")
         output = outputs.take(_stem(key.columns[-1], other.name))
@@ -148,10 +162,10 @@ def _proposal(
         if not child.primary_key:
             continue
         column = _children(key, child, root, aliases, outputs, search_path)
-        if frozenset(key.columns) | frozenset(child.primary_key) <= child.identity:
-            select.append(column)
+        if statement := child.lacks(key.columns):
+            later.append((column, statement))
         else:
-            later.append((column, _identity(child, key.columns)))
+            select.append(column)
     lines = ["select " + ",\n       ".join(_filled(select))]
     lines.append(f"  from {table.sql(search_path)} {root}")
     lines += [f"  {join}" for join in joins]
@@ -184,11 +198,6 @@ def _children(
         f"         where {_equal(alias, key.columns, root, key.referred_columns)})",
     ]
     return f"{chr(10).join(lines)} as {quoted(outputs.take(_plural(child.name)))}"
-
-
-def _identity(table: Table, columns: Iterable[str]) -> str:
-    name = f"{quoted(table.schema)}.{quoted(table.name)}"
-    return identity_statement(name, table.name, table.primary_key, columns)
 
 
 def view_name(table: str) -> str:

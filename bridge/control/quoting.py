@@ -9,13 +9,17 @@ from __future__ import annotations
 import re
 
 _PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
-_RESERVED = re.compile(
-    "all|analyse|analyze|and|any|array|as|asc|asymmetric|both|case|cast|check|collate|"
-    "column|constraint|create|current_date|default|desc|distinct|do|else|end|except|"
-    "false|fetch|for|foreign|from|grant|group|having|in|initially|intersect|into|"
-    "lateral|leading|limit|not|null|offset|on|only|or|order|placing|primary|references|"
-    "returning|select|session_user|some|symmetric|table|then|to|trailing|true|union|"
-    "unique|user|using|variadic|when|where|window|with"
+_RESERVED = frozenset(
+    "all analyse analyze and any array as asc asymmetric authorization binary both "
+    "case cast check collate collation column concurrently constraint create cross "
+    "current_catalog current_date current_role current_schema current_time "
+    "current_timestamp current_user default deferrable desc distinct do else end "
+    "except false fetch for foreign freeze from full grant group having ilike in "
+    "initially inner intersect into is isnull join lateral leading left like limit "
+    "localtime localtimestamp natural not notnull null offset on only or order outer "
+    "overlaps placing primary references returning right select session_user similar "
+    "some symmetric system_user table tablesample then to trailing true union unique "
+    "user using variadic verbose when where window with".split()
 )
 
 
@@ -28,4 +32,4 @@ def quoted(name: str) -> str:
 
 def is_plain(name: str) -> bool:
     """Whether SQL takes the name without quotes."""
-    return bool(_PLAIN.fullmatch(name)) and not _RESERVED.fullmatch(name)
+    return bool(_PLAIN.fullmatch(name)) and name not in _RESERVED

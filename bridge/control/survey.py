@@ -269,8 +269,9 @@ async def _lacking(
     role = connection.info.user
     halts = {}
     for name, view in plans.items():
-        for finding in check_tables.lacking(found, view, role)[:1]:
-            halts[name] = Halt(f"view {name}: {finding.what}", hint=finding.fix)
+        if findings := check_tables.lacking(found, view, role):
+            fixes = " ".join(finding.fix for finding in findings)
+            halts[name] = Halt(f"view {name}: {findings[0].what}", hint=fixes)
     return halts
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from pglast import ast
+from psycopg.sql import Identifier
 
 from bridge.catalog import Catalog, RelationKind, Table, Uses
 from bridge.changes import Identity
@@ -87,12 +88,15 @@ def _reason(table: Table, *, only: bool) -> tuple[str, str]:
     if keyless:
         leaf = f"{keyless[0].schema}.{keyless[0].name}"
         message = (
-            f"{leaf} has no primary key: once published, Postgres would refuse the "
-            "application's updates and deletes"
+            f"{leaf} has no primary key, or a deferrable one: once published, Postgres "
+            "would refuse the application's updates and deletes"
         )
+        fit = [i.name for i in table.indexes if i.identifies(table)]
+        own = bool(fit) and keyless[0].oid == table.oid
+        index = Identifier(fit[0]).as_string(None) if own else "…"
         hint = (
             "add a primary key, or name a unique index over columns that are not "
-            f"null: alter table {leaf} replica identity using index …"
+            f"null: alter table {leaf} replica identity using index {index}"
         )
         return message, hint
     return "", ""

@@ -12,16 +12,17 @@ select w.root::int8, c.oid::int8, n.nspname::text, c.relname::text, c.relkind::t
            select a.attname::text
              from pg_catalog.pg_index i
              join pg_catalog.pg_attribute a on a.attrelid = i.indrelid
-              and a.attnum = any (i.indkey::int2[]) and a.attnum > 0
+              and a.attnum = any ((i.indkey::int2[])[0:i.indnkeyatts - 1])
             where i.indrelid = c.oid and i.indimmediate and i.indisvalid
               and case c.relreplident when 'd' then i.indisprimary
                                       when 'i' then i.indisreplident
                                       else false end) end,
        (select array(select a.attname::text from pg_catalog.pg_attribute a
                       where a.attrelid = i.indrelid
-                        and a.attnum = any (i.indkey::int2[]))
+                        and a.attnum = any ((i.indkey::int2[])[0:i.indnkeyatts - 1]))
           from pg_catalog.pg_index i
-         where i.indrelid = c.oid and i.indisprimary),
+         where i.indrelid = c.oid and i.indisprimary
+           and i.indimmediate and i.indisvalid),
        array(select a.attname::text from pg_catalog.pg_attribute a
               where a.attrelid = c.oid and a.attnum > 0 and a.attgenerated <> ''),
        c.relfilenode::int8, c.reltuples::float8,

@@ -1,5 +1,5 @@
 -- Every ordinary or partitioned table that the role may read, with its columns in
--- order, the columns of its primary key, and those that its replica identity carries.
+-- order, and the columns of its primary key.
 select c.oid,
        n.nspname as schema,
        c.relname as name,
@@ -12,19 +12,9 @@ select c.oid,
                from pg_index i,
                     unnest(i.indkey::smallint[]) with ordinality as k (attnum, place)
                join pg_attribute a on a.attrelid = c.oid and a.attnum = k.attnum
-              where i.indrelid = c.oid and i.indisprimary
-              order by k.place) as primary_key,
-       array(select a.attname::text
-               from pg_attribute a
-              where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-                and (c.relreplident = 'f'
-                     or exists (select from pg_index i
-                                 where i.indrelid = c.oid and a.attnum = any (i.indkey)
-                                   and case c.relreplident
-                                         when 'd' then i.indisprimary
-                                         when 'i' then i.indisreplident
-                                       end))
-              order by a.attnum) as identity
+              where i.indrelid = c.oid and i.indisprimary and i.indimmediate
+                and k.place <= i.indnkeyatts
+              order by k.place) as primary_key
   from pg_class c
   join pg_namespace n on n.oid = c.relnamespace
  where c.relkind in ('r', 'p')

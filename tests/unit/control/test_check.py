@@ -47,6 +47,10 @@ LEAF: dict[str, Any] = {
     "carried": ["id"],
     "nullable": [],
     "generated": [],
+    "table": "review",
+    "keys": [{"name": "review_pkey", "columns": ["id"]}],
+    "unfit": [],
+    "taken": [],
 }
 TABLE: dict[str, Any] = {
     "oid": 1,
@@ -199,17 +203,19 @@ def test_full_identity_with_a_generated_column_is_an_error() -> None:
 
 
 def test_a_table_without_a_usable_identity_is_an_error() -> None:
-    assert of_table({"identity": "n"})[0].level is Level.ERROR
-    keyless = of_table({"primary_key": [], "carried": []})
+    assert of_table({"identity": "n", "carried": []})[0].level is Level.ERROR
+    keyless = of_table({"primary_key": [], "carried": [], "keys": []})
     assert "add primary key" in keyless[0].fix
 
 
 def test_full_is_never_advised_beside_a_generated_column() -> None:
-    asked = {"primary_key": ["id"], "wanted": ["id", "x"], "nullable": ["x"]}
-    assert "full" in advice("t", "t", **asked, generated=[]).split("--")[0]  # type: ignore[arg-type]
-    mended = advice("t", "t", **asked, generated=["g"]).split("--")[0]  # type: ignore[arg-type]
+    leaf = LEAF | {"nullable": ["x"]}
+    assert "full" in advice(leaf, ["id", "x"]).split("/*")[0]
+    leaf |= {"generated": ["g"]}
+    mended = advice(leaf, ["id", "x"]).split("/*")[0]
     assert "identity full" not in mended
     assert "alter column x set not null" in mended
+    assert advice(leaf | {"unfit": ["x"]}, ["id", "x"]).startswith("/* no index")
 
 
 def publication(**changes: object) -> dict[str, Any]:

@@ -6,9 +6,12 @@ from bridge.control.proposals import ForeignKey, Table, propose, view_name
 
 
 def table(oid: int, name: str, *columns: str, key: int = 1, rows: int = 1) -> Table:
-    return Table(
-        oid, "public", name, rows, columns, columns[:key], frozenset(columns[:key])
-    )
+    leaf = {
+        "name": f"public.{name}", "table": name, "identity": "d",
+        "primary_key": list(columns[:key]), "keys": [], "carried": columns[:key],
+        "nullable": [], "unfit": [], "generated": [], "taken": [],
+    }  # fmt: skip
+    return Table(oid, "public", name, rows, columns, columns[:key], (leaf,))
 
 
 CATEGORY = table(1, "category", "id", "name")
@@ -53,12 +56,12 @@ def test_children_wait_for_the_identity_that_they_need() -> None:
 
 
 def test_tables_without_a_key_are_left_out() -> None:
-    keyless = Table(9, "public", "log", 1, ("at",), (), frozenset())
+    keyless = Table(9, "public", "log", 1, ("at",), (), ())
     assert propose({9: keyless}, []) == []
 
 
 def test_names_that_sql_or_a_view_cannot_have() -> None:
-    odd = Table(9, "Other", "Odd Table", 1, ("Id", "user"), ("Id",), frozenset({"Id"}))
+    odd = Table(9, "Other", "Odd Table", 1, ("Id", "user"), ("Id",), ())
     (proposal,) = propose({9: odd}, [])
     assert proposal.name == "odd-table"
     assert 'o."Id", o."user"' in proposal.query
