@@ -8,6 +8,9 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
+# Tests wait more than they compute: three processes keep two cores busy.
+WORKERS ?= 3
+SPREAD := -n $(WORKERS) --durations=15 --durations-min=20
 STAMP := $(VENV)/.installed
 
 # How many seeds each seeded test runs with; SEED=N repeats one.
@@ -29,15 +32,11 @@ $(STAMP): pyproject.toml .ci/venv
 demo: venv ## A small shop on real servers: watch documents follow rows
 	@$(BIN)/pgbridge demo
 
-# Scenarios that take minutes each file, and are left to `make everything`.
-LONG := $(addprefix --ignore=tests/scenario/test_,$(addsuffix .py,promotion \
-	random_views schema schema_traces search_losses servers verify views))
-
 test: venv lint ## What CI runs: lint and all tests but the slow, one seed each
-	@$(PYTEST) -m 'not bench and not slow' $(LONG) $(call seeds,1)
+	@$(PYTEST) $(SPREAD) -m 'not bench and not slow' $(call seeds,1)
 
 everything: venv lint ## All tests, the slow ones too, one seed each
-	@$(PYTEST) -m 'not bench' $(call seeds,1)
+	@$(PYTEST) $(SPREAD) -m 'not bench' $(call seeds,1)
 
 lint: venv ## Ruff, mypy, import contracts
 	@$(BIN)/ruff check .

@@ -47,6 +47,8 @@ class Progress:
         self.proven: int | None = None
         """Up to where tables and publication are known to be as they were planned:
         nothing beyond is acknowledged. None: nobody looks."""
+        self.prove = asyncio.Event()
+        """Set to have that looked at now, by whoever looks."""
         self._ledger = ledger
         self._gate = gate
         self._fan_out = fan_out
@@ -100,8 +102,11 @@ class Progress:
         ends_s = time.monotonic() + 10 * _ASK_S
         while (capture := self._capture) is not None and time.monotonic() < ends_s:
             await self._move(capture, at_once=True)
-            if self._told >= min(map(self.saved, self._positions()), default=0):
+            wanted = min(map(self.saved, self._positions()), default=0)
+            if self._told >= wanted:
                 return
+            if self.proven is not None and self.proven < wanted:
+                self.prove.set()
             capture.ask()
             await asyncio.sleep(self._limits.acknowledge_s)
 
@@ -168,8 +173,8 @@ class Progress:
             capture = self._capture
             if capture is None:
                 continue
-            if not self._ledger.wants_wal_end():
-                waited_since = None
+            if self._ending or not self._ledger.wants_wal_end():
+                waited_since = None  # nobody would take a marker at the end
             elif waited_since is None:
                 waited_since = time.monotonic()
             elif time.monotonic() - waited_since >= _PUSH_S:

@@ -7,6 +7,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.fixtures import spreading
+
 HERE = Path(__file__).parent
 TIERS = (
     "unit",
@@ -29,6 +31,7 @@ pytest_plugins = [
     "tests.fixtures.elasticsearch",
     "tests.fixtures.redis_sinks",
     "tests.fixtures.seeds",
+    "tests.fixtures.spreading",
 ]
 
 # How long an example takes says more of the machine than of the code.
@@ -41,11 +44,17 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("pgbridge")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Quick tiers first, so that a mistake shows before a server is started."""
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Quick tiers first, so that a mistake shows before a server is started; but with
+    several workers the longest first, so that they end together."""
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(getattr(pytest.mark, _tier(item)))
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: spreading.place_of(item.nodeid, _tier(item)))
+        return
     order = {tier: place for place, tier in enumerate(("tidy", *TIERS))}
     items.sort(key=lambda item: order[_tier(item)])
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from typing import Protocol
 
 from bridge.assembly import Assembly
@@ -82,11 +83,19 @@ class SchemaWatch:
         while True:
             try:
                 async with session(self._assembly.config.source.dsn) as connection:
-                    while await self._look(connection):  # noqa: ASYNC110
-                        await asyncio.sleep(self._interval_s)
+                    while await self._look(connection):
+                        await self._interval()
                     return
             except Transient:
                 await asyncio.sleep(self._interval_s)
+
+    async def _interval(self) -> None:
+        """Until the next look: less where the slot waits for it, to move once more."""
+        prove = self._assembly.pipeline.progress.prove
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._interval_s):
+                await prove.wait()
+        prove.clear()
 
     # — looking —
 
