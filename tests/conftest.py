@@ -7,8 +7,6 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from tests.fixtures import spreading
-
 HERE = Path(__file__).parent
 TIERS = (
     "unit",
@@ -53,6 +51,8 @@ def pytest_collection_modifyitems(
         if HERE in item.path.parents:
             item.add_marker(getattr(pytest.mark, _tier(item)))
     if hasattr(config, "workerinput"):
+        from tests.fixtures import spreading
+
         items.sort(key=lambda item: spreading.place_of(item.nodeid, _tier(item)))
         return
     order = {tier: place for place, tier in enumerate(("tidy", *TIERS))}
