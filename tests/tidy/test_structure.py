@@ -100,6 +100,21 @@ def sleeps(tree: ast.AST) -> list[int]:
     return found
 
 
+def test_what_is_cancelled_ends() -> None:
+    """`asyncio.wait_for` of 3.11 returns what came at the same moment, and the loop
+    that called it goes on for good; `asyncio.timeout` does not."""
+    called = [
+        f"{source.name}:{node.lineno}"
+        for source in sources(*PACKAGES)
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.Attribute)
+        and node.attr == "wait_for"
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "asyncio"
+    ]
+    assert called == []
+
+
 PACED = ("tests/simulation/", "tests/bench/")
 """Under a clock of its own, and paced by rates: there a delay is not a guess."""
 TIMED = {
