@@ -206,9 +206,7 @@ class Switches:
                 continue
             age_s = (datetime.now(UTC) - row.published_at).total_seconds()
             left_s = max(0.0, keep_s - age_s)
-            self._assembly.spawn(
-                self._retire_after(older, left_s), f"retire {older}"
-            )
+            self._assembly.spawn(self._retire_after(older, left_s), f"retire {older}")
 
     def _older(self, live: Generation) -> Generation | None:
         """The one kept that is older than the live one. A newer one, from which readers
