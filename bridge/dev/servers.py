@@ -39,18 +39,25 @@ def running(place: Place | None = None, *, heap: str = "512m") -> Iterator[Serve
             ElasticsearchServer(opened, heap=heap),
             ValkeyServer(opened),
         )
-        try:
-            start_all(servers)
+        with started(servers):
             yield servers
-        finally:
-            for server in (servers.valkey, servers.elasticsearch, servers.postgres):
-                server.close()
     finally:
         if place is None:
             opened.close()
 
 
-def start_all(servers: Servers) -> None:
+@contextmanager
+def started(servers: Servers) -> Iterator[None]:
+    """Start three that are made; on leaving, close them."""
+    try:
+        _start(servers)
+        yield
+    finally:
+        for server in (servers.valkey, servers.elasticsearch, servers.postgres):
+            server.close()
+
+
+def _start(servers: Servers) -> None:
     """Start the three at the same time; the first error is raised when all are done.
 
     Ctrl-C kills those that are still starting, rather than wait for them.

@@ -31,7 +31,7 @@ from bridge.dev import open_place
 from bridge.dev.elasticsearch import ElasticsearchServer
 from bridge.dev.local import LocalServer
 from bridge.dev.postgres import PostgresServer, create_database
-from bridge.dev.servers import Servers, start_all
+from bridge.dev.servers import Servers, started
 from bridge.dev.valkey import ValkeyServer
 from tests.fixtures.proxy import FaultProxy
 from tests.fixtures.waiting import eventually
@@ -130,14 +130,9 @@ class Soak:
 
     async def level(self) -> bool:
         """Whether everything goes its way again."""
-        self.bridge.daemon.must_run()
         status = await self.bridge.daemon.status()
-        targets, sinks = status.get("targets") or [], status.get("sinks") or []
-        return (
-            bool(targets)
-            and all(sink["state"] == "ok" for sink in sinks)
-            and all(t["state"] == "live" and not t["building"] for t in targets)
-            and all(t["lag_seconds"] < 5 for t in targets)
+        return await self.bridge.daemon.well() and all(
+            target["lag_seconds"] < 5 for target in status.get("targets") or []
         )
 
     async def equal(self) -> bool:
@@ -222,12 +217,8 @@ def _servers() -> Iterator[Servers]:
             ElasticsearchServer(place, heap="512m"),
             ValkeyServer(place, options=("--appendonly", "yes")),
         )
-        try:
-            start_all(servers)
+        with started(servers):
             yield servers
-        finally:
-            for server in (servers.valkey, servers.elasticsearch, servers.postgres):
-                server.close()
 
 
 async def _run(servers: Servers, folder: Path, minutes: float, seed: int) -> bool:

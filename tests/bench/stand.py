@@ -22,7 +22,7 @@ from bridge.dev import open_place
 from bridge.dev.elasticsearch import ElasticsearchServer
 from bridge.dev.keeper import descendants
 from bridge.dev.postgres import PostgresServer
-from bridge.dev.servers import Servers, start_all
+from bridge.dev.servers import Servers, started
 from bridge.dev.valkey import ValkeyServer
 from bridge.position import parse_lsn
 from tests.scenario.harness import Daemon, unused_port
@@ -38,19 +38,15 @@ Spent = Mapping[str, float]
 def servers() -> Iterator[Servers]:
     """Three servers set up for measuring."""
     with contextlib.closing(open_place()) as place:
-        started = Servers(
+        made = Servers(
             PostgresServer(
                 place, settings={"shared_buffers": "512MB", "max_wal_size": "8GB"}
             ),
             ElasticsearchServer(place, heap="1g", fast_start=False),
             ValkeyServer(place),
         )
-        try:
-            start_all(started)
-            yield started
-        finally:
-            for server in (started.valkey, started.elasticsearch, started.postgres):
-                server.close()
+        with started(made):
+            yield made
 
 
 @dataclass

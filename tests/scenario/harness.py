@@ -136,18 +136,21 @@ class Daemon:
         return await self.ended()
 
     async def ready(self) -> None:
-        """Wait until every target is live and level."""
+        """Wait until every target is live, and none is being built."""
+        await eventually(self.is_ready)
 
-        async def level() -> bool:
-            self.must_run()
-            status = await self.status()
-            targets = status.get("targets") or []
-            return bool(targets) and all(
-                target["state"] == "live" and not target["building"]
-                for target in targets
-            )
+    async def is_ready(self) -> bool:
+        """Whether every target is live, and none is being built."""
+        self.must_run()
+        targets = (await self.status()).get("targets") or []
+        return bool(targets) and all(
+            target["state"] == "live" and not target["building"] for target in targets
+        )
 
-        await eventually(level)
+    async def well(self) -> bool:
+        """Whether, besides, every sink takes what comes."""
+        sinks = (await self.status()).get("sinks") or []
+        return all(sink["state"] == "ok" for sink in sinks) and await self.is_ready()
 
     def must_run(self) -> None:
         """Died, with the end of its log, when it has ended."""
@@ -188,12 +191,6 @@ class Daemon:
         found = re.search(r"VmHWM:\s+(\d+) kB", text)
         assert found
         return int(found[1]) * 1024
-
-    def peak_bytes(self) -> int:
-        """Highest resident memory of the process so far."""
-        assert self.process is not None
-        text = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(text.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 def pgbridge(config: Path, *arguments: str) -> tuple[int, str, str]:

@@ -133,7 +133,7 @@ class Matrix:
         for statement in TRIGGERS.get(probe, ()):
             if statement is PARK:
                 await self.ask(PAY)
-        await eventually(self.ready, deadline_s=CALM_S, every_s=0.2)
+        await eventually(self.bridge.daemon.well, deadline_s=CALM_S, every_s=0.2)
         assert await shop.stop() > 0
         compared = await eventually(self.compared, deadline_s=CALM_S, every_s=0.2)
         row = Row(probe, name, compared, time.monotonic() - began)
@@ -158,17 +158,6 @@ class Matrix:
     async def parked(self) -> bool:
         status = await self.bridge.daemon.status()
         return any(sink["owed_keys"] for sink in status.get("sinks") or [])
-
-    async def ready(self) -> bool:
-        """Whether every sink takes what comes and no target is being built."""
-        self.bridge.daemon.must_run()
-        status = await self.bridge.daemon.status()
-        targets, sinks = status.get("targets") or [], status.get("sinks") or []
-        return (
-            bool(targets)
-            and all(sink["state"] == "ok" for sink in sinks)
-            and all(t["state"] == "live" and not t["building"] for t in targets)
-        )
 
     async def compared(self) -> dict[str, int] | None:
         """Documents by view once all equal SQL; None while some do not."""

@@ -200,32 +200,6 @@ async def test_a_lost_identity_halts_its_view_alone(bridge: Bridge) -> None:
     await bridge.ends_exact()
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "alter publication {} drop table item",
-        "alter publication {} set (publish = 'insert')",
-        "drop publication {}",
-    ],
-)
-async def test_a_publication_that_was_tampered_with(
-    bridge: Bridge, statement: str
-) -> None:
-    """Put right, and what it may have swallowed is derived again."""
-    bridge.execute(*SCHEMA.split(";"))
-    bridge.configure({"item": 'table = "item"'})
-    bridge.daemon.start()
-    await bridge.ready()
-    bridge.transaction(
-        statement.format(bridge.slot),
-        "update item set name = 'swallowed' where id <= 100",
-        "delete from item where id > 400",
-    )
-    await found(bridge, "item", "450", there=False)
-    await bridge.settled()
-    await bridge.ends_exact()
-
-
 async def still(bridge: Bridge) -> None:
     """Wait until the slot is past all that was done, and a look has seen it."""
     marker = bridge.one("select pg_current_wal_insert_lsn()")

@@ -38,13 +38,17 @@ async def test_a_partition_is_away_for_a_moment(bridge: Bridge) -> None:
 @pytest.mark.parametrize(
     "statement",
     [
+        "alter publication {} drop table item",
+        "alter publication {} set (publish = 'insert')",
         "alter publication {} set table item where (id < 100)",
         "alter publication {} set table item (id, name)",
         "alter publication {} set (publish_via_partition_root = false)",
+        "drop publication {}",
     ],
-    ids=["rows", "columns", "root"],
 )
-async def test_a_publication_of_a_part(bridge: Bridge, statement: str) -> None:
+async def test_a_publication_that_was_tampered_with(
+    bridge: Bridge, statement: str
+) -> None:
     """Put right, and what it may have swallowed is derived again."""
     bridge.execute(*SCHEMA.split(";"))
     bridge.configure({"item": 'table = "item"'})
