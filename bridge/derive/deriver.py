@@ -115,7 +115,8 @@ class _Spread:
     """What is left of batches that touch many keys."""
 
     def __init__(self) -> None:
-        self.works: list[Work] = []
+        self.entries: list[Entry] = []
+        """Of its batches; what else they held is in its keys."""
         self.keys: dict[str, KeySet] = {}
         self.seen = 0
         """The most log that a read for them has seen."""
@@ -125,9 +126,11 @@ class _Spread:
     def __len__(self) -> int:
         return sum(map(len, self.keys.values()))
 
-    def add(self, works: Iterable[Work], keys: Mapping[str, KeySet], seen: int) -> None:
+    def add(
+        self, entries: Iterable[Entry], keys: Mapping[str, KeySet], seen: int
+    ) -> None:
         """More batches, before any piece was taken."""
-        self.works += works
+        self.entries += entries
         self.seen = max(self.seen, seen)
         for view, more in keys.items():
             there = self.keys.setdefault(view, more)
@@ -339,15 +342,15 @@ class Deriver:
             spread = self._spread = _Spread()
         else:
             spread = self._next = self._next or _Spread()
-        spread.add(works, keys, seen)
+        spread.add((work.entry for work in works), keys, seen)
         self._tell()
 
     async def _derive_piece(self, spread: _Spread, *, careful: bool) -> None:
         """The next keys of what is spread, at the position of whatever came last."""
         piece = spread.piece(self._limits.keys_max)
         if piece is None:
-            for work in spread.works:
-                self._ledger.derived(work.entry, spread.seen)
+            for entry in spread.entries:
+                self._ledger.derived(entry, spread.seen)
             self._spread, self._next = self._next, None
             self._tell()
             return
@@ -358,7 +361,7 @@ class Deriver:
             return
         await self._room()
         async with self._gate.open(self._source.read, self._lsn) as reader:
-            claim = spread.works[0].entry
+            claim = spread.entries[0]
             await self._documents(reader, plan, keys, self._lsn, claim, careful=careful)
         await probes.reach("derive.piece")
         spread.done(reader.insert_lsn)

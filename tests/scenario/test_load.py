@@ -9,7 +9,7 @@ import os
 import psycopg
 import pytest
 
-from tests.fixtures.waiting import eventually
+from tests.fixtures.waiting import DEADLINE_S, eventually
 from tests.scenario.world import Bridge
 
 pytestmark = pytest.mark.scenario
@@ -74,7 +74,7 @@ async def applied(bridge: Bridge) -> None:
         bridge.daemon.must_run()
         return int(bridge.one(query) or 0) > lsn
 
-    await eventually(reached)
+    await eventually(reached, deadline_s=max(DEADLINE_S, ROWS / 2000))
 
 
 async def test_a_huge_transaction_stays_within_memory(bridge: Bridge) -> None:

@@ -4,6 +4,8 @@ snapshot is held while a sink is waited for."""
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Self, cast
@@ -155,6 +157,29 @@ async def test_later_batches_overtake_what_touches_many_keys() -> None:
         await until(lambda: hot.derived)
         assert sorted(bench.keys("hot"), key=int) == [str(n) for n in range(100)]
         assert bench.spread_keys == 0
+
+
+class Rows(list[tuple[Value, ...]]):
+    """Such as a batch brings; a plain list cannot be watched."""
+
+
+async def test_what_is_spread_does_not_keep_its_batches_in_memory() -> None:
+    """The keys of a huge transaction may be on disk; its images are nowhere."""
+    async with Bench() as bench:
+        bench.calm = False
+        entry = bench.ledger.enter(100, 0.0)
+        bench.gate.streamed([], 0, 100)
+        rows = Rows([("1",)])
+        left = weakref.ref(rows)
+        await bench.deriver.take(Work(entry, 100, images={("hot", 0): rows}))
+        del rows
+        await until(lambda: bench.spread_keys)
+        bench.lsn = 100
+        other = await bench.take(other=1)
+        await until(lambda: other.derived)
+        gc.collect()
+        assert not entry.derived
+        assert left() is None
 
 
 async def test_what_the_log_names_is_derived_at_once_and_not_again() -> None:
