@@ -38,6 +38,7 @@ NAMES = frozenset(
         "generation.publish",  # a generation is about to be promoted
         "generation.published",  # the sink was switched, not yet recorded
         "generation.recorded",  # it is recorded, and nothing done that follows from it
+        "generation.lost",  # another one is to be built for it, and is not begun
         "generation.dropped",  # it is gone from the sink, and still recorded
     }
 )

@@ -46,6 +46,7 @@ from bridge.store.rows import (
 )
 
 _log = logger("bridge.backfill")
+_LOOK_S = 0.5
 
 
 async def _nobody_asks(_generation: Generation) -> None:
@@ -414,15 +415,20 @@ class Life:
         await patiently(partial(self._assembly.store.generations.forget, key))
 
     async def _hide(self, generation: Generation) -> None:
-        """Readers must not be left without: they are shown the live one before."""
+        """Readers must not be left without: they are shown the live one before. Where
+        there is none yet, what they see stays until there is."""
         target = generation.target
         sink = self._assembly.sinks[target.sink]
-        async with self.switches.lock(target):
-            live = self.live(target.sink, target.name)
-            if live is None or live == generation:
-                return
-            if await patiently(partial(sink.published, target)) == generation.number:
-                await patiently(partial(self.switches.show, live))
+        while True:
+            async with self.switches.lock(target):
+                shown = await patiently(partial(sink.published, target))
+                if shown != generation.number:
+                    return
+                live = self.live(target.sink, target.name)
+                if live is not None:
+                    await patiently(partial(self.switches.show, live))
+                    return
+            await asyncio.sleep(_LOOK_S)
 
     # — rebuilds and losses —
 

@@ -1,8 +1,9 @@
 """What a sink has lost is derived again, or built anew where its place is gone.
 
-The one thing to know: readers of a generation whose place is gone see nothing until
-another one stands in its stead, so that one is built at once and promoted like any. In
-place, that every key is owed is written down before anything else moves on.
+The one thing to know: what readers still see of a generation that lost something stays
+in their sight, as it is, until another one stands in its stead: that is built at once
+and promoted like any. In place, that every key is owed is written down before anything
+else moves on.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from bridge import probes
 from bridge.assembly import Assembly
 from bridge.backfill.life import Life
 from bridge.control.letters import generation_key
@@ -76,13 +78,15 @@ class Mending:
         return life.states.get(old) is not GenerationState.LIVE
 
     async def _replace(self, lost: Generation) -> None:
-        """A generation whose place is gone: another one is built in its stead."""
+        """A generation whose place is not what was kept: another one is built in its
+        stead, and it is fed no more, and dropped once nobody sees it."""
         assembly, life = self._assembly, self._life
         store = assembly.store.generations
         sink, name = lost.target.sink, lost.target.name
         was_live = life.states.get(lost) is GenerationState.LIVE
         life.feed_no_more(lost)
         await store.drop(generation_key(lost))
+        await probes.reach("generation.lost")
         assembly.spawn(life.drop(lost), f"drop {lost}")
         if not was_live or any(g.target == lost.target for g in life.building):
             return  # nobody reads it, or the next one is being built already

@@ -158,8 +158,12 @@ class RedisSink:
         self, generation: Generation, operations: Sequence[Operation]
     ) -> Report:
         """Compare and set, in calls of bounded size over one connection."""
+        was_there = _number(generation) in self._prepared
 
         async def restore() -> None:
+            # Else it is prepared while this write is on its way: nothing is lost.
+            if not was_there:
+                raise Transient(f"{generation} is not there")
             await self._restore(generation)
 
         known = self._of(generation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -379,3 +380,30 @@ async def test_a_frozen_server_is_waited_for_and_nothing_is_lost(
     assert await audit(sink, [ONE]) == []
     assert (await sink.write(ONE, [put("k", 2), put("l", 2)])).rejections == {}
     assert await sink.count(ONE) == 3
+
+
+async def test_what_is_prepared_during_a_write_was_not_lost(
+    private_valkey: ValkeyServer,
+    open_redis: OpenRedis,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A write that came before its place is made again, and tells no loss: what was
+    called lost would be built anew."""
+    sink = await open_redis(private_valkey.url)
+    await sink.prepare(TWO, OWNER)
+    write = sink._writer.write
+
+    async def prepared_meanwhile(*given: Any) -> Any:
+        *others, restore = given
+
+        async def late() -> None:
+            await sink.prepare(ONE, OWNER)
+            await restore()
+
+        return await write(*others, late)
+
+    monkeypatch.setattr(sink._writer, "write", prepared_meanwhile)
+    with pytest.raises(Transient, match="not there"):
+        await sink.write(ONE, [put("first", 1)])
+    assert (await sink.write(ONE, [put("first", 1)])).kept == 1
+    assert await sink.audit([ONE, TWO]) == []
