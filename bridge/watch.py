@@ -413,8 +413,10 @@ class Watch:
             await asyncio.sleep(_TELL_S)
 
     async def _count(self) -> None:
-        """How many documents each generation has."""
+        """How many documents each generation has, and which dead letters."""
         while True:
             outlets = list(self._assembly.pipeline.fan_out.outlets())
             await self._life.count([outlet.generation for outlet in outlets])
+            with suppress(Transient):
+                await self._assembly.letters.forget_dropped()
             await asyncio.sleep(_COUNT_S)

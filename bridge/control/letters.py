@@ -49,6 +49,20 @@ class Letters:
                 if generation_key(outlet.generation) == key:
                     outlet.lane.feeds[outlet.generation].dead |= keys
 
+    async def forget_dropped(self) -> None:
+        """What an operator has dropped is no letter any more. Transient."""
+        before = [
+            (generation_key(outlet.generation), dead, set(dead))
+            for outlet in self._fan_out.outlets()
+            if (dead := outlet.lane.feeds[outlet.generation].dead)
+        ]
+        if not before:
+            return
+        stored = await self._store.letters.keys()
+        for key, dead, known in before:
+            # One that has come meanwhile may not be in what was read.
+            dead.difference_update(known - stored.get(key, set()))
+
     async def of_view(
         self, view: str, refused: Sequence[tuple[Parts, Rejection]], version: int
     ) -> None:

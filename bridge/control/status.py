@@ -18,7 +18,13 @@ from bridge.control.survey import survey
 from bridge.errors import BridgeError, sentence
 from bridge.position import Position, parse_lsn
 from bridge.store import Store, migrate
-from bridge.store.rows import CommandRow, DaemonRow, GenerationKey
+from bridge.store.rows import (
+    CommandRow,
+    DaemonRow,
+    GenerationKey,
+    SinkRow,
+    SinkState,
+)
 
 NOT_INSTALLED = "not installed"
 STOPPED = "stopped"
@@ -41,6 +47,7 @@ async def status(config: Config) -> dict[str, Any]:
     async with await Store.open(dsn) as store, session(dsn) as connection:
         slot = await one(connection, "slot", slot=config.source.slot)
         source, daemon = await store.read_source(), await store.read_daemon()
+        alive = daemon is not None and daemon.alive
         owed: dict[str, int] = {}
         for key, count in (await store.owed.count()).items():
             owed[key.sink] = owed.get(key.sink, 0) + count
@@ -52,8 +59,9 @@ async def status(config: Config) -> dict[str, Any]:
             row | {"differences": differences.get(_shown(row), 0)}
             for row in await targets(connection)
         ]
-        if daemon is not None and daemon.alive:
+        if alive:
             shown += await _left_out(config, shown)
+        waiting = {} if alive else _pauses(await store.commands.open())
         return {
             "source": _source(*_state(daemon, slot), slot, position)
             | {"wal_budget_bytes": config.source.wal_budget_bytes},
@@ -61,10 +69,9 @@ async def status(config: Config) -> dict[str, Any]:
                 {
                     "name": row.name,
                     "type": row.type,
-                    "state": row.shown.value,
-                    "reason": row.reason,
                     "owed_keys": owed.get(row.name, 0),
                 }
+                | _sink_state(row, waiting)
                 for row in await store.sinks()
             ],
             "targets": shown,
@@ -72,6 +79,28 @@ async def status(config: Config) -> dict[str, Any]:
                 _command(row) for row in await store.commands.newest(_COMMANDS)
             ],
         }
+
+
+def _pauses(rows: Sequence[CommandRow]) -> dict[str, int | None]:
+    """For sinks of which a pause or its end waits for a daemon: the command that
+    pauses, None where it is to go on. The last that was asked for holds."""
+    found: dict[str, int | None] = {}
+    for row in sorted(rows, key=lambda row: row.id):
+        if row.kind in ("pause", "resume"):
+            found[str(row.arguments.get("sink"))] = (
+                row.id if row.kind == "pause" else None
+            )
+    return found
+
+
+def _sink_state(
+    row: SinkRow, waiting: Mapping[str, int | None]
+) -> dict[str, str | None]:
+    command = waiting.get(row.name)
+    if command is None:
+        return {"state": row.shown.value, "reason": row.reason}
+    reason = f"command {command} pauses it from the daemon's start on"
+    return {"state": SinkState.PAUSED.value, "reason": reason}
 
 
 def _command(row: CommandRow) -> dict[str, Any]:

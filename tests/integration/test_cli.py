@@ -396,6 +396,13 @@ def test_commands_that_need_the_daemon_say_that_it_is_not_there(shop: Shop) -> N
     code, _, err = shop("pause", "mem")
     assert code == 0
     assert "no daemon" in err
+    (sink,) = shop.json("status")["sinks"]
+    assert (sink["state"], "from the daemon's start" in sink["reason"]) == (
+        "paused",
+        True,
+    )
+    assert shop("resume", "mem")[0] == 0
+    assert shop.json("status")["sinks"][0]["state"] == "ok"
     code, _, err = shop("wait", "--timeout", "100ms")
     assert code == Exit.TIMED_OUT
     assert "mem/products (building)" in err

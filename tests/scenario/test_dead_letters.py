@@ -101,6 +101,16 @@ async def test_what_is_refused_is_kept_apart_and_the_rest_goes_on(
     assert set(await letters(bridge)) == LETTERS
     bridge.daemon.start()
     await bridge.ready()
+    code, _, err = await asyncio.to_thread(
+        pgbridge, bridge.daemon.config, "dead-letters", "drop", "ratio", "1009"
+    )
+    assert code == 0, err
+
+    async def forgotten() -> bool:
+        targets = (await bridge.daemon.status())["targets"]
+        return [t["dead_letters"] for t in targets if t["view"] == "ratio"] == [0]
+
+    await eventually(forgotten)
     bridge.execute(
         "update item set name = 'short' where id = 1007",
         "update item set n = 1 where id = 1009",
