@@ -127,19 +127,25 @@ url = "${{REDIS_URL:-redis://127.0.0.1:6379/0}}"
     ]
     if not proposals:
         parts.append(_EXAMPLE)
-    parts += map(_view, proposals)
+    told: set[str] = set()
+    parts += [_view(proposal, told) for proposal in proposals]
     return "".join(parts)
 
 
-def _view(proposal: Proposal) -> str:
+def _view(proposal: Proposal, told: set[str]) -> str:
+    """One view, with the statements that are not `told` above it already."""
     indented = "\n".join(f"  {line}" for line in proposal.query.splitlines())
     text = f"""
 [views.{proposal.name}]
 query = {_block(indented)}
 """
     for column, statement in proposal.later:
-        text += "# one more column, once the log carries what it needs:\n"
-        text += "".join(f"#   {part.strip()};\n" for part in statement.split(";")[:-1])
+        above = " (by the statement above)" if statement in told else ""
+        text += f"# one more column, once the log carries what it needs{above}:\n"
+        if not above:
+            told.add(statement)
+            lines = statement.split("; ")
+            text += "".join(f"#   {line.rstrip(';')};\n" for line in lines)
         text += "".join(f"#     {line.strip()}\n" for line in column.splitlines())
     return (
         text

@@ -84,11 +84,13 @@ async def read(session: Session) -> tuple[dict[int, Table], list[ForeignKey]]:
             schema=row["schema"],
             name=row["name"],
             rows=row["rows"],
-            columns=tuple(row["columns"]),
+            columns=tuple(c for c in row["columns"] if c.isprintable()),
             primary_key=tuple(row["primary_key"]),
             leaves=leaves[row["oid"]],
         )
         for row in found
+        # A file is to be read: no line breaks within names.
+        if all(map(str.isprintable, (row["schema"], row["name"], *row["primary_key"])))
     }
     keys = [
         ForeignKey(
@@ -101,7 +103,11 @@ async def read(session: Session) -> tuple[dict[int, Table], list[ForeignKey]]:
         for row in await (await session.execute(sql("foreign_keys"))).fetchall()
     ]
     return tables, [
-        key for key in keys if key.referring in tables and key.referred in tables
+        key
+        for key in keys
+        if key.referring in tables
+        and key.referred in tables
+        and all(map(str.isprintable, (*key.columns, *key.referred_columns)))
     ]
 
 
@@ -162,8 +168,10 @@ def _proposal(
         if not child.primary_key:
             continue
         column = _children(key, child, root, aliases, outputs, search_path)
-        if statement := child.lacks(key.columns):
-            later.append((column, statement))
+        if child.lacks(key.columns):
+            # One identity has to do for every view that the table may stand in.
+            links = {c for k in keys if k.referring == child.oid for c in k.columns}
+            later.append((column, child.lacks(links)))
         else:
             select.append(column)
     lines = ["select " + ",\n       ".join(_filled(select))]
@@ -187,13 +195,14 @@ def _children(
 ) -> str:
     alias = aliases.take(child.name[:1].lower() or "t")
     shown = [name for name in child.columns if name not in key.columns]
-    pairs = ", ".join(
+    pairs = [
         f"'{name.replace(chr(39), chr(39) * 2)}', {alias}.{quoted(name)}"
         for name in shown[:8]
-    )
+    ]
+    built = ",\n            ".join(_filled(pairs))
     order = ", ".join(f"{alias}.{quoted(name)}" for name in child.primary_key)
     lines = [
-        f"(select json_agg(json_build_object({pairs}) order by {order})",
+        f"(select json_agg(json_build_object(\n            {built}) order by {order})",
         f"          from {child.sql(search_path)} {alias}",
         f"         where {_equal(alias, key.columns, root, key.referred_columns)})",
     ]
