@@ -109,10 +109,10 @@ async def _wait(
 
 
 async def _mark(connection: Session) -> int:
-    from bridge.position import parse_lsn
-
     """Put a message into the log: where it stands. All that was committed before is
     below, and what others write after it is not waited for."""
+    from bridge.position import parse_lsn
+
     cursor = await connection.execute(
         "select pg_logical_emit_message(true, 'pgbridge', 'wait')::text as lsn"
     )
@@ -136,7 +136,8 @@ async def _late(connection: Session, views: Sequence[str], wanted: int) -> list[
             f"{target['sink']}/{target['name']}"
             + ("" if why == "live" else f" ({why})")
         )
-    return late or list(views)
+    # A sink that stands aside may have been told as level since, with nothing to write.
+    return late or await _held_back(connection, views) or list(views)
 
 
 async def _held_back(connection: Session, views: Sequence[str]) -> list[str]:

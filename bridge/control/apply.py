@@ -147,7 +147,7 @@ async def begin_history(looked: Survey, store: Store, tell: Tell) -> SourceRow:
     epochs = [known.epoch if known else 0]
     epochs += [await sink.highest_epoch(looked.owner) for sink in looked.sinks.values()]
     source = SourceRow(
-        system_identifier=looked.owner.system_identifier,
+        system_identifier=looked.system_identifier,
         timeline=looked.timeline,
         database=looked.owner.database,
         slot=config.slot,

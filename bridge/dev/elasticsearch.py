@@ -80,6 +80,8 @@ class ElasticsearchServer(LocalServer):
         config = self._write_config()
         temporary = self.place.owned(self._home / "tmp")
         options = f"-Xms{self.heap} -Xmx{self.heap}"
+        # The launcher leaves a directory wherever temporary files go.
+        launcher = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
         if self.fast_start:
             options = f"{options} {FAST_START}"
         self._run(
@@ -89,7 +91,7 @@ class ElasticsearchServer(LocalServer):
                 "ES_PATH_CONF": str(config),
                 "ES_TMPDIR": str(temporary),
                 "ES_JAVA_OPTS": options,
-                "CLI_JAVA_OPTS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+                "CLI_JAVA_OPTS": f"{launcher} -Djava.io.tmpdir={temporary}",
             },
         )
         return self

@@ -474,3 +474,18 @@ def test_a_table_that_others_may_not_see_is_a_finding_with_its_grant(
     fixes = " ".join(each["fix"] for each in findings)
     assert f"alter role {name} replication;" in fixes
     assert f"grant select on public.product to {name};" in fixes
+
+
+def test_a_database_that_takes_the_place_of_another_is_the_one_from_then_on(
+    shop: Shop,
+) -> None:
+    """Said once: what was restored out of another cluster is asked about no more."""
+    assert shop("apply")[0] == 0
+    shop.execute("update bridge.source set system_identifier = '7'")
+    store("mem").clear()  # as cluster 7 the sink does not know the bridge yet
+    code, _, err = shop("apply")
+    assert code == 1
+    assert "apply --take-over" in err
+    assert shop("apply", "--take-over")[0] == 0
+    code, _, err = shop("apply")
+    assert code == 0, err
