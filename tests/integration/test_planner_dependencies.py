@@ -122,13 +122,18 @@ async def test_what_has_changed_is_seen_by_its_aspect(any_database: str) -> None
     create table r (id int primary key, x int, m mood);
     create table p (id int primary key, x int) partition by range (id);
     create table p1 partition of p for values from (1) to (9);
-    create function f(int) returns int language sql immutable as 'select $1';
+    create function g() returns int language sql immutable as 'select 1';
+    create function f(int) returns int language sql immutable as 'select $1 + g()';
     create view w as select id, f(x) as x from r;
     """
     async with rows(any_database, schema) as db:
         query = "select r.id, w.x, r.m, p.x y from r join w on w.id = r.id "
         query += "join p on p.id = r.x"
         plan = (await db.plan(query, functions=("public.f",))).plan
+        inner = "create or replace function g() returns int language sql immutable as "
+        await db.run(f"{inner} 'select 0'")
+        changed = (await db.plan(query, functions=("public.f",))).plan
+        assert changed.fingerprint != plan.fingerprint
         before = await read_traces(db.connection, plan.depends_on)
         for statement, aspects in (
             ("create index on r (x)", set()),
@@ -142,6 +147,17 @@ async def test_what_has_changed_is_seen_by_its_aspect(any_database: str) -> None
                 {"leaves", "storage", "identity"},
             ),
             ("alter type mood add value 'glad'", {"definition"}),
+            (
+                (
+                    "create or replace function g() returns int language sql immutable"
+                    " as 'select 2'"
+                ),
+                {"body"},
+            ),
+            (
+                "create function h() returns int language sql immutable as 'select 2'",
+                set(),
+            ),
             (
                 (
                     "create or replace function f(int) returns int language sql "

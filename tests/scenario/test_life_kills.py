@@ -21,6 +21,7 @@ import redis
 from tests.fixtures.waiting import eventually
 from tests.scenario.harness import SCHEMA
 from tests.scenario.readers import reading
+from tests.scenario.test_edits import ITEM, NAME_AS_TEXT, RAW, get, rows
 from tests.scenario.test_life import NEW, OLD, QUIET, STILL, configure
 from tests.scenario.world import Bridge
 
@@ -237,6 +238,37 @@ async def test_killed_in_the_life_of_a_generation(bridge: Bridge, case: Case) ->
         {"done", "cancelled"} if "cancel" in case else {"done"}
     )
     assert outcomes(bridge, "pause", "resume") <= {"done"}
+    await bridge.settled()
+    await bridge.ends_exact()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("probe", ["generation.altering", "generation.altered"])
+async def test_what_is_done_in_place_is_done_after_a_kill(
+    bridge: Bridge, probe: str
+) -> None:
+    """A field and a time to live more: in every document, and no generation more."""
+    rows(bridge)
+    bridge.configure({"item": ITEM}, options={"item/search": NAME_AS_TEXT})
+    bridge.daemon.start(kill_at=probe)
+    await bridge.ready()
+    edited = {"item/search": RAW, "item/cache": 'ttl = "1h"'}
+    bridge.configure({"item": ITEM}, options=edited)
+    assert await bridge.daemon.ended(90.0) == -signal.SIGKILL
+    bridge.execute("update item set n = n + 1000 where id % 2 = 0")
+    bridge.daemon.start()
+
+    async def altered() -> bool:
+        term = {"term": {"name.raw": "Item 7"}}
+        found = await get(bridge, "item/_search", query=term)
+        return [hit["_id"] for hit in found["hits"]["hits"]] == ["7"]
+
+    await eventually(altered, deadline_s=90.0)
+    with redis.Redis.from_url(bridge.redis) as client:
+        names = [f"{bridge.prefix}item:{n}" for n in range(1, 61)]
+        await eventually(lambda: all(client.ttl(name) > 0 for name in names))
+    await at_rest(bridge)
+    assert bridge.one("select array_agg(number) from bridge.generation") == [1, 1]
     await bridge.settled()
     await bridge.ends_exact()
 

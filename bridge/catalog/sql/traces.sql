@@ -1,11 +1,27 @@
 -- traces: a digest of each aspect of these relations, functions and types that documents
 -- depend on
-with leaves as (
+with recursive leaves as (
     select c.oid as root, l.oid as leaf, l.relreplident, l.relfilenode
       from pg_catalog.pg_class c
       left join lateral pg_catalog.pg_partition_tree(c.oid) p on c.relkind = 'p'
       join pg_catalog.pg_class l on l.oid = coalesce(p.relid, c.oid)
      where c.oid = any ($1::oid[]) and (c.relkind <> 'p' or p.isleaf)
+), called(root, oid) as (
+    select p.oid, p.oid from pg_catalog.pg_proc p
+     where p.oid = any ($2::oid[]) and p.oid >= 16384
+    union
+    -- What a body in a string calls is in no catalog: whatever it names is looked at.
+    select c.root, q.oid
+      from called c
+      join pg_catalog.pg_proc p on p.oid = c.oid
+       and p.prolang not in (12, 13)  -- compiled: internal, c
+      join pg_catalog.pg_proc q on q.oid >= 16384
+       and (pg_catalog.strpos(pg_catalog.lower(p.prosrc),
+                              pg_catalog.lower(q.proname)) > 0
+            or exists (select from pg_catalog.pg_depend d
+                        where d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass
+                          and d.objid = p.oid and d.refclassid = d.classid
+                          and d.refobjid = q.oid))
 )
 select 'relation', c.oid::int8, 'name',
        pg_catalog.md5(concat_ws(' ', n.nspname, c.relname, c.relkind, c.relpersistence))
@@ -48,7 +64,15 @@ union all
 select 'function', p.oid::int8, 'body',
        pg_catalog.md5(concat_ws(' ', p.proname, p.pronamespace, p.prosrc, p.probin,
                                 p.prosqlbody::text, p.provolatile, p.prolang,
-                                p.proconfig::text))
+                                p.proconfig::text, (
+           select pg_catalog.string_agg(concat_ws(' ', n.nspname, q.proname,
+                      q.proargtypes::text, q.prosrc, q.probin, q.prosqlbody::text,
+                      q.provolatile, q.prolang, q.proconfig::text), ';'
+                      order by n.nspname, q.proname, q.proargtypes::text)
+             from called c
+             join pg_catalog.pg_proc q on q.oid = c.oid
+             join pg_catalog.pg_namespace n on n.oid = q.pronamespace
+            where c.root = p.oid and c.oid <> p.oid and n.nspname !~ '^pg_temp')))
   from pg_catalog.pg_proc p where p.oid = any ($2::oid[])
 union all
 select 'type', t.oid::int8, 'definition',
