@@ -415,7 +415,7 @@ class Lane:
         try:
             report = await self.sink.write(flight.feed.generation, operations)
         except Transient as error:
-            self._size.took(len(operations), loop.time() - began)
+            self._size.failed(len(operations), loop.time() - began)
             self._ill(flight, sentence(error))
             return None
         except Halt as error:

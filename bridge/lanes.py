@@ -15,6 +15,9 @@ from bridge.feed import Claim, Feed
 from bridge.operations import Operation, Report
 from bridge.sink import Generation
 
+_WAITED_S = 0.5
+"""A write that fails sooner was refused, or nobody was there."""
+
 
 class LaneState(StrEnum):
     """What `status` shows of a sink."""
@@ -61,6 +64,12 @@ class WriteSize:
             self.count = max(1, count // 2)
         elif 2 * seconds < self._limits.write_s and count >= self.count:
             self.count = min(2 * self.count, self._limits.batch_count_max)
+
+    def failed(self, count: int, seconds: float) -> None:
+        """One came to nothing: where that took a while, it may have been too large
+        for the time that the sink allows it."""
+        if seconds > min(_WAITED_S, self._limits.write_s):
+            self.count = max(1, count // 2)
 
 
 class Outcomes(NamedTuple):

@@ -10,6 +10,7 @@ from functools import partial
 import psycopg
 import pytest
 
+from tests.fixtures.http_faults import MakeHttpFaults, Request
 from tests.fixtures.proxy import FaultProxy, MakeProxy
 from tests.fixtures.waiting import eventually
 from tests.scenario.conftest import MakeBridge
@@ -250,6 +251,40 @@ async def test_a_slow_sink_is_not_a_dead_one(
     await eventually(lambda: retained(bridge) < BUDGET + SLACK)
     await traffic.stop()
     await between.heal()
+    await bridge.settled()
+    await eventually(shown(bridge, "search", "ok"))
+    await bridge.ends_exact()
+
+
+def tenth_each(request: Request) -> float:
+    """What a server needs that takes ten documents a second."""
+    if not request.path.partition("?")[0].endswith("_bulk"):
+        return 0.0
+    return request.body.count(b'{"index":') / 10
+
+
+async def test_ten_documents_a_second_are_taken_as_they_can_be(
+    database: str, make_bridge: MakeBridge, es_url: str, http_faults: MakeHttpFaults
+) -> None:
+    """Though all that waits is more than it takes before a request is given up: writes
+    become small enough. The other sink does not notice."""
+    search = await http_faults(es_url)
+    bridge = make_bridge(database, es=search.url)
+    bridge.execute(
+        "create table item (id integer primary key, n integer not null)",
+        "insert into item select g, 0 from generate_series(1, 80) g",
+    )
+    options = {"search": 'request_timeout = "1s"'}
+    bridge.configure({"item": 'table = "item"'}, options=options)
+    bridge.daemon.start()
+    await bridge.ready()
+    search.takes_s = tenth_each
+    async with search.works:
+        bridge.execute("update item set n = 1", "update item set n = 2 where id = 80")
+        await eventually(lambda: bridge.value("item", "80")["n"] == 2)
+        await eventually(shown(bridge, "search", "down"))
+        found = await bridge.document("item", "80")
+        assert found is not None and found.source["n"] == 0
     await bridge.settled()
     await eventually(shown(bridge, "search", "ok"))
     await bridge.ends_exact()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from bridge.errors import Halt, Transient
-from bridge.lanes import LaneLimits, LaneState
+from bridge.lanes import LaneLimits, LaneState, WriteSize
 from bridge.ledger import Ticket
 from bridge.operations import Report
 from tests.unit.parts import (
@@ -334,3 +334,15 @@ async def test_a_lane_is_calm_until_half_a_write_waits() -> None:
         assert bench.lane.calm
         bench.lane.put(GENERATION, [operation("3", 10)], entry)
         assert not bench.lane.calm
+
+
+def test_writes_that_come_to_nothing_after_a_while_become_smaller() -> None:
+    """Whatever a sink may take for one: what is refused at once tells nothing."""
+    size = WriteSize(LaneLimits(batch_count_max=100, write_s=5.0))
+    size.failed(100, 1.0)
+    size.failed(50, 1.0)
+    assert size.count == 25
+    size.failed(25, 0.01)
+    assert size.count == 25
+    size.took(25, 0.1)
+    assert size.count == 50
