@@ -1,7 +1,8 @@
 """A bridge over servers of the test's choice: its file, its daemon, what it shows.
 
 The one thing to know: a view is its TOML (`table = "t"` or `query = "…"`), and gets a
-target in each sink of the bridge unless the test says otherwise.
+target in each sink of the bridge unless the test says otherwise. On the shared Postgres
+the daemon's role has what it needs and no more; the test itself is a superuser.
 """
 
 from __future__ import annotations
@@ -18,11 +19,14 @@ from urllib.parse import quote
 import httpx
 import psycopg
 import redis
+from psycopg.conninfo import make_conninfo
 
 from tests.fixtures.waiting import DEADLINE_S, eventually
 from tests.scenario.harness import Daemon, exact, unused_port
 
 SINKS = ("search", "cache")
+ROLE = "pgbridge_daemon"
+GRANTS = (Path(__file__).parent / "least_role.sql").read_bytes()
 
 
 class Found(NamedTuple):
@@ -41,6 +45,8 @@ class Bridge:
     es: str
     redis: str
     prefix: str
+    role: str | None = None
+    """Of the daemon; None: whoever the dsn names, which is a superuser."""
     daemon: Daemon = field(init=False)
 
     def __post_init__(self) -> None:
@@ -63,8 +69,12 @@ class Bridge:
         sinks of a view that is not in all; `source` and `daemon` are lines of those
         tables, `more` comes after the sinks."""
         options = options or {}
+        dsn = self.dsn
+        if self.role is not None:
+            self.execute(GRANTS.decode())
+            dsn = make_conninfo(dsn, user=self.role)
         parts = [
-            f'[source]\ndsn = "{self.dsn}"\nslot = "{self.slot}"',
+            f'[source]\ndsn = "{dsn}"\nslot = "{self.slot}"',
             f'publication = "{self.slot}"\n{source}\n',
             f'[daemon]\nhttp = "{self.daemon.http}"\n{daemon}\n',
         ]
@@ -112,13 +122,13 @@ class Bridge:
         """Each in a transaction of its own."""
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             for statement in statements:
-                connection.execute(statement.encode())
+                connection.execute(self._owned(statement))
 
     def transaction(self, *statements: str) -> None:
         """All in one transaction."""
         with psycopg.connect(self.dsn) as connection:
             for statement in statements:
-                connection.execute(statement.encode())
+                connection.execute(self._owned(statement))
 
     def one(self, query: str, *values: Any) -> Any:
         """The first column of the first row; None without a row."""
@@ -167,3 +177,11 @@ class Bridge:
     def _waits(self, pid: int) -> bool:
         event = self.one("select wait_event from pg_stat_activity where pid = %s", pid)
         return bool(event == "SyncRep")
+
+    def _owned(self, statement: str) -> bytes:
+        """Whoever makes a table in a test does it for the owner of them all."""
+        own = statement.encode()
+        made = statement.lstrip().lower().startswith("create table")
+        if self.role is None or not made:
+            return own
+        return own.rstrip(b"; \n") + b";\n" + GRANTS
