@@ -15,7 +15,7 @@ NOT_YET = frozenset(
     for name in (
         *("backfill", "cache_losses", "crash", "history", "leaving", "life_kills"),
         *("load", "other_history", "promotion", "random_views", "search_losses"),
-        *("servers", "verify", "views", "visibility", "wait"),
+        *("servers", "verify", "views", "visibility"),
     )
 )
 """Scenarios whose daemon is a superuser: not seen to pass under the least role yet."""
