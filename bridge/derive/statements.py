@@ -27,6 +27,10 @@ EXACT = frozenset(
 """Built-in types whose equal values always have one text."""
 
 
+CAST_TO_TEXT = frozenset(("bool", "bpchar", "inet"))
+"""Built-in types whose cast to text is not their output: `true`, no padding, `/32`."""
+
+
 def one_text(of: Type, *, deterministic: bool = True, modifier: int = -1) -> bool:
     """Whether equal values of the type always have the same text."""
     if of.kind == "e":
@@ -49,8 +53,10 @@ class KeyColumn:
 
 
 def text_of(value: Composable, of: Type, *, nullable: bool = True) -> Composable:
-    """SQL for the text of a value as the log has it: its type's own output."""
-    if of.text_by_output:
+    """SQL for the text of a value: its type's own output, as the log has it, but for
+    three types of which `compile_key` makes what the cast makes."""
+    cast = of.schema == "pg_catalog" and of.name in CAST_TO_TEXT
+    if cast or of.text_by_output:
         return SQL("({})::pg_catalog.text").format(value)
     made = SQL("pg_catalog.format('%s', {})").format(value)
     if not nullable:
