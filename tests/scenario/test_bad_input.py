@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,8 +22,11 @@ import psycopg
 import pytest
 import redis
 
-from bridge.dev import ElasticsearchServer
+from bridge.dev import ElasticsearchServer, PostgresServer
+from tests.fixtures.http_faults import Answer, MakeHttpFaults, Request
+from tests.fixtures.private import MakePostgres, MakeValkey
 from tests.fixtures.waiting import DEADLINE_S
+from tests.scenario.harness import unused_port
 
 pytestmark = pytest.mark.scenario
 
@@ -49,6 +53,10 @@ sink = "cache"
 name = "tproducts"
 """
 ALL = ("check", "plan", "apply", "run")
+LOOKING = {"check": 1, "apply": 1}
+"""A sink that refuses halts alone: the daemon goes on."""
+ENDING = {"check": 1, "run": 4}, {"plan": 1, "apply": 1}
+"""A source that refuses ends the daemon too. Two of the four, each in its turn."""
 AT_ONCE = 3
 
 
@@ -182,6 +190,9 @@ class Ground:
             return shown
         if "Traceback" in err or "defect" in err:
             return shown
+        if command == "check" and code == 1:
+            found = re.findall(r"^  error +\S.*\n {13}\S", out, re.MULTILINE)
+            return "" if found and not err else shown
         lines = [line for line in err.splitlines() if not line.startswith("{")]
         errors = [line for line in lines if line.startswith("error: ")]
         helps = [line for line in lines if line.startswith("help: ")]
@@ -217,3 +228,139 @@ def ground(
 async def test_what_is_written_wrong(ground: Ground) -> None:
     """In the file, or in a view's query or a target's options."""
     await ground.refuses(*((case, ground.text(case)) for case in WRITTEN))
+
+
+@pytest.mark.slow
+async def test_a_source_that_refuses_or_cannot_serve(
+    ground: Ground, make_postgres: MakePostgres
+) -> None:
+    """Unreachable, wrong credentials, `wal_level`, encoding, missing privileges."""
+    plain = await asyncio.to_thread(make_postgres, settings={"wal_level": "replica"})
+    await asyncio.to_thread(prepare, plain)
+    latin = ground.dsn.rpartition("/")[0] + "/latin"
+    with psycopg.connect(ground.dsn, autocommit=True) as own:
+        own.execute(
+            "create database latin encoding 'LATIN1' template template0 locale 'C'"
+        )
+        own.execute("create role t_less login")
+        own.execute("create role t_reads login replication")
+        own.execute("create role t_keeps login replication")
+        own.execute("grant select on item to t_reads, t_keeps")
+        (name,) = own.execute("select current_database()").fetchone() or ("",)
+        own.execute(f"grant create on database {name} to t_keeps".encode())
+    execute(latin, SETUP)
+    asked = f"127.0.0.1:{plain.port}"
+    away = f"postgresql://postgres@127.0.0.1:{unused_port()}/x"
+    user = ground.dsn.replace
+    try:
+        unfit = (
+            ("role", user("postgres@", "nobody@"), ['"nobody"']),
+            ("database", f"{ground.dsn}_no", ["does not exist"]),
+            ("password", f"postgresql://t:no@{asked}/x", ["password"]),
+            ("wal_level", plain.dsn, ["wal_level is replica"]),
+            ("encoding", latin, ["LATIN1, not UTF8"]),
+            ("no right", user("postgres@", "t_less@"), ["grant select on"]),
+            ("no schema", user("postgres@", "t_reads@"), ["grant"]),
+            ("no owner", user("postgres@", "t_keeps@"), ["publi"]),
+        )
+        unreachable = Case("away", "", "", ["cannot be reached"], LOOKING)
+        await ground.refuses(
+            (unreachable, ground.text(EMPTY, dsn=away)),
+            *(
+                (Case(what, "", "", says, codes), ground.text(EMPTY, dsn=dsn))
+                for codes, (what, dsn, says) in zip(cycle(ENDING), unfit, strict=False)
+            ),
+        )
+        for dsn in (plain.dsn, latin):
+            with psycopg.connect(dsn, autocommit=True) as own:
+                made = "select to_regnamespace('bridge'), count(*) from pg_publication"
+                assert own.execute(made).fetchone() == (None, 0)
+    finally:
+        with psycopg.connect(ground.dsn, autocommit=True) as own:
+            own.execute("drop owned by t_less, t_reads, t_keeps")
+            own.execute("drop role t_less, t_reads, t_keeps")
+            own.execute("drop database latin")
+
+
+EMPTY = Case("", "", "", ())
+
+
+def prepare(server: PostgresServer) -> None:
+    """A role that needs a password, and the table."""
+    execute(server.dsn, "create role t login password 'right';" + SETUP)
+    rules = server.pgdata / "pg_hba.conf"
+    ask = "host all t 127.0.0.1/32 scram-sha-256\n"
+    rules.write_text(ask + rules.read_text())
+    execute(server.dsn, "select pg_reload_conf()")
+
+
+async def test_a_sink_that_refuses_or_has_something_in_the_way(
+    ground: Ground, make_valkey: MakeValkey, http_faults: MakeHttpFaults
+) -> None:
+    """Unreachable, wrong credentials, somebody else's index, alias and key, and limits
+    of disk and shards that the build would pass."""
+    locked = await asyncio.to_thread(make_valkey)
+    with redis.Redis.from_url(locked.url) as cache:
+        cache.config_set("requirepass", "right")
+    guarded = await http_faults(ground.es)
+    guarded.judge = no_entry
+    away = f"127.0.0.1:{unused_port()}"
+    wrong = locked.url.replace("redis://", "redis://:no@")
+    with httpx.Client(base_url=ground.es, trust_env=False, timeout=60) as es:
+        for index in ("tindex", "tgen--g1", "other"):
+            es.put(f"/{index}").raise_for_status()
+        alias = {"add": {"index": "other", "alias": "talias"}}
+        es.post("/_aliases", json={"actions": [alias]}).raise_for_status()
+    with redis.Redis.from_url(ground.redis) as cache:
+        cache.set("tkeys:7", "an application's")
+    await ground.refuses(
+        *(
+            (Case(what, "", "", says, LOOKING), ground.text(EMPTY, **instead))
+            for what, says, instead in (
+                ("away", [away, "cannot be reached"], {"es": f"http://{away}"}),
+                ("away", [away, "cannot be reached"], {"redis": f"redis://{away}"}),
+                ("password", ["search"], {"es": guarded.url}),
+                ("password", ["refuses the user"], {"redis": wrong}),
+            )
+        ),
+        *(
+            (Case(f"in the way {name}", "", "", [name], LOOKING), renamed(ground, name))
+            for name in ("tindex", "tgen", "talias", "tkeys")
+        ),
+    )
+    full = await http_faults(ground.es)
+    full.judge = little_disk
+    what = Case("disk", "", "", ["MiB are left before"], LOOKING)
+    await ground.refuses((what, ground.text(EMPTY, es=full.url)))
+    limit = {"persistent": {"cluster.max_shards_per_node": 4}}
+    with httpx.Client(base_url=ground.es, trust_env=False, timeout=60) as es:
+        es.put("/_cluster/settings", json=limit).raise_for_status()
+        try:
+            what = Case("shards", "", "", ["shards are needed"], LOOKING)
+            await ground.refuses((what, ground.text(EMPTY)))
+        finally:
+            limit["persistent"]["cluster.max_shards_per_node"] = None  # type: ignore[assignment]
+            es.put("/_cluster/settings", json=limit).raise_for_status()
+
+
+def renamed(ground: Ground, name: str) -> str:
+    """The file with both targets called so."""
+    return ground.text(EMPTY).replace("tproducts", name)
+
+
+def no_entry(_: Request) -> Answer:
+    """What a server with security says to an unknown user."""
+    reason = "unable to authenticate user"
+    error = {"type": "security_exception", "reason": reason}
+    return Answer(401, {"error": {"root_cause": [error], **error}, "status": 401})
+
+
+def little_disk(request: Request) -> Answer | None:
+    """What a node says whose disk is full up to where its indexes become read-only."""
+    if "disk.threshold_enabled" in request.path.replace("%5C", ""):
+        on = {"cluster.routing.allocation.disk.threshold_enabled": "true"}
+        return Answer(200, {"defaults": on})
+    if request.path.startswith("/_nodes/stats/fs"):
+        total = {"total_in_bytes": 1 << 40, "available_in_bytes": (1 << 40) // 20}
+        return Answer(200, {"nodes": {"a": {"name": "a", "fs": {"total": total}}}})
+    return None

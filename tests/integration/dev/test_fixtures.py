@@ -89,6 +89,7 @@ async def test_private_valkey_restarts_empty_and_a_persistent_one_does_not(
             assert client.get("k") == expected
 
 
+@pytest.mark.slow  # two starts of a node; scenarios that kill one rely on it too
 def test_private_elasticsearch_keeps_what_was_acknowledged_over_a_kill(
     private_elasticsearch: ElasticsearchServer,
 ) -> None:
