@@ -33,7 +33,6 @@ def status(bridge: Bridge) -> Any:
     return json.loads(out)
 
 
-@pytest.mark.slow  # the lag is told too high, now and then
 def test_after_once_status_tells_what_is_there(bridge: Bridge) -> None:
     """Documents are counted and the lag is none, also of what changed since."""
     bridge.execute(*ITEMS)
