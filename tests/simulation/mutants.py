@@ -12,13 +12,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 from unittest import mock
 
 import bridge.backfill.ranges
 import bridge.backfill.rederive
-import bridge.derive.documents
+import bridge.derive.deriver
 import bridge.feed
 import bridge.ledger
 from bridge.backfill.receipt import Receipt
@@ -52,7 +53,13 @@ class Mutant(NamedTuple):
 
 
 def _patch(owner: Any, name: str, value: Any) -> Any:
-    return mock.patch.object(owner, name, value, create=True)
+    return mock.patch.object(owner, name, value)
+
+
+def _no_memory(owner: Any, name: str) -> Any:
+    """An attribute of instances that is None, whatever is written to it."""
+    forgets = property(lambda _: None, lambda *_: None)
+    return mock.patch.object(owner, name, forgets, create=True)
 
 
 def _at_once_passes(gate: Gate, _snapshot: Any, _lsn: int) -> bool:
@@ -192,9 +199,26 @@ def _clear_in_silence(feed: Feed) -> None:
 
 
 def _forgetful_sinks(seed: int) -> World:
-    world = World(seed)
+    world = World(seed, faults=("sink_away", "sink_slow"))
     for store in world.stores.values():
         store.late_s, store.tombstone_s = 2.0, 0.1
+    return world
+
+
+def _asynchronous(seed: int) -> World:
+    """No commit waits for the disk, and the server crashes as a job writes."""
+    world = World(seed, faults=("crash_at_write", "repair", "repair", "rebuild"))
+    world.server.profile = replace(
+        world.server.profile, asynchronous=1.0, flush_s=0.6, visible_s=0.005
+    )
+    world.gap_s = 0.1
+    return world
+
+
+def _direct(seed: int) -> World:
+    """Every document comes straight from the log, which nobody has to see for it."""
+    world = World(seed, faults=("stall", "kill", "repair"))
+    world.views = ["flat"]
     return world
 
 
@@ -245,14 +269,19 @@ MUTANTS = [
         lambda: [
             _wrapped(Ledger, "__init__", _unwatched_acknowledgement),
             # Positions written down hold the slot back too, and wait to be visible.
-            _patch(Pipeline, "reached", lambda p, g: p.ledger.applied(g)),
+            _patch(Progress, "reached", lambda p, g: p._ledger.applied(g)),
         ],
-        partial(World, faults=("stall", "kill", "idle")),
+        _direct,
     ),
     Mutant(
         "version = log position at the time of reading",
         lambda: [
-            _wrapped(bridge.derive.documents, "derive", _at_read),
+            _wrapped(module, "derive", _at_read)
+            for module in (
+                bridge.derive.deriver,
+                bridge.backfill.ranges,
+                bridge.backfill.rederive,
+            )
         ],
     ),
     Mutant(
@@ -268,6 +297,7 @@ MUTANTS = [
     Mutant(
         "of two that wait for a key the later derived goes out",
         lambda: [_patch(Feed, "_replace", _later_wins)],
+        partial(World, faults=("sink_slow", "stall", "repair")),
     ),
     Mutant(
         "a keepalive moves the slot while data is outstanding",
@@ -283,10 +313,12 @@ MUTANTS = [
     Mutant(
         "an owed key is paid by a lower position",
         lambda: [_wrapped(bridge.feed, "Owed", _owes_nothing_higher)],
+        partial(World, faults=("pause", "sink_slow", "sink_away")),
     ),
     Mutant(
         "a debt is paid by what the stream overtook",
         lambda: [_patch(bridge.backfill.rederive, "paid_by", _all_paid)],
+        partial(World, faults=("pause", "sink_slow", "kill")),
     ),
     Mutant(
         "a debt is released before it is written down",
@@ -320,7 +352,7 @@ MUTANTS = [
         "nobody looks whether the slot was moved",
         lambda: [
             _patch(Watch, "_look_back", _no_look_back),
-            _patch(Progress, "_moved_to", property(lambda _: None, lambda *_: None)),
+            _no_memory(Progress, "_moved_to"),
         ],
         partial(World, faults=("forward", "kill", "idle")),
     ),
@@ -330,7 +362,7 @@ MUTANTS = [
             _patch(bridge.backfill.ranges, "durable", _at_once),
             _patch(bridge.backfill.rederive, "durable", _at_once),
         ],
-        partial(World, faults=("crash_at_write", "repair")),
+        _asynchronous,
     ),
     Mutant(
         "two writes of a key under way",
@@ -349,6 +381,7 @@ MUTANTS = [
     Mutant(
         "progress of a build before it is kept",
         lambda: [_patch(Receipt, "kept", _no_wait)],
+        partial(World, faults=("kill", "rebuild", "sink_slow")),
     ),
     Mutant(
         "a derivation outlives its stream",

@@ -147,16 +147,27 @@ class SimulatedSink:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._under_way: set[tuple[Generation, str]] = set()
         self.concurrency = store.dice.choice((1, 2, 3))
         self.batch_count_max = store.dice.choice((1, 3, 20))
 
     async def write(
         self, generation: Generation, operations: Sequence[Operation]
     ) -> Report:
+        keys = {(generation, operation.key) for operation in operations}
+        assert len(keys) == len(operations), "one call has a key twice"
+        assert keys.isdisjoint(self._under_way), "two calls have a key at once"
+        self._under_way |= keys
+        try:
+            return await self._write(generation, operations)
+        finally:
+            self._under_way -= keys
+
+    async def _write(
+        self, generation: Generation, operations: Sequence[Operation]
+    ) -> Report:
         store, faults, dice = self._store, self._store.faults, self._store.dice
         store.may_send()
-        keys = [operation.key for operation in operations]
-        assert len(set(keys)) == len(keys), "one call has a key twice"
         await asyncio.sleep(dice.expovariate(1 / faults.latency_s))
         if faults.halted:
             raise Halt("refused", hint="grant it")

@@ -141,6 +141,8 @@ class World:
         if dice.random() < 0.3:
             self.faults = dice.choice(THEMES)
         self.faults = faults or self.faults
+        self.views: Sequence[str] = sorted(views.PLANS)
+        """Those of which the history has one or more."""
         self._crash_at_write = False
         """Whether the server crashes at the moment of the next write into a sink."""
         self._epochs: list[tuple[int, int]] = []
@@ -242,7 +244,8 @@ class World:
         for _ in range(dice.randint(0, 4)):
             self.writers.transaction()
         self._new_slot()
-        chosen = dice.sample(sorted(views.PLANS), dice.randint(1, 3))
+        count = min(dice.randint(1, 3), len(self.views))
+        chosen = dice.sample(self.views, count)
         for view in chosen:
             for sink in self.stores:
                 target = Target(view, sink, view, views.PLANS[view].shape)
