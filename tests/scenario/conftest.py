@@ -13,7 +13,7 @@ from tests.scenario.world import ROLE, Bridge
 NOT_YET = frozenset(
     f"test_{name}"
     for name in (
-        *("backfill", "cache_losses", "crash", "history", "leaving", "life_kills"),
+        *("cache_losses", "crash", "history", "leaving", "life_kills"),
         *("load", "other_history", "promotion", "random_views", "search_losses"),
         *("servers", "verify", "views", "visibility"),
     )

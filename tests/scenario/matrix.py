@@ -219,6 +219,7 @@ def _page(rows: list[Row]) -> str:
         lines.append(f"| `{probe}` | {fault} | {cells} |")
     total = sum(sum(compared.values()) for compared in last.values())
     lines += ["", f"{len(last)} rows, {total:,} documents compared."]
+    lines += ["A probe that is not listed was not stopped at."]
     return "\n".join(lines) + "\n"
 
 
