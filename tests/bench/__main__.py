@@ -50,6 +50,7 @@ async def _warm(stand: Stand) -> None:
     with contextlib.redirect_stdout(io.StringIO()):
         await flat.drain(stand, "elasticsearch")
         await flat.build(stand)
+        await flat.latency(stand)
 
 
 def main() -> None:
