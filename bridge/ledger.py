@@ -274,6 +274,14 @@ class Ledger:
                 return entry
         return None
 
+    def behind_since_s(self, holder: Holder, *, sweeps: bool = True) -> float:
+        """When the oldest commit was made that the holder has not kept, in seconds
+        since 1970; 0.0: there is none. `sweeps`: see `oldest`."""
+        if holder in self._aside:
+            return self._aside[holder].since_s
+        oldest = self.oldest(holder, sweeps=sweeps)
+        return oldest.commit_time_s if oldest is not None else 0.0
+
     def kept(self, holder: Holder) -> int:
         """Everything up to here is kept by `holder`."""
         if holder in self._aside:

@@ -202,7 +202,7 @@ class Lifetime:
         epoch = applied.source.epoch
         gate = Gate(applied.source.barrier or 0, self._metrics.gate_wait_seconds.set)
         ledger = Ledger(gate.invisible_from)
-        self._standing = standing = Standing(store, self._sinks, epoch, ledger.content)
+        self._standing = standing = Standing(store, self._sinks, epoch, ledger)
         self._streams = Streams(config, applied.source, store, standing, self._leased)
         plans = {
             name: plan

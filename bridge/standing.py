@@ -12,10 +12,12 @@ says more than that has followed a log which the source no longer has.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from datetime import UTC, datetime
 
 from bridge.control.history import log_is_missing
 from bridge.control.letters import generation_key
+from bridge.ledger import Ledger
 from bridge.position import Position
 from bridge.sink import Generation, Sink
 from bridge.store import Store
@@ -30,13 +32,12 @@ class Standing:
         store: Store,
         sinks: Mapping[str, Sink],
         epoch: int,
-        content: Callable[[Generation], int],
+        ledger: Ledger,
     ) -> None:
-        """`content` tells the end of the newest batch with anything for it."""
         self._store = store
         self._sinks = sinks
         self._epoch = epoch
-        self._content = content
+        self._ledger = ledger
         self._rows: dict[Generation, ProgressRow] = {}
         self._turn = asyncio.Lock()
         self.noted = 0
@@ -70,7 +71,7 @@ class Standing:
 
         Transient, Halt.
         """
-        held = min(self._content(generation), lsn)
+        held = min(self._ledger.content(generation), lsn)
         if lsn > self.noted:
             await self._store.save_noted(lsn)
             self.noted = max(self.noted, lsn)
@@ -83,12 +84,14 @@ class Standing:
             rows = {}
             for generation, (lsn, held) in positions.items():
                 before = self._rows.get(generation)
+                since_s = self._ledger.behind_since_s(generation)
                 rows[generation] = ProgressRow(
                     generation_key(generation),
                     Position(
                         self._epoch, max(lsn, before.position.lsn if before else 0)
                     ),
                     max(held, before.content_lsn if before else 0),
+                    datetime.fromtimestamp(since_s, UTC) if since_s else None,
                 )
             await self._store.positions.save(list(rows.values()))
             self._rows.update(rows)

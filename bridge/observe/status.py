@@ -111,12 +111,8 @@ class Status:
         `sweeps`: see `Ledger.oldest`.
         """
         ledger = self._assembly.pipeline.ledger
-        if (aside := ledger.aside(generation)) is not None:
-            return max(0.0, time.time() - aside.since_s)
-        oldest = ledger.oldest(generation, sweeps=sweeps)
-        if oldest is None or not oldest.commit_time_s:
-            return 0.0
-        return max(0.0, time.time() - oldest.commit_time_s)
+        since_s = ledger.behind_since_s(generation, sweeps=sweeps)
+        return max(0.0, time.time() - since_s) if since_s else 0.0
 
     def _sink(self, name: str) -> dict[str, Any]:
         lane = self._assembly.lanes[name]

@@ -201,7 +201,7 @@ class Process:
             self._tables,
             cast(Any, self._sinks),
             remembered.epoch,
-            self.ledger.content,
+            self.ledger,
         )
         self.pipeline = Pipeline(
             epoch=remembered.epoch,

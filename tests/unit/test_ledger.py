@@ -180,6 +180,22 @@ def test_kept_is_told_for_each_generation() -> None:
     assert ledger.oldest(A) is None
 
 
+def test_behind_is_as_old_as_the_first_commit_that_is_not_kept() -> None:
+    ledger = made()
+    first, second = ledger.enter(100, 7.0), ledger.enter(200, 9.0)
+    for entry in (first, second):
+        ledger.hold(entry, A, 1)
+        ledger.derived(entry)
+    assert (ledger.behind_since_s(A), ledger.behind_since_s(B)) == (7.0, 0.0)
+    ledger.release(first, A, 1)
+    assert ledger.behind_since_s(A) == 9.0
+    ledger.set_aside(A, 100, 8.0)
+    assert ledger.behind_since_s(A) == 8.0
+    ledger.take_back(A)
+    ledger.release(second, A, 1)
+    assert ledger.behind_since_s(A) == 0.0
+
+
 def test_a_position_is_applied_when_all_that_its_reads_have_seen_is_kept() -> None:
     ledger = made()
     first = ledger.enter(100, 0.0)

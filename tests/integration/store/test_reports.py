@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
@@ -328,6 +329,11 @@ async def test_status_tells_the_lag(
     assert isinstance(found["lag_seconds"], float) and found["lag_seconds"] > 0
     assert found["reason"] == "paused"
     assert found["position"] == str(Position(1, behind))
+    hour = datetime.now(UTC) - timedelta(hours=1)
+    await store.positions.save([ProgressRow(live, Position(1, behind), behind, hour)])
+    lag_s = application.status()["lag_seconds"]
+    assert isinstance(lag_s, float) and lag_s >= 3600
+    await store.positions.save([ProgressRow(live, Position(1, behind), behind)])
     await store.set_sink_paused("es", paused=False)
     reached = advance(application, slot)
     found = application.status()
