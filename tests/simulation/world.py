@@ -137,10 +137,9 @@ class World:
         self.writers = Writers(self.server, dice, dice.choice((0.005, 0.02, 0.05)))
         self.gap_s = dice.choice((0.7, 0.7, 0.1))
         """Between two faults."""
-        self.faults: Sequence[str] = dice.sample(FAULTS, dice.randint(1, 7))
-        if dice.random() < 0.3:
-            self.faults = dice.choice(THEMES)
-        self.faults = faults or self.faults
+        some = dice.sample(FAULTS, dice.randint(1, 7))
+        themed = dice.choice(THEMES) if dice.random() < 0.3 else some
+        self.faults: Sequence[str] = faults or themed
         self.views: Sequence[str] = sorted(views.PLANS)
         """Those of which the history has one or more."""
         self._crash_at_write = False
