@@ -20,6 +20,7 @@ from pathlib import Path
 
 from watchfiles import awatch
 
+from bridge.backfill.patience import all_ended
 from bridge.capture.failures import HistoryChanged, SlotLost, SlotMissing
 from bridge.config import Config, load
 from bridge.control.lease import Lease
@@ -144,6 +145,7 @@ class Daemon:
                 leased=lambda: lease.held,
                 stumbled=self._stumbled,
             )
+            known = asyncio.all_tasks()
             work = asyncio.create_task(life.run(), name="life")
             lost = asyncio.create_task(lease.watch(), name="lease")
             stop = asyncio.create_task(self._stop.wait(), name="stop")
@@ -167,9 +169,7 @@ class Daemon:
                 self._stumbled = {}
                 return Ending.EDITED if edit.done() else Ending.CHANGED
             finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+                await all_ended(tasks, known)
 
     def _stumbles(self, life: Lifetime, error: BaseException | None) -> bool:
         """Whether it is of one view alone: everything is planned again, as its tables

@@ -7,13 +7,15 @@ caller's to decide.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Collection
+from typing import Any, TypeVar
 
 from bridge.errors import Transient
 
 T = TypeVar("T")
 _AGAIN_S = 1.0
+_ALL_AGAIN_S = 5.0
+"""What ends well, and frees what it holds, takes less."""
 _FIRST_S, _MAX_S = 0.2, 5.0
 
 
@@ -34,3 +36,20 @@ async def ended(task: asyncio.Task[object]) -> None:
     while not task.done():
         task.cancel()
         await asyncio.wait({task}, timeout=_AGAIN_S)
+
+
+async def all_ended(
+    tasks: Collection[asyncio.Task[Any]], known: Collection[asyncio.Task[Any]]
+) -> None:
+    """Cancel these until they have ended, and what they have started with them: every
+    task that is not `known`. A group cancels its tasks once, and waits for one that has
+    not heard it."""
+    for task in tasks:
+        task.cancel()
+    while left := {task for task in tasks if not task.done()}:
+        await asyncio.wait(left, timeout=_ALL_AGAIN_S)
+        if any(not task.done() for task in left):
+            kept = {asyncio.current_task(), *known}
+            for task in asyncio.all_tasks() - kept:
+                task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -72,10 +72,7 @@ class Backfills:
 
     async def stop(self) -> None:
         """Leave every backfill as it is; the next life goes on with it."""
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*map(ended, self._tasks.values()))
 
     async def _run(self, row: BackfillRow) -> int:
         store = self._assembly.store.backfills
