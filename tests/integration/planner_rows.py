@@ -120,9 +120,10 @@ def _text(value: Any) -> str | None:
 
 @asynccontextmanager
 async def rows(dsn: str, schema: str) -> AsyncIterator[Rows]:
-    """An empty database with these tables."""
+    """An empty database with these tables; what takes long to compile is not, as in
+    the sessions of the bridge."""
     connection = await AsyncConnection.connect(
-        dsn, autocommit=True, cursor_factory=AsyncRawCursor
+        dsn, autocommit=True, cursor_factory=AsyncRawCursor, options="-c jit=off"
     )
     async with connection:
         await connection.execute(schema.encode())

@@ -124,13 +124,13 @@ async def test_one_document_has_one_hash(any_database: str) -> None:
             described = _unsettle(own, dice, reading)
             session = await connect(any_database, search_path=("public",))
             async with session:
+                if reading % 5 in (0, 1):
+                    planned = await _planned(session)
                 for name, value in described.items():
                     if name in PLANS or name in PARALLEL:
                         await session.execute(
                             "select set_config($1, $2, false)", [name, value]
                         )
-                if reading % 5 in (0, 1):
-                    planned = await _planned(session)
                 hashes.add(await _hash(session, planned))
             assert len(hashes) == 1, f"reading {reading}, {described}"
 
