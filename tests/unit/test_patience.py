@@ -15,11 +15,11 @@ async def deaf(times: int, heard: asyncio.Event) -> None:
     for _ in range(times):
         heard.set()
         try:
-            await asyncio.sleep(3600)
+            await asyncio.Event().wait()
         except asyncio.CancelledError:
             continue
     heard.set()
-    await asyncio.sleep(3600)
+    await asyncio.Event().wait()
 
 
 async def test_what_was_started_is_cancelled_until_it_ends(
@@ -27,7 +27,7 @@ async def test_what_was_started_is_cancelled_until_it_ends(
 ) -> None:
     monkeypatch.setattr(patience, "_ALL_AGAIN_S", 0.01)
     heard = asyncio.Event()
-    other = asyncio.create_task(asyncio.sleep(3600))
+    other = asyncio.create_task(asyncio.Event().wait())
     known = asyncio.all_tasks()
 
     async def group() -> None:
