@@ -183,11 +183,8 @@ class Parking:
         if self._lane.aside:
             applied = self._restored.get(generation, 0)
             return ledger.aside(generation) or Aside(applied, time.time())
-        oldest = ledger.oldest(generation)
-        since_s = oldest.commit_time_s if oldest else 0.0
-        return Aside(
-            self._pipeline.progress.reached(generation), since_s or time.time()
-        )
+        since_s = ledger.behind_since_s(generation) or time.time()
+        return Aside(self._pipeline.progress.reached(generation), since_s)
 
     async def _answers(self) -> None:
         """Wait until the sink takes what is its own again."""

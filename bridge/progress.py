@@ -97,7 +97,11 @@ class Progress:
     async def finish(self) -> None:
         """Write everything down, and let the slot follow: nothing is taken any more."""
         self._ending = True
-        await self.write_down()
+        positions = self._positions()
+        for generation, lsn in positions.items():
+            await self._hooks.record(generation, lsn)
+            self._ledger.recorded(generation, lsn)
+        await self.save(positions)
         # That has pushed out the log whose end has to come back before the slot moves.
         ends_s = time.monotonic() + 10 * _ASK_S
         while (capture := self._capture) is not None and time.monotonic() < ends_s:
@@ -111,11 +115,6 @@ class Progress:
             await asyncio.sleep(self._limits.acknowledge_s)
 
     # — where everything stands —
-
-    @property
-    def acknowledged(self) -> int:
-        """What the slot may have moved to."""
-        return self._told
 
     def reached(self, generation: Generation) -> int:
         """Everything up to here shows in the generation, and was seen to be visible.
@@ -145,14 +144,6 @@ class Progress:
         await self._hooks.progress(positions)
         for generation, lsn in positions.items():
             self._saved[generation] = max(lsn, self.saved(generation))
-
-    async def write_down(self) -> None:
-        """Save and record every position now."""
-        positions = self._positions()
-        for generation, lsn in positions.items():
-            await self._hooks.record(generation, lsn)
-            self._ledger.recorded(generation, lsn)
-        await self.save(positions)
 
     # — beside the stream —
 
@@ -238,7 +229,7 @@ class Progress:
     def _unsaved(self) -> bool:
         """Whether a position that somebody may wait for is not written down yet."""
         return any(
-            self._saved.get(outlet.generation, 0) < self._wanted
+            self.saved(outlet.generation) < self._wanted
             for outlet in self._fan_out.current()
         )
 
@@ -264,7 +255,7 @@ class Progress:
             moved = {
                 generation: lsn
                 for generation, lsn in self._positions().items()
-                if lsn > self._saved.get(generation, 0)
+                if lsn > self.saved(generation)
             }
             if not moved:
                 continue
@@ -293,4 +284,4 @@ class Progress:
                 self._ledger.recorded(generation, lsn)
                 # That has written down one: the others, and the slot, are to follow,
                 # or it looks as if this one were still behind what the slot knows.
-                self._wanted = max(self._wanted, lsn)
+                self.want(lsn)

@@ -69,12 +69,17 @@ async def read_traces(connection: Connection, depends_on: DependsOn) -> Traces:
         connection,
         statement("traces"),
         sorted(depends_on.relations),
-        sorted(depends_on.functions),
         sorted(depends_on.types),
     )
-    return {
+    found = {
         Trace(kind, oid, Aspect(aspect)): digest for kind, oid, aspect, digest in rows
     }
+    functions = await fetch(
+        connection, statement("functions"), sorted(depends_on.functions), []
+    )
+    for oid, schema, name, *_, digest in functions:
+        found[Trace("function", oid, Aspect.BODY)] = f"{schema}.{name} {digest}"
+    return found
 
 
 def compare(before: Traces, now: Traces) -> frozenset[Trace]:

@@ -1,27 +1,11 @@
--- traces: a digest of each aspect of these relations, functions and types that documents
--- depend on
-with recursive leaves as (
+-- traces: a digest of each aspect of these relations and types that documents depend on;
+-- of functions, `functions.sql` tells it
+with leaves as (
     select c.oid as root, l.oid as leaf, l.relreplident, l.relfilenode
       from pg_catalog.pg_class c
       left join lateral pg_catalog.pg_partition_tree(c.oid) p on c.relkind = 'p'
       join pg_catalog.pg_class l on l.oid = coalesce(p.relid, c.oid)
      where c.oid = any ($1::oid[]) and (c.relkind <> 'p' or p.isleaf)
-), called(root, oid) as (
-    select p.oid, p.oid from pg_catalog.pg_proc p
-     where p.oid = any ($2::oid[]) and p.oid >= 16384
-    union
-    -- What a body in a string calls is in no catalog: whatever it names is looked at.
-    select c.root, q.oid
-      from called c
-      join pg_catalog.pg_proc p on p.oid = c.oid
-       and p.prolang not in (12, 13)  -- compiled: internal, c
-      join pg_catalog.pg_proc q on q.oid >= 16384
-       and (pg_catalog.strpos(pg_catalog.lower(p.prosrc),
-                              pg_catalog.lower(q.proname)) > 0
-            or exists (select from pg_catalog.pg_depend d
-                        where d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass
-                          and d.objid = p.oid and d.refclassid = d.classid
-                          and d.refobjid = q.oid))
 )
 select 'relation', c.oid::int8, 'name',
        pg_catalog.md5(concat_ws(' ', n.nspname, c.relname, c.relkind, c.relpersistence))
@@ -61,20 +45,6 @@ select 'relation', r.ev_class::int8, 'definition', pg_catalog.md5(r.ev_action::t
   from pg_catalog.pg_rewrite r
  where r.ev_class = any ($1::oid[]) and r.ev_type = '1'
 union all
-select 'function', p.oid::int8, 'body',
-       pg_catalog.md5(concat_ws(' ', p.proname, p.pronamespace, p.prosrc, p.probin,
-                                p.prosqlbody::text, p.provolatile, p.prolang,
-                                p.proconfig::text, (
-           select pg_catalog.string_agg(concat_ws(' ', n.nspname, q.proname,
-                      q.proargtypes::text, q.prosrc, q.probin, q.prosqlbody::text,
-                      q.provolatile, q.prolang, q.proconfig::text), ';'
-                      order by n.nspname, q.proname, q.proargtypes::text)
-             from called c
-             join pg_catalog.pg_proc q on q.oid = c.oid
-             join pg_catalog.pg_namespace n on n.oid = q.pronamespace
-            where c.root = p.oid and c.oid <> p.oid and n.nspname !~ '^pg_temp')))
-  from pg_catalog.pg_proc p where p.oid = any ($2::oid[])
-union all
 select 'type', t.oid::int8, 'definition',
        pg_catalog.md5(concat_ws(' ', t.typname, t.typnamespace, t.typtype, t.typbasetype,
                                 t.typtypmod, t.typelem, (
@@ -85,4 +55,4 @@ select 'type', t.oid::int8, 'definition',
              from pg_catalog.pg_attribute a
             where a.attrelid = t.typrelid and t.typtype = 'c' and a.attnum > 0
               and not a.attisdropped)))
-  from pg_catalog.pg_type t where t.oid = any ($3::oid[])
+  from pg_catalog.pg_type t where t.oid = any ($2::oid[])
