@@ -18,6 +18,7 @@ from bridge.cli import failures, run
 from bridge.errors import Exit
 from bridge.store.locks import LEASE, LOCK_CLASS
 from sinks.memory import store
+from tests.fixtures.commands import asked
 
 SHOP = """
 create table category (id int primary key, name text not null);
@@ -69,10 +70,7 @@ class Shop:
 
     def __call__(self, *arguments: str) -> tuple[int, str, str]:
         """Exit code, stdout, stderr."""
-        self.capture.readouterr()
-        code = run([*arguments, "-c", str(self.path)])
-        shown = self.capture.readouterr()
-        return code, shown.out, shown.err
+        return asked(self.capture, self.path, *arguments)
 
     def json(self, *arguments: str, code: int = 0) -> Any:
         """What the command prints as JSON."""

@@ -13,10 +13,11 @@ import psycopg
 import pytest
 from psycopg import AsyncConnection, AsyncRawCursor
 
-from bridge.cli import failures, run
+from bridge.cli import failures
 from bridge.derive.definition import ViewDefinition, read_definitions
 from bridge.derive.lineage import lineage
 from bridge.derive.plan import plan_ways
+from tests.fixtures.commands import asked
 from tests.integration.test_planner_corpus import CORPUS, FILES, Case, read, rows
 
 PRODUCT = """
@@ -63,10 +64,8 @@ def command(dsn: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Exp
     failures.show_tracebacks(False)
 
     def ask(*arguments: str) -> tuple[int, str]:
-        capsys.readouterr()
-        code = run([*arguments, "-c", str(path)])
-        shown = capsys.readouterr()
-        return code, shown.out + shown.err
+        code, out, err = asked(capsys, path, *arguments)
+        return code, out + err
 
     return ask
 

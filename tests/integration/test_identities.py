@@ -14,12 +14,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from bridge.cli import failures, run
+from bridge.cli import failures
 from bridge.decode.transactions import TransactionAssembler
 from bridge.derive.definition import ViewDefinition, read_definitions
 from bridge.derive.plan import plan_view
 from bridge.derive.view import ViewPlan
 from bridge.live_digest import LiveDigest
+from tests.fixtures.commands import asked
 
 LONG = "a_name_of_very_many_letters_of_which_the_last_ones_tell_apart_"
 SCHEMA = f"""
@@ -149,10 +150,8 @@ def command(
     failures.show_tracebacks(False)
 
     def ask(*arguments: str) -> tuple[int, str]:
-        capsys.readouterr()
-        code = run([*arguments, "-c", str(path)])
-        shown = capsys.readouterr()
-        return code, shown.out + shown.err
+        code, out, err = asked(capsys, path, *arguments)
+        return code, out + err
 
     return ask
 
