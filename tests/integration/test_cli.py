@@ -95,7 +95,6 @@ def make_shop(
 ) -> Callable[[str], Shop]:
     def make(dsn: str) -> Shop:
         slot = f"t_{secrets.token_hex(6)}"
-        store("mem").clear()
         shop = Shop(dsn, tmp_path / "pgbridge.toml", slot, capsys)
         shop.execute(SHOP)
         shop.write(PRODUCT)
