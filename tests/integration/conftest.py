@@ -9,7 +9,7 @@ from sinks.memory import store
 
 @pytest.fixture(autouse=True)
 def nobodys_memory() -> None:
-    """The memory sink that files of tests share belongs to no bridge of an earlier test.
+    """The memory sink that tests share belongs to no bridge of an earlier test.
 
     Its store lives as long as the process, and which tests share one is chance.
     """
