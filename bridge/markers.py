@@ -37,6 +37,13 @@ class Markers:
             self._next.add_done_callback(self._tasks.discard)
         return await asyncio.shield(self._next)
 
+    async def push(self) -> None:
+        """Have the log written out as it is now: a message that nobody waits for.
+
+        Transient when the source cannot be reached.
+        """
+        await self._emit(CONTENT)
+
     def arrived(self, content: str, lsn: int) -> None:
         """The stream has brought a message and all before it was taken in."""
         future = self._awaited.pop(content, None)

@@ -63,6 +63,7 @@ class Progress:
         self._told = 0
         self._moved_to: int | None = None
         self._passed, self._passed_s = 0, 0.0
+        self._looked = (0, 0)
 
     @property
     def parts(self) -> tuple[Callable[[], Coroutine[Any, Any, None]], ...]:
@@ -138,6 +139,20 @@ class Progress:
         """Have the server say at once how far it is."""
         if self._capture is not None:
             self._capture.ask()
+
+    async def look(self, flushed: int) -> None:
+        """The server has written its log out up to `flushed`; called now and then.
+
+        That may be inside of a record, a long one that nobody has committed yet. Then
+        the server sends nothing up to there until more is written out, and whoever
+        waits for the position would wait for that: a message has it written out.
+        """
+        if (capture := self._capture) is None:
+            return
+        before, self._looked = self._looked, (capture.received, flushed)
+        if self._looked == before and capture.received < flushed:
+            with suppress(Transient):
+                await self._markers.push()
 
     async def save(self, positions: Mapping[Generation, int]) -> None:
         """Write down how far these generations are. Transient, Halt."""

@@ -21,6 +21,10 @@ from bridge.sink import Generation
 class Capture(Protocol):
     """One life of the stream (`bridge.capture.thread.CaptureThread`)."""
 
+    @property
+    def received(self) -> int:
+        """The server has sent everything up to here."""
+
     async def get(self) -> Iterable[Batch] | Keepalive:
         """The next batches or keepalive, in log order."""
 

@@ -379,6 +379,7 @@ class Watch:
     async def _slot(self) -> None:
         """The log that the slot holds back, and how far the server is."""
         source = self._assembly.config.source
+        progress = self._assembly.pipeline.progress
         while True:
             try:
                 async with session(source.dsn) as connection:
@@ -390,6 +391,7 @@ class Watch:
                         row = await cursor.fetchone()
                         assert row is not None
                         self._known.server_lsn = parse_lsn(row["lsn"])
+                        await progress.look(self._known.server_lsn)
                         self._known.retained_bytes = (
                             (slot.retained_bytes or 0) if slot is not None else 0
                         )

@@ -85,7 +85,7 @@ class Stand:
             f"[views.v]\n{view}\n"
             f'[[views.v.targets]]\nsink = "s"\nname = "{name}"\n'
         )
-        return Daemon(path, http)
+        return Daemon(path, http, fresh=True)
 
     def spent(self, daemon: Daemon | None = None) -> Spent:
         """What each process has used so far. `client` is the bench itself, which makes

@@ -14,7 +14,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from bridge.cli import failures, run
+from bridge.cli import call, failures
 from bridge.errors import Exit
 from bridge.store.locks import LEASE, LOCK_CLASS
 from sinks.memory import store
@@ -429,9 +429,9 @@ def test_dead_letters_are_listed_shown_and_dropped(shop: Shop) -> None:
 
 def test_init_proposes_views_that_can_be_planned(shop: Shop, tmp_path: Path) -> None:
     path = tmp_path / "new.toml"
-    assert run(["init", "--dsn", shop.dsn, "-c", str(path)]) == 0
+    assert call(["init", "--dsn", shop.dsn, "-c", str(path)]) == 0
     assert path.stat().st_mode & 0o077 == 0
-    assert run(["init", "-c", str(path)]) == Exit.USAGE
+    assert call(["init", "-c", str(path)]) == Exit.USAGE
     text = path.read_text()
     views = text[text.index("[views.") :].replace('"search"', '"mem"')
     shop.write("\n".join(part for part in views.split("\n\n") if '"cache"' not in part))

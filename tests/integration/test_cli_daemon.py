@@ -20,6 +20,7 @@ import psycopg
 import pytest
 import redis
 
+from tests.fixtures.forkserver import forkserver
 from tests.fixtures.waiting import DEADLINE_S, eventually
 
 
@@ -46,9 +47,9 @@ class Bridge:
         )
 
     def __call__(self, *arguments: str, code: int = 0) -> str:
-        process = self.start(*arguments)
-        out, err = process.communicate(timeout=DEADLINE_S)
-        assert process.returncode == code, out + err
+        environment = os.environ | {"PGBRIDGE_CONFIG": str(self.path)}
+        exit_code, out, err = forkserver().run(arguments, environment, DEADLINE_S)
+        assert exit_code == code, out + err
         return out
 
     def json(self, *arguments: str) -> Any:

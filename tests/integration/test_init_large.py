@@ -11,7 +11,7 @@ from random import Random
 import psycopg
 import pytest
 
-from bridge.cli import failures, run
+from bridge.cli import call, failures
 from bridge.errors import Exit
 
 NAMES = (
@@ -112,7 +112,7 @@ def test_what_init_writes_runs_as_it_is(
             own.execute(statement.encode())
     failures.show_tracebacks(False)
     path = tmp_path / "pgbridge.toml"
-    assert run(["init", "--dsn", database, "-c", str(path)]) == 0
+    assert call(["init", "--dsn", database, "-c", str(path)]) == 0
     text = path.read_text()
     print(text)
     names = re.findall(r"(?m)^\[views\.(.*)\]", text)
@@ -123,10 +123,10 @@ def test_what_init_writes_runs_as_it_is(
     for step in (text, complete):
         path.write_text(of_memory(database, step))
         capsys.readouterr()
-        code = run(["plan", "-c", str(path)])
+        code = call(["plan", "-c", str(path)])
         assert code == Exit.USAGE, capsys.readouterr()
         assert "error" not in capsys.readouterr().err
-        run(["check", "--json", "-c", str(path)])
+        call(["check", "--json", "-c", str(path)])
         found = json.loads(capsys.readouterr().out)
         assert not [each for each in found if each["level"] == "error"]
         with psycopg.connect(database, autocommit=True) as own:

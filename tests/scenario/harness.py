@@ -26,39 +26,13 @@ from bridge.config import Config, load
 from bridge.errors import BridgeError
 from bridge.verify.compare import Comparison
 from bridge.verify.verify import differences, verify
+from tests.fixtures.forkserver import Child, forkserver
 from tests.fixtures.waiting import DEADLINE_S, eventually
+from tests.scenario.entry import Armed
 
 _ROOT = Path(__file__).parents[2]
-_ENTRY = """
-import asyncio, os, pathlib, signal, sys
-from bridge import probes
-name, left, mutant = sys.argv[1], [int(sys.argv[2])], sys.argv[3]
-hold = sys.argv[4] and pathlib.Path(sys.argv[4])
-def act():
-    left[0] -= 1
-    if left[0] < 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-if name:
-    probes.register(name, act)
-def holder(name):
-    async def act():
-        armed, reached = hold / "armed", hold / "reached"
-        if not armed.exists() or armed.read_text() != name:
-            return
-        armed.rename(reached)
-        while reached.exists():
-            await asyncio.sleep(0.01)
-    return act
-if hold:
-    for each in probes.NAMES:
-        probes.register(each, holder(each))
-if mutant:
-    from tests.scenario import mutants
-    mutants.apply(mutant)
-sys.argv = ["pgbridge", *sys.argv[5:]]
-from bridge.cli import main
-main()
-"""
+_ENTRY = "tests.scenario.entry:armed"
+_FRESH = "from tests.scenario.entry import armed; armed()"
 
 
 class Died(Exception):
@@ -71,7 +45,10 @@ class Daemon:
 
     config: Path
     http: str
-    process: subprocess.Popen[bytes] | None = None
+    fresh: bool = False
+    """Whether it is a program of its own, not forked from one that has imported it: for
+    those who look at its arguments, or measure it."""
+    process: Child | subprocess.Popen[bytes] | None = None
     log: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -92,11 +69,16 @@ class Daemon:
         until that is removed.
         """
         assert self.process is None
-        command = [sys.executable, "-c", _ENTRY, kill_at, str(after), mutant]
-        command.append(str(hold or ""))
+        given = Armed(kill_at, str(after), mutant, str(hold or ""))
+        command = [*given, "run", "--debug", "-c", str(self.config), *options]
+        if not self.fresh:
+            self.process = forkserver().start(
+                _ENTRY, ["pgbridge", *command], stdout=self.log, stderr=self.log
+            )
+            return
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*command, "run", "--debug", "-c", str(self.config), *options],
+                [sys.executable, "-c", _FRESH, *command],
                 stdout=log,
                 stderr=log,
                 cwd=_ROOT,
@@ -114,7 +96,7 @@ class Daemon:
         assert process is not None
         await eventually(lambda: process.poll() is not None, deadline_s=deadline_s)
         self.process = None
-        return int(process.returncode)
+        return int(process.returncode or 0)
 
     async def kill(self) -> None:
         """SIGKILL, as the kernel does it when memory is short."""
@@ -195,18 +177,10 @@ class Daemon:
 
 def pgbridge(config: Path, *arguments: str) -> tuple[int, str, str]:
     """One command as its user runs it: exit code, stdout, stderr."""
-    done = subprocess.run(
-        [sys.executable, "-c", "from bridge.cli import main; main()", *arguments],
-        env=os.environ | {"PGBRIDGE_CONFIG": str(config)},
-        cwd=_ROOT,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=DEADLINE_S,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.returncode, done.stdout, done.stderr
+    environment = os.environ | {"PGBRIDGE_CONFIG": str(config)}
+    code, out, err = forkserver().run(arguments, environment, DEADLINE_S)
+    assert "Traceback" not in err, err
+    return code, out, err
 
 
 _LEFT_ALONE = 1_000_000

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle
@@ -23,6 +22,7 @@ import pytest
 import redis
 
 from bridge.dev import ElasticsearchServer, PostgresServer
+from tests.fixtures.forkserver import forkserver
 from tests.fixtures.http_faults import Answer, MakeHttpFaults, Request
 from tests.fixtures.private import MakePostgres, MakeValkey
 from tests.fixtures.waiting import DEADLINE_S
@@ -169,24 +169,12 @@ class Ground:
         self, turns: asyncio.Semaphore, case: Case, path: Path, command: str, code: int
     ) -> str:
         async with turns:
-            process = await asyncio.create_subprocess_exec(
-                Path(sys.executable).with_name("pgbridge"),
-                *(command, "-c", path),
-                env={k: v for k, v in os.environ.items() if k != "NOT_SET_HERE"},
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
+            environment = {k: v for k, v in os.environ.items() if k != "NOT_SET_HERE"}
+            exit_code, out, err = await asyncio.to_thread(
+                forkserver().run, [command, "-c", str(path)], environment, DEADLINE_S
             )
-            try:
-                told = await asyncio.wait_for(process.communicate(), DEADLINE_S)
-            except TimeoutError:
-                process.kill()
-                told = await process.communicate()
-        out, err = (each.decode() for each in told)
-        shown = f"{case.what}: {command}, exit {process.returncode}\n{out}{err}"
-        if process.returncode != code or not all(
-            word in out + err for word in case.says
-        ):
+        shown = f"{case.what}: {command}, exit {exit_code}\n{out}{err}"
+        if exit_code != code or not all(word in out + err for word in case.says):
             return shown
         if "Traceback" in err or "defect" in err:
             return shown

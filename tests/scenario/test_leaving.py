@@ -10,7 +10,7 @@ import psycopg
 import pytest
 import redis
 
-from bridge.cli import run
+from bridge.cli import call
 from tests.fixtures.servers import PostgresAddress
 from tests.scenario import harness
 from tests.scenario.world import Bridge
@@ -69,7 +69,7 @@ def test_before_the_first_run_a_command_says_so(
     bridge.execute(*ITEMS)
     bridge.configure({"item": 'table = "item"'}, sinks=["cache"])
     for command in COMMANDS:
-        code = run([*command.split(), "-c", str(bridge.daemon.config)])
+        code = call([*command.split(), "-c", str(bridge.daemon.config)])
         told = capsys.readouterr()
         assert (code, told.out) == (1, ""), command
         assert "relation" not in told.err, command

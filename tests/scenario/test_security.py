@@ -194,6 +194,7 @@ async def test_values_and_secrets_are_never_told(
     for word in ("plan", "check", "apply"):
         told[word] = pgbridge(config, word)
     assert told["apply"][0] == 0, told["apply"]
+    bridge.daemon.fresh = True
     bridge.daemon.start()
     await bridge.ready()
     assert bridge.daemon.process is not None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.cli import failures, run
+from bridge.cli import call, failures
 from bridge.control.planning import ViewRefusal
 from bridge.errors import BridgeError, Exit, Halt, QueryRefusal, Refusal, Transient
 
@@ -49,7 +49,7 @@ def _no_traceback() -> None:
 def test_every_command_has_help_with_an_example(
     command: str, option: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run([command, option]) == 0
+    assert call([command, option]) == 0
     shown = capsys.readouterr().out
     assert "Usage: pgbridge" in shown
     assert "Example" in shown
@@ -66,7 +66,7 @@ def test_every_command_takes_a_configuration(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for words in [[command, more] for more in GROUPS.get(command, [])] or [[command]]:
-        assert run([*words, "--help"]) == 0
+        assert call([*words, "--help"]) == 0
         shown = capsys.readouterr().out
         assert re.search(r"--config +-c\b", shown), words
         assert "Example" in shown
@@ -75,7 +75,7 @@ def test_every_command_takes_a_configuration(
 def test_the_first_screen_says_what_to_type_first(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert run([]) == 0
+    assert call([]) == 0
     shown = capsys.readouterr().out
     assert "Start here" in shown
     assert "First: pgbridge init" in shown
@@ -89,7 +89,7 @@ def test_wrong_configuration_is_refused_by_every_command_that_reads_it(
 ) -> None:
     path = tmp_path / "pgbridge.toml"
     path.write_text("[source]\ndsm = 'dbname=x'\n")
-    assert run([*arguments, "-c", str(path)]) == Exit.USAGE
+    assert call([*arguments, "-c", str(path)]) == Exit.USAGE
     shown = capsys.readouterr()
     assert shown.out == ""
     assert "source.dsm" in shown.err
@@ -109,7 +109,7 @@ def test_wrong_usage_exits_2(
     path.write_text("[source]\ndsn = 'dbname=x'\n[views.v]\ntable='t'\n")
     if arguments[0] in ("wait", "dead-letters"):
         arguments = [*arguments, "-c", str(path)]
-    assert run(arguments) == Exit.USAGE
+    assert call(arguments) == Exit.USAGE
     shown = capsys.readouterr()
     assert shown.out == ""
     assert "Traceback" not in shown.err
@@ -124,9 +124,9 @@ def test_unknown_views_and_sinks_name_the_nearest(
         "[views.product]\ntable='t'\n"
     )
     # The configuration may stand before the command, too.
-    assert run(["-c", str(path), "preview", "prodct"]) == Exit.USAGE
+    assert call(["-c", str(path), "preview", "prodct"]) == Exit.USAGE
     assert "'product'" in capsys.readouterr().err
-    assert run(["pause", "cash", "-c", str(path)]) == Exit.USAGE
+    assert call(["pause", "cash", "-c", str(path)]) == Exit.USAGE
     assert "'cache'" in capsys.readouterr().err
 
 
@@ -137,7 +137,7 @@ def test_drop_without_a_terminal_needs_yes(
     path.write_text("[source]\ndsn = 'host=/nowhere dbname=x'\n")
     with open("/dev/null") as nobody:
         monkeypatch.setattr(sys, "stdin", nobody)
-        assert run(["drop", "-c", str(path)]) == Exit.USAGE
+        assert call(["drop", "-c", str(path)]) == Exit.USAGE
     assert "--yes" in capsys.readouterr().err
 
 
@@ -147,7 +147,7 @@ def test_a_source_that_is_away_ends_with_1(
 ) -> None:
     path = tmp_path / "pgbridge.toml"
     path.write_text("[source]\ndsn = 'host=/nowhere dbname=x password=hunter2'\n")
-    assert run([command, "-c", str(path)]) == Exit.FAILED
+    assert call([command, "-c", str(path)]) == Exit.FAILED
     shown = capsys.readouterr()
     assert "cannot be reached" in shown.out + shown.err
     assert "hunter2" not in shown.out + shown.err
