@@ -240,6 +240,9 @@ create table bridge.backfill (
     created_at timestamptz not null default clock_timestamp(),
     started_at timestamptz,
     finished_at timestamptz,
+    -- Since when the daemon that carries it out counts, and from how many on.
+    counted_at timestamptz,
+    counted_from bigint not null default 0,
     check ((kind = 'keys') = (keys is not null)),
     check ((kind = 'where') = (condition is not null)),
     foreign key (sink, name, number) references bridge.generation on delete cascade

@@ -132,7 +132,8 @@ class Jobs:
             row = replace(row, documents=0)
             before = Position(pipeline.epoch, await patiently(pipeline.markers.next))
             await patiently(partial(store.start, row.id, marker=before))
-        await self._expect(row, await self._estimate(plan))
+        held = await patiently(partial(self._sink(generation).count, generation))
+        await self._expect(row, held or await self._estimate(plan))
         log = StoredLog(self._assembly.store, row.id)
         count = await self.ranges(generation, plan, log, row.documents)
         return count + await self._ghosts(generation, plan, before)
@@ -173,13 +174,16 @@ class Jobs:
         limits = self._assembly.config.limits
         # Beside those that are read, the sink has some in its hands.
         concurrent = limits.chunks_concurrent + self._sink(generation).concurrency
+        rows = self._assembly.pace.chunk(limits.chunk_rows)
+        if rows < limits.chunk_rows:
+            concurrent = 1  # several would wait for the rate, each with a snapshot
         backfill = RangeBackfill(
             self._assembly.pipeline,
             plan,
             [generation],
             log,
             pace=self._assembly.pace,
-            limits=RangeLimits(limits.chunk_rows, concurrent),
+            limits=RangeLimits(rows, concurrent),
             reject=self._assembly.letters.of_generations,
             done=done,
             ending=ending,
@@ -222,8 +226,9 @@ class Jobs:
         """Derive keys that are known, counting them as they are kept."""
         await self._expect(row, len(keys))
         store, count = self._assembly.store.backfills, 0
-        for at in range(0, len(keys), _KEYS_COUNTED):
-            part = keys[at : at + _KEYS_COUNTED]
+        step = self._assembly.pace.chunk(_KEYS_COUNTED)
+        for at in range(0, len(keys), step):
+            part = keys[at : at + step]
             count += await self.keys(generation, plan, part)
             await patiently(partial(store.set_documents, row.id, count))
         return count

@@ -83,6 +83,8 @@ class Life:
         self._recording = asyncio.Lock()
         self.documents: dict[Generation, int] = {}
         """How many there are, as last counted."""
+        self.under_way: list[BackfillRow] = []
+        """The open backfills, as last looked at."""
         self.differing: dict[Generation, int] = {}
         """How many of them are known not to be what the source says."""
 
@@ -162,8 +164,10 @@ class Life:
                 self.documents[generation] = found
                 key, share = generation_key(generation), self.progress(generation)
                 counts.append(Counts(key, found, share))
+        store = self._assembly.store
         with suppress(Transient):
-            await self._assembly.store.generations.save_counts(counts)
+            await store.generations.save_counts(counts)
+            self.under_way = await store.backfills.open()
 
     @property
     def complete(self) -> bool:

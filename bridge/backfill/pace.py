@@ -46,6 +46,11 @@ class Pace:
         """The most documents that are to go at once: a second's; None: any number."""
         return None if self._rate is None else max(1, int(self._rate))
 
+    def chunk(self, documents: int) -> int:
+        """So many at most are to be read at once: what is read waits for the rate with
+        its snapshot open, and keeps the source from cleaning up."""
+        return documents if self.burst is None else min(documents, 2 * self.burst)
+
     async def spend(self, documents: int) -> None:
         """Wait until that many documents fit under the rate."""
         if self._rate is None:

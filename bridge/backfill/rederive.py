@@ -57,7 +57,7 @@ async def rederive(
     """
     count = 0
     iterator = iter(keys)
-    while part := list(islice(iterator, _KEYS_AT_ONCE)):
+    while part := list(islice(iterator, pace.chunk(_KEYS_AT_ONCE))):
         await pace.wait()
         await pace.spend(len(part))
         await patiently(partial(_some, pipeline, plan, generations, part, reject))

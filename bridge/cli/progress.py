@@ -31,6 +31,19 @@ def progress(what: str, unit: str = "documents") -> Iterator[Advance]:
         yield _lines(what, unit)
 
 
+class _Since:
+    """What was done since the first look, and how long ago that was, in seconds: what
+    was done before it says nothing of how fast it goes."""
+
+    def __init__(self) -> None:
+        self._first: tuple[float, float] | None = None
+
+    def __call__(self, done: float) -> tuple[float, float]:
+        now = time.monotonic()
+        first, start = self._first = self._first or (done, now)
+        return done - first, now - start
+
+
 @contextmanager
 def _bar(what: str) -> Iterator[Advance]:
     from rich.progress import (
@@ -50,38 +63,36 @@ def _bar(what: str) -> Iterator[Advance]:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    start = time.monotonic()
+    since = _Since()
     with Progress(*columns, console=console(sys.stderr), transient=True) as shown:
         task = shown.add_task(what, total=None, rate="")
 
         def advance(done: float, total: float | None) -> None:
-            rate = done / max(time.monotonic() - start, 0.001)
+            done_here, elapsed_s = since(done)
+            rate = done_here / max(elapsed_s, 0.001)
             shown.update(task, completed=done, total=total, rate=f"{count(rate)}/s")
 
         yield advance
 
 
 def _lines(what: str, unit: str) -> Advance:
-    start = time.monotonic()
+    since = _Since()
     last = -LINE_INTERVAL_S
     shown: tuple[float, float | None] = (-1.0, None)
 
     def advance(done: float, total: float | None) -> None:
         nonlocal last, shown
-        now = time.monotonic() - start
+        done_here, now = since(done)
         if not done or (done, total) == shown or now - last < LINE_INTERVAL_S:
             return
         last, shown = now, (done, total)
-        note(line(what, unit, done, total, now))
+        note(line(what, unit, done, total, done_here / now if now else 0.0))
 
     return advance
 
 
-def line(
-    what: str, unit: str, done: float, total: float | None, elapsed_s: float
-) -> str:
+def line(what: str, unit: str, done: float, total: float | None, rate: float) -> str:
     """`backfill of product: 61 %, 7,200 documents, 9,800/s, 12 s left`."""
-    rate = done / elapsed_s if elapsed_s > 0 else 0.0
     parts = []
     if total:
         parts.append(share(min(done / total, 1.0)))

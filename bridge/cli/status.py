@@ -149,13 +149,25 @@ def _lag(target: Mapping[str, Any]) -> str:
     return "-" if seconds is None else duration(seconds)
 
 
+def _moving(target: Mapping[str, Any]) -> str:
+    """`61 %, 9,800/s, 12 s left`."""
+    parts = []
+    if target["progress"] is not None:
+        parts.append(share(target["progress"]))
+    if rate := target.get("rate"):
+        parts.append(f"{count(rate)}/s")
+    if left_s := target.get("left_seconds"):
+        parts.append(f"{duration(left_s)} left")
+    return ", ".join(parts)
+
+
 def _note(target: Mapping[str, Any], sink: Mapping[str, Any], *, first: bool) -> str:
     """What there is to say beside the figures; of the sink as a whole only once."""
     parts = []
-    building, progress = target["building"], target["progress"]
-    if building:
-        done = share(progress) if isinstance(progress, (int, float)) else ""
-        parts.append(f"building g{building}: {done}".rstrip(": "))
+    building = target["building"]
+    if building or target["progress"] is not None:
+        what = f"building g{building}" if building else "backfill"
+        parts.append(f"{what}: {_moving(target)}".rstrip(": "))
     reason = target["reason"]
     if _halted(target, sink):
         parts.append(f"halted: {reason}")

@@ -24,6 +24,7 @@ from bridge.store.rows import (
     GenerationKey,
     SinkRow,
     SinkState,
+    moving,
 )
 
 NOT_INSTALLED = "not installed"
@@ -55,8 +56,11 @@ async def status(config: Config) -> dict[str, Any]:
         position = None
         if source is not None and slot is not None and slot["confirmed"]:
             position = str(Position(source.epoch, parse_lsn(slot["confirmed"])))
+        open_backfills = await store.backfills.open()
         shown = [
-            row | {"differences": differences.get(_shown(row), 0)}
+            row
+            | {"differences": differences.get(_shown(row), 0)}
+            | moving(open_backfills, row)
             for row in await targets(connection)
         ]
         if alive:
@@ -137,7 +141,8 @@ async def _left_out(
             "state": "halted" if each.view in why else "building",
             "reason": sentence(why[each.view]) if each.view in why else "",
             **dict.fromkeys(("generation", "building", "previous", "position")),
-            **dict.fromkeys(("lag_bytes", "lag_seconds", "progress")),
+            **dict.fromkeys(("lag_bytes", "lag_seconds")),
+            **moving((), {}),
             **dict.fromkeys(("documents", "dead_letters", "differences"), 0),
         }
         for each in new

@@ -16,6 +16,7 @@ from bridge.lanes import LaneState
 from bridge.observe.http import Readiness
 from bridge.position import Position
 from bridge.sink import Generation
+from bridge.store.rows import moving
 
 
 class Heard(Protocol):
@@ -144,7 +145,7 @@ class Status:
         position = Position(self._assembly.epoch, applied) if applied else None
         feed = None if shown is None else lane.feeds.get(shown)
         previous = life.previous(sink, name)
-        return {
+        shown_target = {
             "view": target.view,
             "sink": sink,
             "name": name,
@@ -159,5 +160,5 @@ class Status:
             "lag_seconds": round(self.lag_s(shown), 3) if shown else 0.0,
             "dead_letters": len(feed.dead) if feed else 0,
             "differences": life.differing.get(shown, 0) if shown else 0,
-            "progress": round(life.progress(building), 4) if building else None,
         }
+        return shown_target | moving(life.under_way, shown_target)

@@ -28,7 +28,9 @@ select id from created union all select id from open;
 -- Backfills in the order of their ids: all, the open, those of a command, or one.
 select
     id, command, view, sink, name, number, kind, condition, keys, state, message,
-    epoch, lsn::text, documents, estimate, created_at, started_at, finished_at
+    epoch, lsn::text, documents, estimate, created_at, started_at, finished_at,
+    documents - counted_from as counted,
+    extract(epoch from clock_timestamp() - counted_at)::double precision as counted_s
 from bridge.backfill
 where (not %(open)s or state in ('waiting', 'running'))
     and (%(command)s::bigint is null or command = %(command)s)
@@ -36,14 +38,23 @@ where (not %(open)s or state in ('waiting', 'running'))
 order by id;
 
 -- name: start_backfill
--- It runs; the marker and the estimate replace those of an earlier start.
+-- It runs; the marker and the estimate replace those of an earlier start, and from an
+-- estimate on it is counted how fast it is.
 update bridge.backfill
 set
     state = 'running',
     epoch = coalesce(%(epoch)s::integer, epoch),
     lsn = coalesce(%(lsn)s::pg_lsn, lsn),
     estimate = coalesce(%(estimate)s::bigint, estimate),
-    started_at = coalesce(started_at, clock_timestamp())
+    started_at = coalesce(started_at, clock_timestamp()),
+    counted_at = case
+        when %(estimate)s::bigint is null then counted_at
+        else clock_timestamp()
+    end,
+    counted_from = case
+        when %(estimate)s::bigint is null then counted_from
+        else documents
+    end
 where id = %(id)s and state in ('waiting', 'running');
 
 -- name: finish_backfill
@@ -73,7 +84,8 @@ with cleared as (
     delete from bridge.backfill_range where backfill = %(id)s
 )
 update bridge.backfill
-set state = 'waiting', documents = 0, epoch = null, lsn = null, estimate = null
+set state = 'waiting', documents = 0, epoch = null, lsn = null, estimate = null,
+    counted_at = null, counted_from = 0
 where id = %(id)s and state in ('waiting', 'running');
 
 -- name: add_ranges

@@ -6,7 +6,7 @@ hashable and needs none of what a sink wants to know of a target.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -260,6 +260,52 @@ class BackfillRow:
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    counted: int = 0
+    """Documents since the daemon that carries it out has begun to count them."""
+    counted_s: float | None = None
+    """How long ago that was; None: none counts yet."""
+
+    @property
+    def progress(self) -> float:
+        """The share that is done, 0 to 1."""
+        return min(1.0, self.documents / self.estimate) if self.estimate else 0.0
+
+    @property
+    def rate(self) -> float | None:
+        """Documents per second; None: not known yet."""
+        return (
+            self.counted / self.counted_s if self.counted and self.counted_s else None
+        )
+
+    @property
+    def left_s(self) -> float | None:
+        """About how long it still takes; None: not known."""
+        if not self.estimate or self.rate is None:
+            return None
+        return max(0, self.estimate - self.documents) / self.rate
+
+
+def moving(
+    backfills: Iterable[BackfillRow], target: Mapping[str, Any]
+) -> dict[str, float | None]:
+    """How far a target of `status` is with its build, else with the first backfill of
+    its live generation; documents per second; and about how long it still takes."""
+    numbers = (target.get("building"), target.get("generation"))
+    found = [
+        row
+        for number in filter(None, numbers)
+        for row in backfills
+        if row.key == (target["sink"], target["name"], number)
+    ]
+    if not found:
+        begun = 0.0 if target.get("building") else None
+        return {"progress": begun, "rate": None, "left_seconds": None}
+    row = found[0]
+    return {
+        "progress": round(row.progress, 4),
+        "rate": None if row.rate is None else round(row.rate, 1),
+        "left_seconds": None if row.left_s is None else round(row.left_s, 1),
+    }
 
 
 class OwedKey(NamedTuple):

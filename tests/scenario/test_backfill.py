@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import re
+from typing import Any
+
 import httpx
 import pytest
 
@@ -118,4 +123,63 @@ async def test_a_rebuild_is_cancelled_and_dropped(bridge: Bridge) -> None:
     assert code == 0, told
     assert await ended(bridge, command) == "cancelled"
     assert bridge.one("select count(*) from bridge.generation") == 1
+    await bridge.ends_exact()
+
+
+async def moving(bridge: Bridge, view: str) -> dict[str, Any] | None:
+    """What status tells of a view's backfill under way, once it tells how fast."""
+    targets = (await bridge.daemon.status()).get("targets") or []
+    found = next((t for t in targets if t["view"] == view), {})
+    return found if found.get("rate") and found["left_seconds"] else None
+
+
+async def test_several_at_once_are_told_and_cancelled(bridge: Bridge) -> None:
+    """As slow as the file says, with rate and time left wherever one looks; one is
+    cancelled from SQL and one from the command line, each alone."""
+    views = VIEW | {"other": 'query = "select id, n from item"'}
+    bridge.execute(*SCHEMA.split(";"))
+    bridge.configure(views, sinks=["search"])
+    bridge.daemon.start()
+    await bridge.ready()
+    bridge.configure(views, sinks=["search"], daemon=SLOW)
+    edited = "select bool_and(state = 'done') from bridge.command"
+    await eventually(lambda: bridge.one(edited))
+
+    one = bridge.one("select bridge.backfill('item')")
+    followed = asyncio.create_task(pgbridge(bridge, "backfill", "other"))
+    for view in views:
+        found = await eventually(lambda view=view: moving(bridge, view))  # type: ignore[misc]
+        assert 0 < found["progress"] < 1
+        assert (found["state"], found["building"]) == ("live", None)
+    code, told = await pgbridge(bridge, "status", "--json")
+    assert code == 0
+    for target in json.loads(told)["targets"]:
+        assert 0 < target["progress"] < 1
+        assert target["rate"] > 0
+        assert target["left_seconds"] > 0
+    _, told = await pgbridge(bridge, "status")
+    line = r"backfill: \d+ %, [\d,]+/s, [\d.]+ \w+ left"
+    assert len(re.findall(line, told)) == 2, told
+
+    bridge.execute(f"select bridge.cancel({one})")
+    assert await ended(bridge, one) == "cancelled"
+    assert await moving(bridge, "other")
+    assert not followed.done()
+    code, told = await pgbridge(bridge, "backfill", "other", "--cancel")
+    assert code == 0, told
+    code, told = await followed
+    assert code == 1
+    assert "cancelled" in told
+    line = r"backfill of other: \d+ %, [\d,]+ documents, [\d,]+/s, [\d.]+ \w+ left"
+    assert re.search(line, told), told
+    open_ones = "select count(*) from bridge.backfill where state = 'running'"
+    assert bridge.one(open_ones) == 0
+    assert (await pgbridge(bridge, "backfill", "other", "--cancel"))[1].startswith(
+        "view other has no backfill under way"
+    )
+
+    bridge.configure(views, sinks=["search"])
+    target = f"search/{bridge.prefix}item"
+    code, told = await pgbridge(bridge, "backfill", "item", "--target", target)
+    assert code == 0, told
     await bridge.ends_exact()

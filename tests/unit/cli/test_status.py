@@ -38,3 +38,17 @@ def test_what_is_level_is_not_called_behind_for_the_bridges_own_log() -> None:
         "streaming at 1:0/10, level"
     )
     assert "2 s behind" in _source({"source": source, "targets": [level, late]})
+
+
+def test_what_is_under_way_is_told_with_rate_and_time_left() -> None:
+    target: dict[str, Any] = dict.fromkeys(("building", "progress", "previous"))
+    target |= {"state": "live", "reason": "", "view": "product"}
+    sink = {"state": "ok", "reason": "", "owed_keys": 0}
+    moving = {"progress": 0.614, "rate": 9800.0, "left_seconds": 12.2}
+    assert _note(target | moving, sink, first=True) == (
+        "backfill: 61 %, 9,800/s, 12 s left"
+    )
+    build = target | moving | {"building": 4}
+    assert _note(build, sink, first=True) == "building g4: 61 %, 9,800/s, 12 s left"
+    begun = target | {"building": 4, "progress": 0.0}
+    assert _note(begun, sink, first=True) == "building g4: 0 %"

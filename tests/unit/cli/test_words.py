@@ -37,7 +37,7 @@ def test_counts_and_shares() -> None:
 
 def test_lines_of_progress_show_rate_and_time_left() -> None:
     assert (
-        line("backfill of product", "documents", 600, 1000, 2)
+        line("backfill of product", "documents", 600, 1000, 300)
         == "backfill of product: 60 %, 600 documents, 300/s, 1.3 s left"
     )
-    assert line("x", "documents", 0, None, 0) == "x: 0 documents"
+    assert line("x", "documents", 0, None, 0.0) == "x: 0 documents"
