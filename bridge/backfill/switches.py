@@ -23,7 +23,7 @@ from bridge.backfill.gates import ready_to_be_seen
 from bridge.backfill.patience import patiently
 from bridge.control.cutoff import record_cut_off
 from bridge.control.letters import generation_key
-from bridge.errors import Halt
+from bridge.errors import Halt, Transient
 from bridge.observe.logs import logger
 from bridge.sink import Generation, Target
 from bridge.store.rows import GenerationRow, GenerationState
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from bridge.backfill.life import Life
 
 _log = logger("bridge.backfill")
+_AGAIN_S = 1.0
+_HELD_FIRST_S, _HELD_MAX_S = 5.0, 60.0
+"""How long what readers see is held for another one to become level."""
 READABLE = frozenset({GenerationState.LIVE, GenerationState.PREVIOUS})
 
 
@@ -52,6 +55,29 @@ class Switches:
 
         Halt when it is not kept up to date, or not any more, or has dead letters that
         the live one has not; NotAsTheSource. What is done by `force` is not compared.
+        Where the sink cannot show it, or it does not become level, the live one goes on
+        meanwhile.
+        """
+        held_s, told = _HELD_FIRST_S, ""
+        while True:
+            try:
+                await self._promote(generation, held_s, force=force)
+            except (Transient, TimeoutError) as problem:
+                reason = str(problem) or f"not level within {held_s:g} s"
+            else:
+                return
+            if reason != told:
+                _log.warning("waits", generation=str(generation), reason=reason)
+                told = reason
+            await asyncio.sleep(_AGAIN_S)
+            held_s = min(held_s * 2, _HELD_MAX_S)
+
+    async def _promote(
+        self, generation: Generation, held_s: float, *, force: bool
+    ) -> None:
+        """Once; the live one is held for so long at most until this one is level.
+
+        Transient, TimeoutError: to be tried again.
         """
         life, target = self._life, generation.target
         lane = self._assembly.lanes[target.sink]
@@ -60,7 +86,7 @@ class Switches:
             await life.freshen(generation)
         await self._level(generation)
         if not force:
-            await patiently(partial(ready_to_be_seen, self._assembly, generation))
+            await ready_to_be_seen(self._assembly, generation)
         async with self.lock(target), AsyncExitStack() as stack:
             # Another one may have been promoted, and this one dropped, meanwhile.
             self._must_be_kept(generation)
@@ -71,8 +97,9 @@ class Switches:
                 if not force:
                     self._must_not_lack(generation, live)
                 # What readers have seen of it by now, the other must have too.
-                await stack.enter_async_context(lane.frozen(live))
-                await self._level(generation)
+                async with asyncio.timeout(held_s):
+                    await stack.enter_async_context(lane.frozen(live))
+                    await self._level(generation)
             await self._switch(generation)
 
     def _must_be_kept(self, generation: Generation) -> None:
@@ -108,12 +135,13 @@ class Switches:
                 return
 
     async def _switch(self, generation: Generation) -> None:
-        """With the live one at rest: refresh, switch, record."""
+        """With the live one at rest: refresh, switch, record. Transient when the sink
+        cannot now."""
         sink = self._assembly.sinks[generation.target.sink]
-        await patiently(partial(sink.refresh, generation))
+        await sink.refresh(generation)
         await self._life.count([generation])  # who sees it live sees how many it has
         await probes.reach("generation.publish")
-        await patiently(partial(sink.publish, generation))
+        await sink.publish(generation)
         await probes.reach("generation.published")
         await self._record(generation)
 

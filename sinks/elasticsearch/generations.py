@@ -25,6 +25,8 @@ from sinks.elasticsearch.places import Place, Places, identified, in_the_way, lo
 from sinks.elasticsearch.plan import index_name, plan, write_alias
 
 SHARD_WAIT_S = 30
+ACTIVE_WAIT_S = 1
+"""Who publishes holds what readers see meanwhile, and tries again."""
 CLOSED_LOOKS = 2
 """How often an index is found closed before it is opened: whoever closes it to restore
 it in place has the time to."""
@@ -122,7 +124,7 @@ class Generations:
         """Write down which index this is, so that another in its place is noticed."""
         histories = (await find_histories(self._client, [found.name])).get(found.name)
         if histories is None or len(histories) < found.shards:
-            raise self._not_started(found.name)
+            raise not_started(self._client, found.name)
         mapping = f"{found.mapping}:{await self._version()}"
         meta = replace(meta, uuid=found.uuid, histories=histories, mapping=mapping)
         if meta != found.meta:
@@ -131,12 +133,6 @@ class Generations:
 
     async def _version(self) -> str:
         return ".".join(map(str, await self._client.version()))
-
-    def _not_started(self, index: str) -> Transient:
-        return Transient(
-            f"{self._client.sink}: the shards of {index} have not started",
-            hint=f"curl '{self._client.shown_url}/_cluster/allocation/explain'",
-        )
 
     async def _create(self, generation: Generation, owner: Owner) -> None:
         made = plan(generation.target)
@@ -168,7 +164,7 @@ class Generations:
         if not answer.ok:
             raise self._client.failure(answer, f"making index {name}")
         if not answer.json.get("shards_acknowledged"):
-            raise self._not_started(name)
+            raise not_started(self._client, name)
 
     async def alter(self, generation: Generation) -> None:
         """New fields and settings into the index as it is, and that it has them."""
@@ -230,7 +226,7 @@ class Generations:
         await refresh(self._client, index_name(generation))
 
     async def publish(self, generation: Generation) -> None:
-        """The user's settings, a refresh, all primaries active, then one swap.
+        """The user's settings, all primaries active, a refresh, then one swap.
 
         The readers' alias is not for writing: a plain write through it is refused, so
         that nobody's document gets between by mistake.
@@ -239,7 +235,6 @@ class Generations:
         target = generation.target
         await self._client.ask("PUT", f"/{place.index}/_settings", place.plan.serving)
         await refresh(self._client, place.index)
-        await self._wait_for_primaries(place)
         found = await find(self._client, [target.name])
         actions: list[dict[str, object]] = []
         for name, index in found.items():
@@ -256,17 +251,6 @@ class Generations:
             }
             actions.append({"add": add})
             await self._client.ask("POST", "/_aliases", {"actions": actions})
-
-    async def _wait_for_primaries(self, place: Place) -> None:
-        answer = await self._client.request(
-            "GET",
-            f"/_cluster/health/{place.index}?wait_for_status=yellow"
-            f"&timeout={SHARD_WAIT_S}s",
-        )
-        if answer.status == 408:
-            raise self._not_started(place.index)
-        if not answer.ok:
-            raise self._client.failure(answer, "asking for health")
 
     async def published(self, target: Target) -> int | None:
         """The generation that the alias points at; None where it is not ours."""
@@ -385,8 +369,28 @@ def _serves(index: Index, target: Target, owner: Owner | None) -> bool:
     )
 
 
+def not_started(client: Client, index: str) -> Transient:
+    """What is said of an index without all its shards."""
+    return Transient(
+        f"{client.sink}: the shards of {index} have not started",
+        hint=f"curl '{client.shown_url}/_cluster/allocation/explain'",
+    )
+
+
 async def refresh(client: Client, index: str) -> None:
-    """Make what was written visible. Transient when a shard did not do it."""
+    """Make what was written visible. Transient when a shard did not do it.
+
+    All primaries must be active: one that is not is waited for by the server, for a
+    minute, and is not told as failed.
+    """
+    answer = await client.request(
+        "GET",
+        f"/_cluster/health/{index}?wait_for_status=yellow&timeout={ACTIVE_WAIT_S}s",
+    )
+    if answer.status == 408:
+        raise not_started(client, index)
+    if not answer.ok:
+        raise client.failure(answer, "asking for health")
     answer = await client.ask("POST", f"/{index}/_refresh")
     if answer["_shards"]["failed"]:
         raise Transient(f"{client.sink}: not every shard of {index} was refreshed")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -80,3 +82,64 @@ def _harm(bridge: Bridge, fault: str) -> None:
         else:
             wrong = found["_source"] | {"n": -1}
             client.put(document, params=at, json=wrong).raise_for_status()
+
+
+async def test_what_has_not_all_its_primaries_is_not_shown(
+    bridge: Bridge, tmp_path: Path
+) -> None:
+    """Readers keep what they have, and it is kept up to date, until the shards of the
+    next are there; also where they went after it was compared."""
+    hold = tmp_path / "hold"
+    hold.mkdir()
+    rows(bridge)
+    bridge.configure({"item": ITEM}, sinks=["search"])
+    bridge.daemon.start(hold=hold)
+    await bridge.ready()
+    for number, probe in ((2, "generation.built"), (3, "generation.publish")):
+        (hold / "armed").write_text(probe)
+        bridge.execute("select bridge.backfill('item', rebuild => true)")
+        await eventually((hold / "reached").exists)
+        index = f"{bridge.prefix}item--g{number}"
+        with httpx.Client(base_url=bridge.es, trust_env=False) as client:
+            with _primaries_wait(client, index):
+                (hold / "reached").unlink()
+                warned = f"the shards of {index} have not started"
+                log = bridge.daemon.log
+                await eventually(lambda w=warned, log=log: w in log.read_text())  # type: ignore[misc]
+                bridge.execute(f"update item set n = {number}000 where id = 1")
+
+                async def streamed(number: int = number) -> bool:
+                    found = await bridge.document("item", "1")
+                    return found is not None and found.source["n"] == number * 1000
+
+                await eventually(streamed)
+                shown = client.get(f"/_alias/{bridge.prefix}item").json()
+                assert list(shown) == [f"{bridge.prefix}item--g{number - 1}"]
+
+        async def live(number: int = number) -> bool:
+            (target,) = (await bridge.daemon.status())["targets"]
+            return bool(target["generation"] == number and not target["building"])
+
+        await eventually(live)
+    await bridge.ends_exact()
+
+
+@contextmanager
+def _primaries_wait(client: httpx.Client, index: str) -> Iterator[None]:
+    """For the block the shards of an index are nowhere."""
+    recoveries = "cluster.routing.allocation.node_initial_primaries_recoveries"
+
+    def recover(at_once: int | None) -> None:
+        settings = {"persistent": {recoveries: at_once}}
+        client.put("/_cluster/settings", json=settings).raise_for_status()
+
+    recover(0)
+    try:
+        for act in ("_close", "_open"):
+            client.post(
+                f"/{index}/{act}", params={"wait_for_active_shards": "0"}
+            ).raise_for_status()
+        yield
+    finally:
+        recover(None)
+        client.post("/_cluster/reroute").raise_for_status()

@@ -41,7 +41,9 @@ def test_what_was_not_spent_is_not_saved_up() -> None:
     async def main() -> float:
         pace = Pace(rate=100)
         await pace.spend(1)
-        await asyncio.sleep(3600)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(3600):
+                await asyncio.Event().wait()
         start = now()
         for _ in range(4):
             await pace.spend(100)
