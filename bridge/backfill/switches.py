@@ -45,6 +45,7 @@ class Switches:
         self._assembly = assembly
         self._life = life
         self._locks: dict[tuple[str, str], asyncio.Lock] = {}
+        self._retiring: dict[tuple[str, str], asyncio.Task[None]] = {}
 
     def lock(self, target: Target) -> asyncio.Lock:
         """Held while what readers of a target see is switched, or must not be."""
@@ -157,10 +158,7 @@ class Switches:
         identity = (target.sink, target.name)
         assembly.halted.pop(identity, None)
         assembly.stale.pop(identity, None)
-        keep_s = assembly.config.daemon.keep_previous_s
-        older = self._older(generation)
-        if keep_s is not None and older is not None:
-            assembly.spawn(self._retire_after(older, keep_s), f"retire {older}")
+        self._keep_for(generation, assembly.config.daemon.keep_previous_s)
         _log.info("live", target=str(target), generation=generation.number)
 
     async def _follow(
@@ -229,12 +227,20 @@ class Switches:
             live = self._assembly.generation(row.key)
             if live is None or row.state is not GenerationState.LIVE:
                 continue
-            older = self._older(live)
-            if older is None or row.published_at is None:
-                continue
-            age_s = (datetime.now(UTC) - row.published_at).total_seconds()
-            left_s = max(0.0, keep_s - age_s)
-            self._assembly.spawn(self._retire_after(older, left_s), f"retire {older}")
+            if row.published_at is not None:
+                age_s = (datetime.now(UTC) - row.published_at).total_seconds()
+                self._keep_for(live, max(0.0, keep_s - age_s))
+
+    def _keep_for(self, live: Generation, keep_s: float | None) -> None:
+        """From this switch on, and no more from the one before: who goes back and forth
+        has the older one for as long again."""
+        identity = (live.target.sink, live.target.name)
+        if (earlier := self._retiring.pop(identity, None)) is not None:
+            earlier.cancel()
+        older = self._older(live)
+        if keep_s is not None and older is not None:
+            work = self._retire_after(older, keep_s)
+            self._retiring[identity] = self._assembly.spawn(work, f"retire {older}")
 
     def _older(self, live: Generation) -> Generation | None:
         """The one kept that is older than the live one. A newer one, from which readers

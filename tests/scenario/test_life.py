@@ -20,6 +20,7 @@ pytestmark = pytest.mark.scenario
 
 OLD = 'query = "select id, name, n from item"'
 NEW = 'query = "select id, upper(name) as title, n, note from item"'
+KEPT_S = 6
 STILL = 300
 """Rows that nobody deletes: an index with fewer is half an index."""
 QUIET = (
@@ -55,6 +56,13 @@ async def pgbridge(bridge: Bridge, *arguments: str) -> tuple[int, str]:
         timeout=DEADLINE_S,
     )
     return done.returncode, done.stdout + done.stderr
+
+
+async def carried_out(bridge: Bridge, call: str) -> None:
+    """Issue a command from SQL, and wait until it is done."""
+    command = bridge.one(f"select {call}")
+    state = "select state from bridge.command where id = %s and finished_at is not null"
+    assert await eventually(lambda: bridge.one(state, command)) == "done", call
 
 
 async def generation_is(bridge: Bridge, number: int) -> None:
@@ -135,6 +143,47 @@ async def test_no_reader_is_ever_shown_less_than_before(
         await bridge.ready()
     await traffic.stop()
     await bridge.settled()
+    await bridge.ends_exact()
+
+
+async def test_what_is_kept_for_a_rollback_is_kept_for_long_enough(
+    bridge: Bridge,
+) -> None:
+    """From the last switch on, also of those that went back and forth; then it is gone.
+    What readers were rolled back from is kept until the next takes its place."""
+    bridge.execute(*SCHEMA.split(";"))
+    keep = f'keep_previous = "{KEPT_S}s"'
+    bridge.configure({"item": OLD}, sinks=["search"], daemon=keep)
+    bridge.daemon.start()
+    await bridge.ready()
+    await generation_is(bridge, 1)
+    await carried_out(bridge, "bridge.backfill('item', rebuild => true)")
+    states = "select json_object_agg(number, state) from bridge.generation"
+    assert bridge.one(states) == {"1": "previous", "2": "live"}
+    for shown in (1, 2):
+        await carried_out(bridge, "bridge.rollback('item')")
+        await generation_is(bridge, shown)
+    since = "select extract(epoch from clock_timestamp() - published_at)"
+    live = f"{since} from bridge.generation where state = 'live'"
+    await eventually(lambda: bridge.one(states).get("1") != "previous", every_s=0.02)
+    assert float(bridge.one(live)) >= KEPT_S
+    await eventually(lambda: bridge.one(states) == {"2": "live"})
+
+    # The newer one, from which readers were rolled back, stays for as long as it takes.
+    await carried_out(bridge, "bridge.backfill('item', rebuild => true)")
+    await carried_out(bridge, "bridge.rollback('item')")
+    await eventually(lambda: float(bridge.one(live)) > KEPT_S)
+    assert bridge.one(states) == {"2": "live", "3": "previous"}
+    # Over a restart as well; and it is current.
+    assert await bridge.daemon.stop() == 0
+    bridge.execute("update item set name = 'while away' where id = 1")
+    bridge.daemon.start()
+    await bridge.ready()
+    await carried_out(bridge, "bridge.rollback('item')")
+    found = await bridge.document("item", "1")
+    assert found is not None
+    assert found.source["name"] == "while away"
+    await eventually(lambda: bridge.one(states) == {"3": "live"})
     await bridge.ends_exact()
 
 
