@@ -7,7 +7,7 @@ is where a chunk of a backfill learns which keys the stream has overtaken it on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -30,10 +30,26 @@ class Outlet(NamedTuple):
 
 
 class Overtaken(dict[str, int]):
-    """Keys that the stream has put since a job began, and the last version of each."""
+    """Keys that the stream has put since a job began, and the highest version of each.
+
+    What the stream puts at a lower version than the job's has not overtaken it: a sink
+    that holds more than that refuses it, and needs what the job has read.
+    """
 
     everything = False
     """A table was emptied: all that was read before is void."""
+
+    def add(self, operations: Iterable[Operation]) -> None:
+        """The stream puts these."""
+        for key, _, version, _ in operations:
+            if self.get(key, 0) < version:
+                self[key] = version
+
+    def left(self, operations: list[Operation]) -> list[Operation]:
+        """Those of a job's that the stream has not overtaken."""
+        if not self:
+            return operations
+        return [o for o in operations if self.get(o.key, 0) <= o.version]
 
 
 class FanOut:
@@ -44,17 +60,25 @@ class FanOut:
         self._outlets: dict[str, list[Outlet]] = {}
         self._plans: dict[Generation, str] = {}
         self._watches: dict[str, list[Overtaken]] = {}
+        self._since: dict[Generation, tuple[int, int]] = {}
+        """In which life of the stream each was added, and where that was then."""
 
     def add(self, lane: Lane, generation: Generation, plan: str = "") -> None:
-        """From now on this generation is fed by the plan of that name (its view's)."""
+        """From now on this generation is fed by the plan of that name (its view's).
+
+        What comes of earlier changes, and is still being read, is not for it: a later
+        one that took that away again has gone by already. Its build has both.
+        """
         name = self._plans.setdefault(generation, plan or generation.target.view)
         outlets = self._outlets.setdefault(name, [])
         if all(outlet.generation != generation for outlet in outlets):
             lane.add(generation)
+            self._since[generation] = self._ledger.era, self._ledger.end
             outlets.append(Outlet(lane, generation))
 
     def remove(self, generation: Generation) -> None:
         """The generation is fed no more."""
+        self._since.pop(generation, None)
         outlets = self._outlets.get(self._plans.pop(generation, ""), [])
         for outlet in [o for o in outlets if o.generation == generation]:
             outlets.remove(outlet)
@@ -88,14 +112,21 @@ class FanOut:
         self, view: str, operations: Sequence[Operation], claim: Claim, lsn: int
     ) -> None:
         """What the stream derived, up to `lsn`, for every generation of the view."""
-        watches = self._watches.get(view)
-        if watches:
-            versions = {operation.key: operation.version for operation in operations}
-            for watch in watches:
-                watch.update(versions)
+        for watch in self._watches.get(view, ()):
+            watch.add(operations)
         for lane, generation in self._outlets.get(view, ()):
+            if not self._is_for(generation, lsn):
+                continue
             lane.put(generation, operations, claim)
             self._ledger.note(generation, lsn)
+
+    def _is_for(self, generation: Generation, lsn: int) -> bool:
+        """Whether what was derived up to `lsn` was taken in since it was added.
+
+        A stream that has begun again since brings everything in its order.
+        """
+        era, since = self._since.get(generation, (0, 0))
+        return lsn > since or era != self._ledger.era
 
     def truncated(self, view: str) -> None:
         """A table of the view was emptied: what jobs have read before is void.
@@ -127,7 +158,7 @@ class FanOut:
     @contextmanager
     def watch(self, view: str) -> Iterator[Overtaken]:
         """The keys that the stream puts into the lanes from now on, as they come, and
-        the last version of each."""
+        the highest version of each."""
         keys = Overtaken()
         watches = self._watches.setdefault(view, [])
         watches.append(keys)

@@ -274,6 +274,10 @@ class Ledger:
                 return entry
         return None
 
+    def held_by(self, holder: Holder) -> list[Entry]:
+        """The entries of which something is on its way to the holder now."""
+        return [entry for entry in self._entries if holder in entry.holds]
+
     def behind_since_s(self, holder: Holder, *, sweeps: bool = True) -> float:
         """When the oldest commit was made that the holder has not kept, in seconds
         since 1970; 0.0: there is none. `sweeps`: see `oldest`."""

@@ -3,8 +3,8 @@
     watch ─▶ marker p ─▶ gated snapshot at p ─▶ rows ─▶ minus overtaken keys ─▶ lanes
 
 A range is watched before its position *p* is taken; keys that the stream puts into the
-lanes from then on are left out, because what the stream brings is newer. Everything
-else is written with version *p*, above all versions issued before.
+lanes from then on, for a later position than *p*, are left out, because what it brings
+is newer. Everything else is written with version *p*, above all versions issued before.
 
 The one thing to know: a range counts as done only when every sink has kept all of it.
 A range that was not done when the daemon died is simply read again.
@@ -253,9 +253,8 @@ class RangeBackfill:
         # No waiting from here: nothing can overtake between the test and the lane.
         if overtaken.everything:
             raise Transient("a table was emptied meanwhile: it is read again")
-        if overtaken:
-            operations = [o for o in operations if o.key not in overtaken]
-        fan_out.put_job(self._generations, operations, derivation.ticket)
+        left = overtaken.left(operations)
+        fan_out.put_job(self._generations, left, derivation.ticket)
 
 
 def _scan(

@@ -13,11 +13,10 @@ from collections.abc import (
     Callable,
     Collection,
     Iterable,
-    Mapping,
 )
 from functools import partial
 from itertools import islice
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from bridge.backfill.pace import Pace
 from bridge.backfill.patience import patiently
@@ -75,35 +74,10 @@ async def pay(
 ) -> list[tuple[str, Position]]:
     """Derive what is recorded as owed; which debts are paid, up to which position."""
     keys = [one.parts for one in owed]
-    done = await patiently(partial(_some, pipeline, plan, [generation], keys, reject))
-    return paid_by(owed, Position(pipeline.epoch, done.lsn), done.overtaken)
-
-
-def paid_by(
-    owed: Collection[OwedKey], at: Position, overtaken: Mapping[str, int]
-) -> list[tuple[str, Position]]:
-    """Which debts a derivation at a position has paid, and up to which position.
-
-    A key that the stream has overtaken was not written. Its debt is paid all the same
-    when the stream asks for more than was owed: that change is held open, or recorded
-    as a debt of a higher position, which stays. At the same position it may just have
-    been recorded, and nobody would know the two apart.
-    """
-    paid = []
-    for one in owed:
-        version = overtaken.get(one.key)
-        if version is None:
-            paid.append((one.key, at))
-        elif version > one.position.version:
-            paid.append((one.key, one.position))
-    return paid
-
-
-class _Done(NamedTuple):
-    """A derivation that was kept: its position, and what was left to the stream."""
-
-    lsn: int
-    overtaken: Mapping[str, int]
+    lsn = await patiently(partial(_some, pipeline, plan, [generation], keys, reject))
+    # What the stream has overtaken was not written. Its debt is paid all the same: that
+    # change is held open, or recorded as a debt of a higher position, which stays.
+    return [(one.key, Position(pipeline.epoch, lsn)) for one in owed]
 
 
 async def _some(
@@ -112,7 +86,7 @@ async def _some(
     generations: Collection[Generation],
     keys: list[Parts],
     reject: RejectFor,
-) -> _Done:
+) -> int:
     try:
         return await _once(pipeline, plan, generations, keys, reject, careful=False)
     except QueryFailed:
@@ -127,7 +101,7 @@ async def _once(
     reject: RejectFor,
     *,
     careful: bool,
-) -> _Done:
+) -> int:
     receipt, ledger = Receipt(), pipeline.ledger
     with pipeline.fan_out.watch(plan.name) as overtaken:
         lsn = await pipeline.markers.next()
@@ -145,11 +119,10 @@ async def _once(
             await reject(generations, derived.rejections, version)
         if overtaken.everything:
             raise Transient("a table was emptied meanwhile: it is read again")
-        operations = [o for o in derived.operations if o.key not in overtaken]
-        left = dict(overtaken)
-        pipeline.fan_out.put_job(generations, operations, receipt.ticket)
+        left = overtaken.left(derived.operations)
+        pipeline.fan_out.put_job(generations, left, receipt.ticket)
     await receipt.kept()
-    return _Done(lsn, left)
+    return lsn
 
 
 async def ghosts(

@@ -1,415 +1,31 @@
-"""Each rule of the design taken out, one at a time: some history must show it.
+"""Every rule that is left out must show: in some history, or in a unit test.
 
 `make mutants` prints for each the first seed that catches it, what broke, and the time
-that took. The one thing to know: nothing here is ever installed but by the `with` of a
-single run, and the unchanged bridge must pass the same seeds.
+that took. The one thing to know: the unchanged bridge must pass the same history, or it
+was not the rule that was missing.
 """
 
 from __future__ import annotations
 
-import asyncio
+import io
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from collections.abc import Callable
+from contextlib import ExitStack, redirect_stdout
 from functools import partial
-from typing import Any, NamedTuple
-from unittest import mock
+from pathlib import Path
+from typing import NamedTuple, TypeVar
 
-import bridge.backfill.ranges
-import bridge.backfill.rederive
-import bridge.derive.deriver
-import bridge.feed
-import bridge.ledger
-from bridge.backfill.receipt import Receipt
-from bridge.batch import FanOut, Overtaken
-from bridge.deliver import Lane
-from bridge.derive.deriver import Deriver
-from bridge.doubt import Doubt
+import pytest
+
 from bridge.errors import Transient
-from bridge.feed import Feed, size_of
-from bridge.gate import Gate, Snapshot
-from bridge.ledger import Entry, Ledger, Ticket
-from bridge.markers import Markers
-from bridge.operations import Report
-from bridge.parking import Parking
-from bridge.pipeline import Pipeline
-from bridge.position import Position
-from bridge.progress import Progress
-from bridge.watch import Watch
 from tests.simulation import clock
+from tests.simulation.taken_out import MUTANTS, Mutant
 from tests.simulation.world import World
 
-SEEDS_MAX = 3000
-
-
-class Mutant(NamedTuple):
-    """A rule that is left out, and the faults that need it most."""
-
-    rule: str
-    patches: Callable[[], list[Any]]
-    world: Callable[[int], World] = World
-
-
-def _patch(owner: Any, name: str, value: Any) -> Any:
-    return mock.patch.object(owner, name, value)
-
-
-def _no_memory(owner: Any, name: str) -> Any:
-    """An attribute of instances that is None, whatever is written to it."""
-    forgets = property(lambda _: None, lambda *_: None)
-    return mock.patch.object(owner, name, forgets, create=True)
-
-
-def _at_once_passes(gate: Gate, _snapshot: Any, _lsn: int) -> bool:
-    gate._unseen.clear()
-    return True
-
-
-def _only_newest(gate: Gate, snapshot: Any, lsn: int) -> bool:
-    if snapshot.xmin < gate._barrier or lsn > gate._reached:
-        return False
-    if gate._unseen and not snapshot.sees(next(reversed(gate._unseen))):
-        return False
-    gate._unseen.clear()
-    return True
-
-
-def _start_and_pass(gate: Gate, lsn: int) -> None:
-    gate._unseen.clear()
-    gate._reached = 1 << 52
-
-
-def _at_read(
-    derive: Any, reader: Any, plan: Any, keys: Any, version: int, **rest: Any
-) -> Any:
-    epoch = Position.of_version(version).epoch
-    return derive(
-        reader, plan, keys, Position(epoch, reader.insert_lsn).version, **rest
-    )
-
-
-async def _processed(markers: Markers) -> int:
-    """The position last processed, in place of a marker."""
-    await asyncio.sleep(0)
-    gate: Gate = markers._emit.__self__.gate_of_the_moment  # type: ignore[attr-defined]
-    return gate._reached
-
-
-def _keepalive_closes(ledger: Ledger, wal_end: int) -> None:
-    ledger._wal_end = max(ledger._wal_end, wal_end)
-    ledger._closed = max(ledger._closed, wal_end)
-
-
-def _owes_nothing_higher(owed: Any, parts: Any, version: int, claim: Any) -> Any:
-    return owed(parts, 0, claim)
-
-
-class _NeverFull(dict[str, int]):
-    """Forgets what is under way."""
-
-    def __setitem__(self, _key: str, _version: int) -> None:
-        return
-
-
-def _forgetful_feed(init: Any, feed: Feed, *args: Any) -> None:
-    init(feed, *args)
-    feed.flying = _NeverFull()
-
-
-@contextmanager
-def _deaf(_fan_out: FanOut, _view: str) -> Iterator[Overtaken]:
-    yield Overtaken()
-
-
-def _newer_claim(_feed: Feed, older: Any, claim: Any) -> Any:
-    if older is claim:
-        return older
-    if isinstance(claim, Entry):
-        _feed._hold(claim, 1)
-        _feed.release(older, 1)
-        return claim
-    if isinstance(older, Entry):
-        claim.hold(1)
-        _feed.release(older, 1)
-        return claim
-    claim.hold(1)
-    older.release(1)
-    return claim
-
-
-async def _gives_up(call: Any, lane: Lane, feed: Feed, operations: Any) -> Report:
-    report: Report | None = await call(lane, feed, operations)
-    return Report(kept=len(operations)) if report is None else report
-
-
-async def _no_wait(receipt: Any) -> None:
-    receipt.ticket.release(1)
-
-
-async def _at_once(*_: Any) -> None:
-    return
-
-
-def _no_seen(derived: Any, ledger: Ledger, entry: Entry, seen: int = 0) -> None:
-    derived(ledger, entry, 0)
-
-
-def _naive_xid(snapshot: Snapshot, xid: int) -> int:
-    return snapshot.xmax - snapshot.xmax % (1 << 32) + xid
-
-
-def _later_wins(feed: Feed, there: Any, operation: Any, claim: Any) -> None:
-    old, older = there
-    feed.waiting[operation.key] = (operation, feed._merge(older, claim))
-    feed.bytes += size_of(operation) - size_of(old)
-
-
-def _all_paid(owed: Any, at: Position, _overtaken: Any) -> Any:
-    return [(one.key, at) for one in owed]
-
-
-async def _unrecorded(parking: Parking, feed: Feed) -> None:
-    parking._lane.recorded_debts += len(feed.record(20_000))
-
-
-async def _no_look_back(watch: Watch, parked: Any, *, crashed: bool) -> None:
-    return
-
-
-async def _settled(doubt: Doubt) -> None:
-    doubt.suspect = doubt._ledger.frozen = False
-    await doubt._settled()
-
-
-def _sweep_unseen(entry: Entry, holder: Any) -> bool:
-    return not entry.derived or holder in entry.holds
-
-
-def _forget_nothing(deriver: Deriver) -> None:
-    deriver._waiting.clear()
-    deriver._taken.set()
-
-
-def _clear_in_silence(feed: Feed) -> None:
-    feed.waiting.clear()
-    feed.owed.clear()
-    feed.bytes = 0
-
-
-def _forgetful_sinks(seed: int) -> World:
-    world = World(seed, faults=("sink_away", "sink_slow"))
-    for store in world.stores.values():
-        store.late_s, store.tombstone_s = 2.0, 0.1
-    return world
-
-
-def _asynchronous(seed: int) -> World:
-    """No commit waits for the disk, and the server crashes as a job writes."""
-    world = World(seed, faults=("crash_at_write", "repair", "repair", "rebuild"))
-    world.server.profile = replace(
-        world.server.profile, asynchronous=1.0, flush_s=0.6, visible_s=0.005
-    )
-    world.gap_s = 0.1
-    return world
-
-
-def _direct(seed: int) -> World:
-    """Every document comes straight from the log, which nobody has to see for it."""
-    world = World(seed, faults=("stall", "kill", "repair"))
-    world.views = ["flat"]
-    return world
-
-
-def _without_versions(seed: int) -> World:
-    world = World(seed)
-    for store in world.stores.values():
-        store.checks_versions = False
-    return world
-
-
-def _wrapped(owner: Any, name: str, wrapper: Any) -> Any:
-    """A method replaced by `wrapper`, which is given the one it replaces."""
-    original = getattr(owner, name)
-
-    def call(*args: Any, **rest: Any) -> Any:
-        return wrapper(original, *args, **rest)
-
-    return mock.patch.object(owner, name, call)
-
-
-def _unwatched_acknowledgement(init: Any, ledger: Ledger, _from: Any) -> None:
-    init(ledger, lambda: None)
-
-
-MUTANTS = [
-    Mutant(
-        "no gate: read at once",
-        lambda: [_patch(Gate, "passes", _at_once_passes)],
-    ),
-    Mutant(
-        "only the newest transaction has to be visible",
-        lambda: [_patch(Gate, "passes", _only_newest)],
-    ),
-    Mutant(
-        "no barrier after the slot was made",
-        lambda: [
-            _patch(Gate, "raise_barrier", lambda *_: None),
-            _wrapped(Gate, "__init__", lambda init, gate, *_: init(gate)),
-        ],
-    ),
-    Mutant(
-        "a stream that starts again opens the gate",
-        lambda: [_patch(Gate, "start", _start_and_pass)],
-        partial(World, faults=("stall", "stream", "repair")),
-    ),
-    Mutant(
-        "acknowledge what is not visible",
-        lambda: [
-            _wrapped(Ledger, "__init__", _unwatched_acknowledgement),
-            # Positions written down hold the slot back too, and wait to be visible.
-            _patch(Progress, "reached", lambda p, g: p._ledger.applied(g)),
-        ],
-        _direct,
-    ),
-    Mutant(
-        "version = log position at the time of reading",
-        lambda: [
-            _wrapped(module, "derive", _at_read)
-            for module in (
-                bridge.derive.deriver,
-                bridge.backfill.ranges,
-                bridge.backfill.rederive,
-            )
-        ],
-    ),
-    Mutant(
-        "a repair at the position last processed",
-        lambda: [_patch(Markers, "next", _processed)],
-    ),
-    Mutant(
-        "ids are compared in 32 bits",
-        lambda: [_patch(Snapshot, "full_xid", _naive_xid)],
-    ),
-    Mutant("no version check in the sink", list, _without_versions),
-    Mutant("a request outlives the tombstones", list, _forgetful_sinks),
-    Mutant(
-        "of two that wait for a key the later derived goes out",
-        lambda: [_patch(Feed, "_replace", _later_wins)],
-        partial(World, faults=("sink_slow", "stall", "repair")),
-    ),
-    Mutant(
-        "a keepalive moves the slot while data is outstanding",
-        lambda: [_patch(Ledger, "keepalive", _keepalive_closes)],
-    ),
-    Mutant(
-        "acknowledge before the sinks have kept it",
-        lambda: [
-            _patch(Ledger, "hold", lambda *_: None),
-            _patch(Ledger, "release", lambda *_: None),
-        ],
-    ),
-    Mutant(
-        "an owed key is paid by a lower position",
-        lambda: [_wrapped(bridge.feed, "Owed", _owes_nothing_higher)],
-        partial(World, faults=("pause", "sink_slow", "sink_away")),
-    ),
-    Mutant(
-        "a debt is paid by what the stream overtook",
-        lambda: [_patch(bridge.backfill.rederive, "paid_by", _all_paid)],
-        partial(World, faults=("pause", "sink_slow", "kill")),
-    ),
-    Mutant(
-        "a debt is released before it is written down",
-        lambda: [_patch(Parking, "_record_feed", _unrecorded)],
-        partial(World, faults=("pause", "idle", "kill")),
-    ),
-    Mutant(
-        "keys that the stream overtook stay in the chunk",
-        lambda: [_patch(FanOut, "watch", _deaf)],
-    ),
-    Mutant(
-        "a chunk read before a TRUNCATE is written",
-        lambda: [_patch(FanOut, "truncated", lambda *_: None)],
-    ),
-    Mutant(
-        "the log that a read has seen is not waited for",
-        lambda: [_wrapped(Ledger, "derived", _no_seen)],
-        partial(World, faults=("sink_slow", "sink_away", "kill")),
-    ),
-    Mutant(
-        "a TRUNCATE counts as applied before its sweep is done",
-        lambda: [_patch(bridge.ledger, "_waits", _sweep_unseen)],
-        partial(World, faults=("truncate", "pause")),
-    ),
-    Mutant(
-        "what a crash has taken back stays in the sinks",
-        lambda: [_patch(Doubt, "settle", _settled)],
-        partial(World, faults=("crash", "repair")),
-    ),
-    Mutant(
-        "nobody looks whether the slot was moved",
-        lambda: [
-            _patch(Watch, "_look_back", _no_look_back),
-            _no_memory(Progress, "_moved_to"),
-        ],
-        partial(World, faults=("forward", "kill", "idle")),
-    ),
-    Mutant(
-        "jobs write what may still be lost",
-        lambda: [
-            _patch(bridge.backfill.ranges, "durable", _at_once),
-            _patch(bridge.backfill.rederive, "durable", _at_once),
-        ],
-        _asynchronous,
-    ),
-    Mutant(
-        "two writes of a key under way",
-        lambda: [_wrapped(Feed, "__init__", _forgetful_feed)],
-        partial(World, faults=("sink_partial", "sink_slow")),
-    ),
-    Mutant(
-        "coalescing keeps the newer claim",
-        lambda: [_patch(Feed, "_merge", _newer_claim)],
-        partial(World, faults=("sink_slow", "sink_away", "kill")),
-    ),
-    Mutant(
-        "what failed is not called again",
-        lambda: [_wrapped(Lane, "_call", _gives_up)],
-    ),
-    Mutant(
-        "progress of a build before it is kept",
-        lambda: [_patch(Receipt, "kept", _no_wait)],
-        partial(World, faults=("kill", "rebuild", "sink_slow")),
-    ),
-    Mutant(
-        "a derivation outlives its stream",
-        lambda: [_patch(Deriver, "forget", _forget_nothing)],
-    ),
-    Mutant(
-        "jobs are not told that the stream began again",
-        lambda: [_patch(Ticket, "drop", lambda *_: None)],
-    ),
-    Mutant(
-        "writes are sent without a stream",
-        lambda: [_patch(Pipeline, "_hold", lambda *_: None)],
-    ),
-    Mutant(
-        "the epoch does not grow when history changes",
-        list,
-        partial(World, grows_epoch=False),
-    ),
-    Mutant(
-        "the epoch is the source's alone, which went back with it",
-        list,
-        partial(World, asks_sinks=False),
-    ),
-    Mutant(
-        "a sweep looks before what waits has arrived",
-        lambda: [_patch(Feed, "has_older", lambda *_: False)],
-    ),
-]
+T = TypeVar("T")
+SEEDS_MAX = 200
+UNIT = Path(__file__).parents[1] / "unit"
 
 
 class Caught(NamedTuple):
@@ -424,33 +40,57 @@ def hunt(mutant: Mutant, seeds: int = SEEDS_MAX) -> Caught | None:
     """The first seed whose history the mutant breaks."""
     began = time.perf_counter()
     for seed in range(1, seeds + 1):
-        with ExitStack() as stack:
-            for patch in mutant.patches():
-                stack.enter_context(patch)
-            try:
-                clock.run(mutant.world(seed).run())
-            except (AssertionError, KeyError, Transient) as error:
-                what = str(error).partition("\n")[0]
-            else:
-                continue
-        clock.run(World(seed).run())  # else the rule was not what was missing
+        try:
+            _with(mutant, partial(_live, mutant.world, seed))
+        except (AssertionError, KeyError, Transient) as error:
+            what = str(error).partition("\n")[0]
+        else:
+            continue
+        _live(mutant.world if mutant.patches() else World, seed)
         return Caught(seed, time.perf_counter() - began, what[-80:])
     return None
+
+
+def _live(world: Callable[[int], World], seed: int) -> None:
+    clock.run(world(seed).run())
+
+
+def fails(mutant: Mutant) -> bool:
+    """Whether the mutant's unit test passes as it is, and fails without the rule."""
+    return _passes(mutant.unit) and not _with(mutant, lambda: _passes(mutant.unit))
+
+
+def _with(mutant: Mutant, act: Callable[[], T]) -> T:
+    with ExitStack() as stack:
+        for patch in mutant.patches():
+            stack.enter_context(patch)
+        return act()
+
+
+def _passes(unit: str) -> bool:
+    for name in [name for name in sys.modules if name.startswith("tests.unit.")]:
+        del sys.modules[name]  # what it imports by name is to be what is patched
+    with redirect_stdout(io.StringIO()):
+        code = pytest.main(["-q", "-x", "-p", "no:cacheprovider", str(UNIT / unit)])
+    assert code in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED), (unit, code)
+    return code is pytest.ExitCode.OK
 
 
 def main() -> int:
     """Print the table; 1 when a mutant was not caught."""
     missed = 0
     chosen = [m for m in MUTANTS if all(w in m.rule for w in sys.argv[1:])]
-    print(f"{'taken out':52} {'seed':>5} {'seconds':>8}  shown by")
+    print(f"{'taken out':56} {'seed':>5} {'seconds':>8} {'unit':>6}  shown by")
     for mutant in chosen:
+        unit = "" if not mutant.unit else "fails" if fails(mutant) else "PASSES"
         caught = hunt(mutant)
-        if caught is None:
+        seed, seconds, what = caught or ("-", "-", mutant.unit)
+        if unit == "PASSES" or not (caught or unit):
             missed += 1
-            print(f"{mutant.rule:52} {'-':>5} {'-':>8}  NOT CAUGHT", flush=True)
-        else:
-            seed, seconds, what = caught
-            print(f"{mutant.rule:52} {seed:5} {seconds:8.1f}  {what}", flush=True)
+            what = "NOT CAUGHT"
+        if caught:
+            seconds = f"{caught.seconds:.1f}"
+        print(f"{mutant.rule:56} {seed:>5} {seconds:>8} {unit:>6}  {what}", flush=True)
     print(f"{len(chosen) - missed} of {len(chosen)} caught")
     return 1 if missed else 0
 

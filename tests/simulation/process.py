@@ -190,7 +190,9 @@ class Process:
         self.stopped = False
         self.watch: SimulatedWatch | None = None
         self.life: SimulatedLife
-        self._digest = LiveDigest(views.PLANS.values(), {}, remembered.epoch)
+        fed = {g.target.view for g in remembered.generations}
+        self.plans = {view: views.PLANS[view] for view in sorted(fed)}
+        self._digest = LiveDigest(self.plans.values(), {}, remembered.epoch)
         self.gate = Gate(remembered.barrier)
         self.ledger = Ledger(self.gate.invisible_from)
         self.lanes: dict[str, Lane] = {}
@@ -208,7 +210,7 @@ class Process:
             source=server,
             connect=self._connect,
             lanes=self.lanes,
-            plans=views.PLANS,
+            plans=self.plans,
             ledger=self.ledger,
             gate=self.gate,
             hooks=Hooks(
@@ -291,7 +293,7 @@ class Process:
             store=self._tables,
             sinks=cast(Any, self._sinks),
             lanes=self.lanes,
-            plans=views.PLANS,
+            plans=self.plans,
             pipeline=self.pipeline,
             letters=cast(Any, SimpleNamespace(of_generations=_no_rejects)),
             pace=Pace(),

@@ -131,6 +131,8 @@ class Server:
         self.life = 0
         """Grows with each crash: whoever was connected is not any more."""
         self.down = False
+        self.slow = 0.0
+        """Share of statements that take up to seconds."""
         self.stalled = False
         """Synchronous commits wait for a standby: durable, streamed, invisible."""
         self.history = History()
@@ -230,10 +232,9 @@ class Server:
         self._stalled.clear()
         self.stalled = self._writing_out = False
         self.log = [txn for txn in self.log if txn.end_lsn <= keep]
-        self.tables = {name: dict(rows) for name, rows in self.base.items()}
+        self.tables = self._replayed(self.log)
         for txn in self.log:
             txn.visible = True
-            txn.apply(self.tables)
         self.history.crashed(self.log, self.tables)
         self.insert_lsn = self.flush_lsn = keep
         self.insert_lsn += 8 * self.dice.randint(2, 12)  # what recovery writes
@@ -245,6 +246,16 @@ class Server:
         if self.slot is not None:
             self.slot.confirmed = self.slot.on_disk
         self.moved.set()
+
+    def after_a_crash(self) -> TableRows:
+        """What the tables would hold if the server crashed now."""
+        return self._replayed([t for t in self.log if t.end_lsn <= self.flush_lsn])
+
+    def _replayed(self, log: Sequence[Txn]) -> TableRows:
+        tables = {name: dict(rows) for name, rows in self.base.items()}
+        for txn in log:
+            txn.apply(tables)
+        return tables
 
     def make_slot(self) -> int:
         """A slot from here on; the barrier: an id above all that now run."""
@@ -292,6 +303,8 @@ class Server:
             raise Transient("the answer was lost")
 
     async def _work(self) -> None:
+        if self.slow and self.dice.random() < self.slow:
+            await asyncio.sleep(2 * self.dice.random())
         if self.dice.random() < 0.5:
             await asyncio.sleep(self.dice.expovariate(200))
 

@@ -9,8 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from tests.simulation import clock
-from tests.simulation.world import FAULTS, World, simulate
+from tests.simulation import clock, worlds
+from tests.simulation.faults import FAULTS
+from tests.simulation.world import World, simulate
 
 AT_LEAST = 500
 """Histories of a run that does not say how many."""
@@ -50,3 +51,10 @@ def test_crashes_while_little_log_may_be_held_back() -> None:
         world = World(seed, faults=("crash",))
         world.limits = replace(world.limits, wal_budget_bytes=1000)
         clock.run(world.run())
+
+
+@pytest.mark.parametrize("world", range(len(worlds.FAIR)))
+def test_worlds_that_are_full_of_one_thing(world: int) -> None:
+    """Each of these is what some rule is for."""
+    for seed in range(1, 11):
+        clock.run(worlds.FAIR[world](seed).run())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulation.mutants import MUTANTS, hunt
+from tests.simulation.mutants import hunt
+from tests.simulation.taken_out import MUTANTS
 
 QUICK = (
     "no gate",

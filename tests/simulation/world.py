@@ -25,44 +25,13 @@ from bridge.operations import Operation
 from bridge.position import Position
 from bridge.sink import Generation, Target
 from tests.simulation import clock, views
+from tests.simulation.faults import FAULTS, THEMES
 from tests.simulation.process import Limits, Process
 from tests.simulation.sinks import Store
 from tests.simulation.source import Profile, Server
 from tests.simulation.tables import Build, Remembered
 from tests.simulation.writers import Writers
 
-FAULTS = (
-    "stream",
-    "kill",
-    "restart",
-    "crash",
-    "crash_at_write",
-    "fail_over",
-    "restore",
-    "sink_away",
-    "sink_partial",
-    "sink_slow",
-    "sink_full",
-    "sink_halt",
-    "sink_fail_over",
-    "pause",
-    "stall",
-    "forward",
-    "checkpoint",
-    "repair",
-    "rebuild",
-    "truncate",
-    "idle",
-)
-THEMES = (
-    ("stall", "stream", "repair"),
-    ("crash", "repair", "rebuild"),
-    ("crash_at_write", "repair", "idle"),
-    ("sink_partial", "sink_slow", "sink_away"),
-    ("truncate", "rebuild", "stream", "pause"),
-    ("pause", "idle", "forward", "kill"),
-)
-"""Faults that are worst together; some histories have one of these."""
 SILENT = SimpleNamespace(
     **dict.fromkeys(("info", "warning", "error"), lambda *_, **__: None)
 )
@@ -84,8 +53,9 @@ class World:
         grows_epoch: bool = True,
         asks_sinks: bool = True,
         faults: Sequence[str] = (),
+        sinks: int = 0,
     ) -> None:
-        """`faults`: those of this history, where the seed is not to say."""
+        """`faults` and how many `sinks` there are, where the seed is not to say."""
         self.seed = seed
         self.dice = dice = random.Random(seed)
         self.grows_epoch = grows_epoch
@@ -116,34 +86,27 @@ class World:
                 late_s=late_s,
                 tombstone_s=dice.choice((float("inf"), 1.5 * late_s)),
             )
-            for name in ("search", "cache")[: dice.choice((1, 2))]
+            for name in ("search", "cache")[: max(sinks, dice.choice((1, 2)))]
         }
-        self.limits = Limits(
-            LaneLimits(
-                bytes_max=dice.choice((1500, 6000, 1 << 20)),
-                patience_s=dice.choice((0.1, 1.0)),
-                linger_s=0.02,
-                retry_first_s=0.02,
-                retry_max_s=dice.choice((0.2, 6.0)),
-            ),
-            wal_budget_bytes=dice.choice((1000, 5000, 1 << 40)),
-            owed_keys_max=dice.choice((3, 1000)),
-        )
-        self._few = {
+        self.limits = _limits(dice)
+        self.parking: dict[str, float] = {
             "_PAGE_KEYS": dice.choice((2, 1000)),
             "_KEYS_AT_ONCE": dice.choice((2, 1000)),
             "_IN_MEMORY_MAX": dice.choice((4, 1000)),
         }
+        """Constants of `bridge.parking`."""
         self.writers = Writers(self.server, dice, dice.choice((0.005, 0.02, 0.05)))
         self.gap_s = dice.choice((0.7, 0.7, 0.1))
         """Between two faults."""
+        self.length = 1
+        """So many times as long as others."""
         some = dice.sample(FAULTS, dice.randint(1, 7))
         themed = dice.choice(THEMES) if dice.random() < 0.3 else some
         self.faults: Sequence[str] = faults or themed
         self.views: Sequence[str] = sorted(views.PLANS)
         """Those of which the history has one or more."""
         self._crash_at_write = False
-        """Whether the server crashes at the moment of the next write into a sink."""
+        """Whether the server crashes at the next write of what that takes back."""
         self._epochs: list[tuple[int, int]] = []
         """Each epoch, and where the log was when it was written down."""
         self.process: Process | None = None
@@ -153,7 +116,7 @@ class World:
 
     def _check(self, generation: Generation, operation: Operation) -> None:
         position = Position.of_version(operation.version)
-        if self._crash_at_write:
+        if self._crash_at_write and self._would_be_lost(generation, operation):
             self._crash_at_write = False
             asyncio.get_running_loop().call_soon(self.server.crash)
         if position.epoch != self.remembered.epoch:
@@ -164,6 +127,12 @@ class World:
         )
         if why is not None:
             self._complain(f"{generation} {operation}: {why}")
+
+    def _would_be_lost(self, generation: Generation, operation: Operation) -> bool:
+        """Whether readers see this document now, and after a crash another."""
+        oracle, key = views.ORACLE[generation.target.view], operation.parts
+        left = oracle(self.server.after_a_crash()).get(key)
+        return left != operation.document == oracle(self.server.tables).get(key)
 
     def _shows(self, generation: Generation, position: Position) -> None:
         """What is told to be applied is there for readers."""
@@ -208,7 +177,7 @@ class World:
             mock.patch.object(bridge.watch, "_log", SILENT),
             mock.patch.object(bridge.shown, "_log", SILENT),
             mock.patch.object(bridge.backfill.mending, "_log", SILENT),
-            mock.patch.multiple(bridge.parking, _log=SILENT, **self._few),
+            mock.patch.multiple(bridge.parking, _log=SILENT, **self.parking),
         ):
             await self._live()
         if self.wrong:
@@ -217,8 +186,8 @@ class World:
     async def _live(self) -> None:
         self._begin()
         watch = asyncio.create_task(self._keep_alive())
-        writer = asyncio.create_task(self.writers.write(self.dice.randint(20, 90)))
-        for _ in range(self.dice.randint(1, 8)):
+        writer = asyncio.create_task(self.writers.write(self._many(20, 90)))
+        for _ in range(self._many(1, 8)):
             await asyncio.sleep(self.dice.expovariate(1 / self.gap_s))
             await self._fault(self.dice.choice(self.faults))
         await writer
@@ -230,6 +199,9 @@ class World:
             await self._rest()
         watch.cancel()
         await self._process().kill()
+
+    def _many(self, least: int, most: int) -> int:
+        return self.length * self.dice.randint(least, most)
 
     def _begin(self) -> None:
         server, dice = self.server, self.dice
@@ -330,6 +302,8 @@ class World:
                 process.lanes[store.name].set_state(LaneState.PAUSED)
             case "stall":
                 server.stalled = True
+            case "source_slow":
+                server.slow = dice.choice((0.05, 0.3))
             case "forward":
                 await self._forward()
             case "checkpoint":
@@ -416,6 +390,7 @@ class World:
 
     def _heal(self) -> None:
         self._heal_sinks()
+        self.server.slow = 0.0
         self.server.unstall()
 
     # — at rest —
@@ -473,6 +448,20 @@ class World:
                         f"at rest {generation} {key} is {held.get(key)!r}, "
                         f"not {expected.get(key)!r}"
                     )
+
+
+def _limits(dice: random.Random) -> Limits:
+    return Limits(
+        LaneLimits(
+            bytes_max=dice.choice((1500, 6000, 1 << 20)),
+            patience_s=dice.choice((0.1, 1.0)),
+            linger_s=0.02,
+            retry_first_s=0.02,
+            retry_max_s=dice.choice((0.2, 6.0)),
+        ),
+        wal_budget_bytes=dice.choice((1000, 5000, 1 << 40)),
+        owed_keys_max=dice.choice((3, 1000)),
+    )
 
 
 def _shown(error: BaseException) -> str:

@@ -18,12 +18,13 @@ class Writers:
     def __init__(self, server: Server, dice: random.Random, pause_s: float) -> None:
         self._server = server
         self._dice = dice
-        self._pause_s = pause_s
+        self.pause_s = pause_s
+        self.swap_chance, self.delete_chance = 0.12, 0.3
         self._titles = 0
 
     async def write(self, count: int) -> None:
         for _ in range(count):
-            await asyncio.sleep(self._dice.expovariate(1 / self._pause_s))
+            await asyncio.sleep(self._dice.expovariate(1 / self.pause_s))
             if not self._server.down:
                 self.transaction()
         if self._dice.random() < 0.3:
@@ -33,7 +34,7 @@ class Writers:
         """Take every item away, so that whatever comes back stays."""
         server = self._server
         for id_ in list(server.tables["item"]):
-            await asyncio.sleep(self._dice.expovariate(1 / self._pause_s))
+            await asyncio.sleep(self._dice.expovariate(1 / self.pause_s))
             row, locks = server.tables["item"].get(id_), server.locked()
             free = not locks & {("item", id_), ("item", -1)}
             if row is not None and free and not server.down:
@@ -69,13 +70,14 @@ class Writers:
             if (table, id_) in locked:
                 continue
             old = rows.get(id_)
-            if table == "item" and old and dice.random() < 0.12:
+            if table == "item" and old and dice.random() < self.swap_chance:
                 other = dice.randint(1, 7)
                 if other == id_ or (table, other) in locked:
                     continue
                 self._swap(txn, rows, id_, other)
                 continue
-            new = None if old and dice.random() < 0.3 else self.row(table, id_)
+            gone = old and dice.random() < self.delete_chance
+            new = None if gone else self.row(table, id_)
             txn.changes.append((table, old, new))
             txn.locks.add((table, id_))
             if new is None:

@@ -64,6 +64,37 @@ async def test_a_watch_tells_what_the_stream_has_overtaken_since_it_began() -> N
     assert one == {"2": 10}
 
 
+async def test_a_job_is_overtaken_by_later_positions_alone() -> None:
+    """A sink that holds more than an older one refuses that, and needs the job's."""
+    bench = LaneBench()
+    fan_out = FanOut(bench.ledger)
+    entry = bench.ledger.enter(30, 0.0)
+    with fan_out.watch("view") as overtaken:
+        fan_out.put("view", [operation("older", 10), operation("same", 20)], entry, 20)
+        fan_out.put("view", [operation("later", 30)], entry, 30)
+        fan_out.put("view", [operation("later", 10)], entry, 10)
+    mine = [operation(key, 20) for key in ("older", "same", "later", "nobody's")]
+    assert [o.key for o in overtaken.left(mine)] == ["older", "same", "nobody's"]
+
+
+async def test_what_was_being_read_is_not_for_a_generation_added_since() -> None:
+    """A later change that took it away again may have gone by before."""
+    bench = LaneBench()
+    fan_out = FanOut(bench.ledger)
+    fan_out.add(bench.lane, GENERATION)
+    entry = bench.ledger.enter(10, 0.0)
+    fan_out.add(bench.lane, OTHER)
+    fan_out.put("view", [operation("1", 10)], entry, 10)
+    assert waiting(bench, GENERATION)
+    assert not waiting(bench, OTHER)
+    assert bench.ledger.content(OTHER) == 0
+    fan_out.put("view", [operation("2", 11)], bench.ledger.enter(11, 0.0), 11)
+    assert [o.key for o in waiting(bench, OTHER)] == ["2"]
+    bench.ledger.start(5)
+    fan_out.put("view", [operation("3", 10)], bench.ledger.enter(10, 0.0), 10)
+    assert len(waiting(bench, OTHER)) == 2, "it comes again in its order"
+
+
 async def test_owed_keys_are_owed_to_every_generation() -> None:
     bench = LaneBench()
     fan_out = FanOut(bench.ledger)

@@ -6,15 +6,12 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
-from bridge.backfill.rederive import paid_by
 from bridge.errors import Transient
 from bridge.feed import Feed
 from bridge.lanes import LaneState
 from bridge.ledger import Ticket
 from bridge.operations import Report
 from bridge.parking import Parking
-from bridge.position import Position
-from bridge.store.rows import OwedKey
 from tests.unit.parts import GENERATION, OTHER, LaneBench, ledger, operation, until
 
 
@@ -155,21 +152,6 @@ def test_who_holds_the_slot_back_is_known() -> None:
         own.derived(entry)
     assert own.held_at(OTHER) == 0
     assert own.held_at(GENERATION) == 10
-
-
-def test_a_debt_is_paid_by_nothing_that_could_be_lost() -> None:
-    at = Position(1, 100)
-
-    def owed(key: str, lsn: int) -> OwedKey:
-        return OwedKey(key, (key,), Position(1, lsn))
-
-    debts = [owed("read", 50), owed("later", 50), owed("same", 50), owed("older", 50)]
-    overtaken = {
-        "later": Position(1, 60).version,
-        "same": Position(1, 50).version,
-        "older": Position(1, 40).version,
-    }
-    assert paid_by(debts, at, overtaken) == [("read", at), ("later", Position(1, 50))]
 
 
 BUDGET = 1000
