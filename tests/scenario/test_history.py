@@ -13,7 +13,7 @@ from tests.fixtures.private import MakePostgres
 from tests.fixtures.proxy import MakeProxy
 from tests.fixtures.waiting import eventually
 from tests.scenario.conftest import MakeBridge
-from tests.scenario.harness import SCHEMA, Traffic
+from tests.scenario.harness import SCHEMA, Traffic, pgbridge
 from tests.scenario.histories import (
     REBUILD,
     VIEWS,
@@ -28,9 +28,17 @@ from tests.scenario.world import Bridge
 pytestmark = pytest.mark.scenario
 
 
-async def test_the_slot_is_dropped_while_nobody_runs(bridge: Bridge) -> None:
-    """Rows deleted meanwhile are in no stream: no document of them is left."""
+@pytest.mark.parametrize("how", ["by itself", "by hand", "while building", "made anew"])
+async def test_the_slot_is_dropped_while_nobody_runs(bridge: Bridge, how: str) -> None:
+    """Rows deleted meanwhile are in no stream: no document of them is left, whoever has
+    it built again, in what was live and in what was half built; nor where somebody has
+    made a slot of the same name."""
     await started(bridge)
+    if how == "while building":
+        bridge.configure(VIEWS, daemon="backfill_rate = 100")
+        bridge.execute("select bridge.backfill('item', rebuild => true)")
+        begun = "select count(*) from bridge.backfill_range where done"
+        await eventually(lambda: bridge.one(begun) > 1)
     await bridge.daemon.stop()
     assert bridge.value("item", "7")
     bridge.execute(
@@ -38,13 +46,24 @@ async def test_the_slot_is_dropped_while_nobody_runs(bridge: Bridge) -> None:
         "delete from item where id % 7 = 0",
         "update item set name = 'changed meanwhile' where id % 5 = 0",
     )
+    if how == "made anew":
+        make = "select pg_create_logical_replication_slot"
+        bridge.execute(f"{make}('{bridge.slot}', 'pgoutput')")
+    else:
+        bridge.daemon.start()
+        await halts(bridge, "is gone")
+        if how == "by hand":
+            code, _, told = pgbridge(bridge.daemon.config, "apply")
+            assert code == 0, told
+        bridge.configure(VIEWS, daemon="" if how == "by hand" else REBUILD)
     bridge.daemon.start()
-    await halts(bridge, "is gone")
-    bridge.configure(VIEWS, daemon=REBUILD)
-    bridge.daemon.start()
-    await in_next_epoch(bridge)
-    await goes_on(bridge)
+    if how == "made anew":
+        await bridge.settled()
+    else:
+        await in_next_epoch(bridge)
+        await goes_on(bridge)
     assert bridge.value("item", "7") is None
+    assert await bridge.document("item", "7") is None
     with redis.Redis.from_url(bridge.redis) as client:
         kept = sum(1 for _ in client.scan_iter(f"{bridge.prefix}item:*"))
     assert kept == bridge.one("select count(*) from item")
