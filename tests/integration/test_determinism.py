@@ -2,7 +2,7 @@
 the database, by other plans, from rows in another order, by parallel workers.
 
 Each reading is of every view, by its keys and by ranges, on a session as the bridge
-opens it. PGBRIDGE_TEST_READINGS is how many there are (default 20).
+opens it. PGBRIDGE_TEST_READINGS is how many there are (default 12).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bridge.derive.plan import plan_view
 from bridge.derive.view import ViewPlan
 from bridge.source.postgres import connect
 
-READINGS = int(os.environ.get("PGBRIDGE_TEST_READINGS", "20"))
+READINGS = int(os.environ.get("PGBRIDGE_TEST_READINGS", "12"))
 SCHEMA = """
 create extension citext;
 create table category (id int primary key, name citext not null, weird "char");

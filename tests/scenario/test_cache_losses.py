@@ -70,7 +70,9 @@ async def mended(bridge: Bridge) -> None:
 
 
 @pytest.mark.parametrize("running", [True, False], ids=["running", "stopped"])
-@pytest.mark.parametrize("how", ["FLUSHDB", "FLUSHALL", "restart"])
+@pytest.mark.parametrize(
+    "how", [pytest.param("FLUSHDB", marks=pytest.mark.slow), "FLUSHALL", "restart"]
+)
 async def test_everything_is_forgotten(
     database: str,
     make_bridge: MakeBridge,

@@ -101,7 +101,13 @@ async def test_the_slot_is_lost_to_the_limit_on_its_log(
     await bridge.ends_exact()
 
 
-@pytest.mark.parametrize("daemon", ["", REBUILD], ids=["halt", "rebuild"])
+@pytest.mark.parametrize(
+    "daemon",
+    [
+        pytest.param("", marks=pytest.mark.slow, id="halt"),
+        pytest.param(REBUILD, id="rebuild"),
+    ],
+)
 async def test_a_standby_is_promoted(
     make_postgres: MakePostgres,
     make_bridge: MakeBridge,

@@ -15,7 +15,7 @@ from tests.scenario.world import Bridge
 pytestmark = pytest.mark.scenario
 
 TRANSACTIONS = int(os.environ.get("PGBRIDGE_TEST_TRANSACTIONS", "12000"))
-ROWS = int(os.environ.get("PGBRIDGE_TEST_ROWS", "400000"))
+ROWS = int(os.environ.get("PGBRIDGE_TEST_ROWS", "150000"))
 WRITERS = 4
 RESIDENT_BYTES_MAX = 400 << 20
 WRITER = """

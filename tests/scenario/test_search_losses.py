@@ -123,7 +123,13 @@ async def test_an_index_at_rest_is_closed(bridge: Bridge, es: httpx.Client) -> N
     await mended(bridge)
 
 
-@pytest.mark.parametrize("running", [True, False], ids=["running", "stopped"])
+@pytest.mark.parametrize(
+    "running",
+    [
+        pytest.param(True, marks=pytest.mark.slow, id="running"),
+        pytest.param(False, id="stopped"),
+    ],
+)
 async def test_an_index_comes_back_from_an_old_snapshot(
     database: str,
     make_bridge: MakeBridge,

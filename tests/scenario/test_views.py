@@ -20,7 +20,7 @@ from tests.scenario.world import Bridge
 
 pytestmark = pytest.mark.scenario
 
-ROUNDS = int(os.environ.get("PGBRIDGE_TEST_VIEW_ROUNDS", "6"))
+ROUNDS = int(os.environ.get("PGBRIDGE_TEST_VIEW_ROUNDS", "4"))
 TRANSACTIONS = 40
 FAN_OUT = int(os.environ.get("PGBRIDGE_TEST_FAN_OUT", "20000"))
 VIEWS = (
