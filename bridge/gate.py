@@ -12,12 +12,15 @@ reads anyway. Whoever waits is shown by `pgbridge_gate_wait_seconds`.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import NamedTuple, Protocol, TypeVar
 
 _XID_BITS = 1 << 32
 _FIRST_DELAY_S, _DELAY_MAX_S = 0.001, 0.1
+_OLD_S = 600.0
+"""Far less than any sink remembers a delete."""
 
 
 class Snapshot(NamedTuple):
@@ -81,6 +84,8 @@ class Gate:
         self._unseen: dict[int, int] = {}
         self._reached = 0
         self._waited = waited
+        self._marks: deque[tuple[float, int]] = deque()
+        self._old = 0
 
     def raise_barrier(self, xid: int) -> None:
         """Read nothing before all transactions older than `xid` have ended."""
@@ -99,6 +104,29 @@ class Gate:
         """
         self._unseen.clear()
         self._reached = lsn
+        self._forget()
+
+    def look(self, snapshot: Snapshot, now_s: float) -> None:
+        """Remember what this snapshot shows, and what is old by now.
+
+        A commit that stays invisible for longer than sinks remember a delete may have
+        taken a document away; a snapshot that does not see it would bring that back. So
+        nothing is read without it, for whatever position.
+        """
+        self.passes(snapshot, 0)
+        if not self._unseen:
+            self._forget()
+            return
+        if not self._marks or now_s - self._marks[-1][0] >= _OLD_S / 10:
+            self._marks.append((now_s, self._reached))
+        while now_s - self._marks[0][0] >= _OLD_S:
+            self._old = self._marks.popleft()[1]
+            if not self._marks:
+                self._marks.append((now_s, self._reached))
+
+    def _forget(self) -> None:
+        self._marks.clear()
+        self._old = 0
 
     @property
     def waiting(self) -> bool:
@@ -125,7 +153,7 @@ class Gate:
         if lsn > self._reached:
             return False
         first = self.invisible_from()
-        return first is None or first >= lsn
+        return first is None or first >= max(lsn, self._old)
 
     @asynccontextmanager
     async def open(

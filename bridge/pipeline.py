@@ -260,7 +260,7 @@ class Pipeline:
             try:
                 async with self.source.read() as reader:
                     before = self.gate.invisible_from()
-                    self.gate.passes(reader.snapshot, 0)
+                    self.gate.look(reader.snapshot, time.monotonic())
             except Transient:
                 delay = _LOOK_MAX_S
                 continue

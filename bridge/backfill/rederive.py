@@ -135,9 +135,11 @@ async def ghosts(
     """
     outlet = pipeline.fan_out.outlet(generation)
     if outlet is not None:
-        # What still waits in the lane would come after the look.
-        feed = outlet.lane.feeds[generation]
-        while feed.has_older(before):  # noqa: ASYNC110 - the sink's answers end it
+        # What is still being read for earlier changes, or waits in the lane, would come
+        # after the look.
+        feed, ledger = outlet.lane.feeds[generation], pipeline.ledger
+        lsn = Position.of_version(before).lsn
+        while feed.has_older(before) or not ledger.derived_to(lsn):  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_S)
     shape = generation.target.shape
     parts_of = partial(parse_key, columns=len(shape.key), nullable=shape.key_nullable)

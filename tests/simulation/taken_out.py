@@ -231,6 +231,13 @@ MUTANTS = [
         worlds.restarted,
     ),
     Mutant(
+        "what is invisible for longer than deletes are remembered",
+        lambda: [_patch(Gate, "look", lambda g, snapshot, _: g.passes(snapshot, 0))],
+        worlds.swaps,
+        "test_gate.py::"
+        "test_nothing_is_read_without_a_commit_that_is_invisible_for_long",
+    ),
+    Mutant(
         "acknowledge what is not visible",
         lambda: [
             _wrapped(Ledger, "__init__", _unwatched_acknowledgement),
@@ -388,6 +395,11 @@ MUTANTS = [
         "the epoch is the source's alone, which went back with it",
         list,
         partial(World, asks_sinks=False, faults=("restore",)),
+    ),
+    Mutant(
+        "a sweep looks before what is being read has arrived",
+        lambda: [_patch(Ledger, "derived_to", lambda *_: True)],
+        worlds.emptied_often,
     ),
     Mutant(
         "a sweep looks before what waits has arrived",

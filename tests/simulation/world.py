@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from unittest import mock
 
 import bridge.backfill.mending
+import bridge.gate
 import bridge.parking
 import bridge.pipeline
 import bridge.shown
@@ -174,6 +175,7 @@ class World:
         time = SimpleNamespace(monotonic=loop.time, time=loop.time)
         with (
             mock.patch.object(bridge.pipeline, "time", time),
+            mock.patch.object(bridge.gate, "_OLD_S", 0.1),
             mock.patch.object(bridge.watch, "_log", SILENT),
             mock.patch.object(bridge.shown, "_log", SILENT),
             mock.patch.object(bridge.backfill.mending, "_log", SILENT),
@@ -304,6 +306,8 @@ class World:
                 server.stalled = True
             case "source_slow":
                 server.slow = dice.choice((0.05, 0.3))
+                for each in self.stores.values():
+                    each.tombstone_s = float("inf")  # an hour, where reads take seconds
             case "forward":
                 await self._forward()
             case "checkpoint":

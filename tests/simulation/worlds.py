@@ -85,6 +85,7 @@ what is not on the disk."""
 emptied = full_of(
     *("truncate", "source_slow", "rebuild", "repair"), length=2, gap_s=0.2
 )
+emptied_often = full_of("truncate", "source_slow", "rebuild", length=3, gap_s=0.1)
 emptied_late = full_of(
     *("truncate", "sink_slow"),
     sinks=1,
@@ -130,7 +131,7 @@ def debtors(seed: int) -> World:
 
 FAIR = (
     *(restarted, rebuilt, unseen, direct, swaps, undone, undone_jobs),
-    *(emptied, emptied_late, emptied_twice, deleted, debtors),
+    *(emptied, emptied_often, emptied_late, emptied_twice, deleted, debtors),
 )
 
 

@@ -76,6 +76,21 @@ def test_nothing_is_read_before_the_barrier() -> None:
     assert not gate.passes(snapshot(54, 60, 54), 0)
 
 
+def test_nothing_is_read_without_a_commit_that_is_invisible_for_long() -> None:
+    """Whatever it took away is not remembered as deleted for ever."""
+    gate = Gate()
+    gate.streamed([100], 0, 10)
+    hidden = Snapshot(100, 101, frozenset({100}))
+    gate.look(hidden, 0.0)
+    gate.look(hidden, 599.0)
+    assert gate.passes(hidden, 0)
+    gate.look(hidden, 601.0)
+    assert not gate.passes(hidden, 0)
+    gate.look(Snapshot(101, 101, frozenset()), 602.0)
+    gate.streamed([101], 10, 20)
+    assert gate.passes(Snapshot(101, 102, frozenset({101})), 10)
+
+
 def test_what_was_seen_once_need_not_be_seen_again() -> None:
     gate = Gate()
     gate.start(0)
