@@ -18,6 +18,7 @@ from bridge.assembly import Assembly
 from bridge.backfill.life import Life
 from bridge.backfill.mending import Mending
 from bridge.backfill.patience import patiently
+from bridge.backfill.receipt import arrived
 from bridge.batch import Outlet
 from bridge.capture.failures import HistoryChanged
 from bridge.capture.slot import describe_slot, take_barrier
@@ -44,7 +45,6 @@ _CLAIM_S = 1.0
 _LOOK_S = 1.0
 _COUNT_S = 2.0
 _TELL_S = 0.5
-_HELD_S = 0.02
 _OWED_KEYS = 20_000
 
 
@@ -350,21 +350,10 @@ class Watch:
                 await self._life.jobs.sweep(generation, plan)
             except* StatementRefused as errors:
                 raise first_of(errors).of(plan.name) from None
-            await self._arrived(generation)
+            await arrived(self._assembly.pipeline, generation)
 
         if not await lane.unless_parked(sweep()):
             await self._parkings[lane.name].owe_all(generation)
-
-    async def _arrived(self, generation: Generation) -> None:
-        """Wait until what the stream has on its way now is kept: a job's key that it
-        has there already is left to it, and readers see the old document until then."""
-        ledger = self._assembly.pipeline.ledger
-        era, entries = ledger.era, ledger.held_by(generation)
-        # The sink's answers end it, or a stream that begins again and brings all.
-        while era == ledger.era and any(  # noqa: ASYNC110
-            generation in entry.holds for entry in entries
-        ):
-            await asyncio.sleep(_HELD_S)
 
     async def rederive(self, view: str, keys: list[Parts]) -> None:
         """Derive these keys again for every generation, or record that it is owed."""

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from bridge import probes
 from bridge.assembly import Assembly
 from bridge.backfill.life import Life
+from bridge.backfill.receipt import arrived
 from bridge.control.letters import generation_key
 from bridge.errors import Halt, Transient
 from bridge.observe.logs import logger
@@ -53,6 +54,7 @@ class Mending:
                     return
             elif loss.keys is not None:
                 await life.jobs.keys(generation, plan, list(loss.keys))
+                await arrived(assembly.pipeline, generation)
             elif life.states.get(
                 generation
             ) is GenerationState.BUILDING or not sink.side_by_side(generation.target):

@@ -11,6 +11,9 @@ import asyncio
 from bridge.errors import Transient
 from bridge.ledger import Ticket
 from bridge.pipeline import Pipeline
+from bridge.sink import Generation
+
+_LOOK_S = 0.02
 
 
 class Receipt:
@@ -47,3 +50,18 @@ async def durable(pipeline: Pipeline, seen: int, era: int) -> None:
         await pipeline.markers.next()
     if era != pipeline.ledger.era:
         raise Transient("the stream began again, and what was read may be lost")
+
+
+async def arrived(pipeline: Pipeline, generation: Generation) -> None:
+    """Wait until what the stream has on its way to a generation now is kept.
+
+    A job's key that it has there already is left to it: the job is told that it is
+    answered for, and readers see the old document until then.
+    """
+    ledger = pipeline.ledger
+    era, entries = ledger.era, ledger.held_by(generation)
+    # The sink's answers end it, or a stream that begins again and brings all.
+    while era == ledger.era and any(  # noqa: ASYNC110
+        generation in entry.holds for entry in entries
+    ):
+        await asyncio.sleep(_LOOK_S)

@@ -18,6 +18,7 @@ import bridge.backfill.rederive
 import bridge.derive.deriver
 import bridge.feed
 import bridge.ledger
+import bridge.watch
 from bridge.backfill.receipt import Receipt
 from bridge.batch import FanOut, Overtaken
 from bridge.deliver import Lane
@@ -330,7 +331,7 @@ MUTANTS = [
     ),
     Mutant(
         "a sweep ends before what the stream had on its way is kept",
-        lambda: [_patch(Watch, "_arrived", _at_once)],
+        lambda: [_patch(bridge.watch, "arrived", _at_once)],
         worlds.emptied_late,
     ),
     Mutant(
