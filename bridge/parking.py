@@ -261,9 +261,9 @@ class Parking:
         if not self._lane.parked:
             self.ask("more keys are owed than can be kept")
         for generation in counts:
-            await self._store.generations.set_sweep(
-                generation_key(generation), sweep=True
-            )
+            key = generation_key(generation)
+            # Where its answer is lost it may be written, and is to be known here too.
+            await patiently(partial(self._store.generations.set_sweep, key, sweep=True))
             self._sweeps.add(generation)
         await self._pipeline.markers.next()
         for generation in counts:
