@@ -23,7 +23,7 @@ from bridge.keys import key_text
 from bridge.sink import Generation
 from bridge.verify.compare import Comparer, keeps_documents
 
-_LOOK_S = 0.05
+_LOOK_S = 0.01
 _SAMPLE_DOCUMENTS = 200
 _COUNTS = 3
 """How often they are counted: a sink may count what was written a moment later."""

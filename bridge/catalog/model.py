@@ -285,6 +285,8 @@ class Analysis:
     uses: Uses
     parts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """Type and modifier of what JSON is built of, by the query that asked for it."""
+    denied: str = ""
+    """Which right Postgres says is missing to run it; behind a view, its owner's."""
 
 
 @dataclass(frozen=True, slots=True)

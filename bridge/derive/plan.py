@@ -144,6 +144,13 @@ def _plan(
     for occurrence in query.occurrences:
         _check_table(occurrence, analysis)
     check_seen(query, uses, catalog)
+    if analysis.denied:
+        raise QueryRefusal(
+            f"the query may not be run: {analysis.denied}",
+            hint="behind a view of the database its owner's rights count: give them to "
+            "him (or the attribute bypassrls), or read the table itself",
+            denied=True,
+        )
     key = find_key(query, definition.key, catalog, rules)
     check_orders(query, rounding(uses, catalog))
     _check_key(key, catalog)

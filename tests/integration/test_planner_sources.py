@@ -288,6 +288,58 @@ async def test_rights_are_told(database: str) -> None:
             await db.run("drop role planner_reader")
 
 
+async def test_rights_behind_a_view_are_its_owners(database: str) -> None:
+    """What it reads is read as its owner may, and what he may not see is not there."""
+    schema = """
+    create table hidden (id int primary key, x int);
+    create table secret (id int primary key, x int, y int);
+    alter table hidden enable row level security;
+    create role planner_owner;
+    grant select on hidden to planner_owner;
+    grant create, usage on schema public to planner_owner;
+    create view filtered as select id, x from hidden;
+    alter view filtered owner to planner_owner;
+    create view denied as select id, x from secret;
+    alter view denied owner to planner_owner;
+    """
+    async with rows(database, schema) as db:
+        try:
+            for view, said in (("filtered", "row-level"), ("denied", "secret")):
+                with pytest.raises(QueryRefusal, match=said) as refused:
+                    await db.plan(f"select id, x from {view}")
+                assert refused.value.denied
+                assert "its owner's rights" in refused.value.hint
+        finally:
+            await db.run("drop owned by planner_owner cascade")
+            await db.run("drop role planner_owner")
+
+
+async def test_rights_on_columns_and_functions_are_told(database: str) -> None:
+    schema = """
+    create table secret (id int primary key, x int, y int);
+    create function twice(int) returns int language sql immutable
+        as 'select $1 * 2';
+    revoke all on function twice(int) from public;
+    create role planner_reader2;
+    create table open (id int primary key, x int);
+    grant select (id, x) on secret to planner_reader2;
+    grant select on open to planner_reader2;
+    """
+    async with rows(database, schema) as db:
+        try:
+            await db.run("set role planner_reader2")
+            with pytest.raises(QueryRefusal, match=r"may not read public\.secret"):
+                await db.plan("select id, x from secret")
+            with pytest.raises(QueryRefusal, match="function twice"):
+                await db.plan(
+                    "select id, twice(x) as x from open", functions=("public.twice",)
+                )
+        finally:
+            await db.run("reset role")
+            await db.run("drop owned by planner_reader2")
+            await db.run("drop role planner_reader2")
+
+
 async def test_reading_leaves_nothing_behind(database: str) -> None:
     async with rows(database, "create table r (id int primary key)") as db:
         count = "select count(*) from pg_class"
