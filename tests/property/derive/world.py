@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from random import Random
 from typing import Any
 
 import psycopg
@@ -24,6 +23,7 @@ from bridge.derive.levels import ALL, Rules
 from bridge.derive.plan import Planned, plan_ways
 from bridge.errors import QueryRefusal
 from tests.property.derive.grammar import COLUMNS, TABLES
+from tests.property.derive.traffic import WRITTEN, History, Step
 
 SETUP = """
 create domain whole as int;
@@ -71,10 +71,6 @@ TYPES = {
     ),
 }
 """Links are between unlike types as well; of a numeric one value has several texts."""
-WRITTEN = (*TABLES, "part")
-IDS = 5
-VALUES = (None, 0, 1, 1, 2, 2, 3)
-
 Parts = tuple[str | None, ...]
 Documents = dict[Parts, list[str]]
 
@@ -230,62 +226,22 @@ class World:
 
     # Traffic.
 
-    async def fill(self, dice: Random, rows: int = 3) -> None:
-        """Empty tables with a few rows in each."""
+    async def fill(self, rows: Iterable[str]) -> None:
+        """Empty the tables and make these rows."""
         await self.run(f"truncate {', '.join(WRITTEN)}")
-        for table in WRITTEN:
-            for _ in range(rows):
-                await self.run(inserting(dice, table))
+        for statement in rows:
+            await self.run(statement)
         await self.run("delete from changed_rows")
 
-    async def transaction(self, dice: Random) -> None:
-        """One to four statements, some of them taken back."""
+    async def transaction(self, steps: Iterable[Step]) -> None:
+        """Its statements, some of them taken back."""
         async with self.connection.transaction():
-            for _ in range(dice.choice((1, 1, 2, 2, 3, 4))):
-                if dice.random() < 0.08:
+            for step in steps:
+                if step.undone:
                     async with self.connection.transaction(force_rollback=True):
-                        await self.run(changing(dice, dice.choice(WRITTEN)))
-                await self.run(changing(dice, dice.choice(WRITTEN)))
-
-
-def changing(dice: Random, table: str) -> str:
-    """A statement that changes a row of the table, or its key."""
-    number = dice.randint(1, IDS)
-    match dice.randrange(10):
-        case 0 | 1 | 2:
-            return inserting(dice, table)
-        case 3 | 4:
-            return f"delete from {table} where id = {number}"
-        case 5:
-            other = dice.randint(1, IDS)
-            return (
-                f"update {table} set id = {other} where id = {number} "
-                f"and not exists (select from {table} where id = {other})"
-            )
-        case 6:
-            return (
-                f"update {table} set a = {_value(dice)}, b = {_value(dice)}, "
-                f"c = {_value(dice)} where id = {number}"
-            )
-        case _:
-            column = dice.choice("abc")
-            return f"update {table} set {column} = {_value(dice)} where id = {number}"
-
-
-def inserting(dice: Random, table: str) -> str:
-    """An insert that does nothing where the key is there."""
-    values = ", ".join(_value(dice) for _ in "abc")
-    return (
-        f"insert into {table} values ({dice.randint(1, IDS)}, {values}) "
-        "on conflict do nothing"
-    )
-
-
-def _value(dice: Random) -> str:
-    value = dice.choice(VALUES)
-    if value == 1 and dice.random() < 0.2:
-        return "1.0"
-    return "null" if value is None else str(value)
+                        await self.run(step.statement)
+                else:
+                    await self.run(step.statement)
 
 
 def _documents(rows: Iterable[tuple[Any, ...]]) -> Documents:
@@ -315,23 +271,20 @@ async def world(dsn: str) -> AsyncIterator[World]:
 
 
 async def follow(
-    made: World, views: list[Kept], dice: Random, rounds: int
+    made: World, views: list[Kept], history: History
 ) -> list[tuple[Kept, BaseException]]:
     """Change rows and keep the views; those that lose a document, and by what."""
     lost: list[tuple[Kept, BaseException]] = []
-    await made.fill(dice)
+    await made.fill(history.rows)
     for view in views:
         view.copy = await made.truth(view)
     alive = list(views)
-    for _ in range(rounds):
+    for round_ in history.rounds:
         batches = []
-        for _ in range(dice.choice((1, 1, 2, 3))):
-            await made.transaction(dice)
-            if batches and dice.random() < 0.5:  # one batch of several transactions
-                for oid, rows in (await made.images()).items():
-                    batches[-1].setdefault(oid, []).extend(rows)
-            else:
-                batches.append(await made.images())
+        for transactions in round_:
+            for steps in transactions:
+                await made.transaction(steps)
+            batches.append(await made.images())
         for view in list(alive):
             try:
                 for images in batches:
