@@ -83,16 +83,6 @@ def _few_owed_keys() -> None:
     Limits.for_memory = few  # type: ignore[method-assign, assignment]
 
 
-def _one_a_batch() -> None:
-    """No rule: a batch is one transaction, so that where batches end is not chance."""
-    real = Limits.for_memory
-
-    def one(memory_bytes: int) -> Limits:
-        return replace(real(memory_bytes), batch_count_max=1)
-
-    Limits.for_memory = one  # type: ignore[method-assign, assignment]
-
-
 def _holds_builds() -> None:
     """No rule: what is built waits as long as the file of that name is there, and
     another tells that it does."""
@@ -127,6 +117,5 @@ MUTANTS = {
     "acknowledges-invisible": _acknowledges_invisible,
     "no-publication-barrier": _no_publication_barrier,
     "few-owed-keys": _few_owed_keys,
-    "one-a-batch": _one_a_batch,
     "holds-builds": _holds_builds,
 }

@@ -29,7 +29,8 @@ from bridge.errors import QueryRefusal
 from bridge.keys import key_text
 from tests.property.derive.families import FAMILIES
 from tests.property.derive.grammar import TABLES, Grammar
-from tests.property.derive.world import IDS, TYPES, VIEWS, changing, inserting
+from tests.property.derive.traffic import IDS, changing, inserting
+from tests.property.derive.world import TYPES, VIEWS
 from tests.scenario.conftest import MakeBridge
 from tests.scenario.harness import eventually
 from tests.scenario.world import Bridge

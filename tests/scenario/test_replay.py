@@ -1,4 +1,9 @@
-"""The same log once more: the same requests, byte for byte."""
+"""The same log once more: the same requests, byte for byte.
+
+The one thing to know: what is read back for several batches at once has the version of
+the last of them, and which are read together is chance. So of such documents the bytes
+are compared, and the version where both replays have it.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +93,7 @@ async def replayed(bridge: Bridge, search: HttpFaults, hold: Path) -> Sent:
     search.judge = record
     (hold / "armed").write_text("ledger.acknowledge")
     (hold / "reached").unlink(missing_ok=True)
-    bridge.daemon.start(hold=hold, mutant="one-a-batch")
+    bridge.daemon.start(hold=hold)
     await bridge.ready()
     wait = "select bridge.wait_for(pg_current_wal_flush_lsn(), '{}', '0 s')"
     for view in VIEWS:
@@ -125,11 +130,14 @@ async def test_what_is_replayed_is_byte_for_byte_what_was_sent(
     stood = bridge.one(confirmed, bridge.slot)
     first = await replayed(bridge, search, hold)
     assert len(first) > 80
+    assert any(f"{bridge.prefix}flat--" in key for key in first)
     again = await replayed(bridge, search, hold)
     assert bridge.one(confirmed, bridge.slot) == stood
     assert first.keys() == again.keys()
     for key, sent in first.items():
-        assert sent[-1] == again[key][-1]
+        if f"{bridge.prefix}flat--" in key:
+            assert sent[-1] == again[key][-1]
+        assert _unversioned(sent[-1]) == _unversioned(again[key][-1])
         # Changes of one key in one batch are one write, and where batches end is
         # chance: but what was sent of a version twice was the same.
         both = set(_versions(sent)) & set(_versions(again[key]))
@@ -137,6 +145,10 @@ async def test_what_is_replayed_is_byte_for_byte_what_was_sent(
     bridge.daemon.start()
     await bridge.ready()
     await bridge.ends_exact()
+
+
+def _unversioned(sent: bytes) -> bytes:
+    return re.sub(rb'"version":\d+', b"", sent)
 
 
 def _versions(sent: list[bytes]) -> dict[bytes, bytes]:
