@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import NamedTuple, Protocol, TypeVar
 
 _XID_BITS = 1 << 32
@@ -86,6 +86,12 @@ class Gate:
         self._waited = waited
         self._marks: deque[tuple[float, int]] = deque()
         self._old = 0
+        self._shown: dict[int, int] = {}
+        """What was seen to be visible while snapshots were asked for, and in which
+        look."""
+        self._looks = 0
+        self._asked: list[int] = []
+        """Of each snapshot that is asked for, after how many looks it was."""
 
     def raise_barrier(self, xid: int) -> None:
         """Read nothing before all transactions older than `xid` have ended."""
@@ -140,20 +146,40 @@ class Gate:
         """
         return next(iter(self._unseen.values()), None)
 
-    def passes(self, snapshot: Snapshot, lsn: int) -> bool:
+    def passes(self, snapshot: Snapshot, lsn: int, since: int | None = None) -> bool:
         """Whether this snapshot may be read for position `lsn`.
 
-        Remembers what the snapshot has shown to be visible.
+        Remembers what the snapshot has shown to be visible. It was asked for after
+        `since` looks: what others have shown since then it must show itself, since it
+        may be older than they are, although it is looked at later.
         """
         if snapshot.xmin < self._barrier:
             return False
         if self._unseen:
-            sees = snapshot.sees
-            self._unseen = {x: at for x, at in self._unseen.items() if not sees(x)}
+            self._look(snapshot)
+        if since is not None and any(
+            look > since and not snapshot.sees(xid) for xid, look in self._shown.items()
+        ):
+            return False
         if lsn > self._reached:
             return False
         first = self.invisible_from()
         return first is None or first >= max(lsn, self._old)
+
+    def _look(self, snapshot: Snapshot) -> None:
+        unseen = {x: at for x, at in self._unseen.items() if not snapshot.sees(x)}
+        if self._asked and len(unseen) < len(self._unseen):
+            self._looks += 1
+            shown = self._unseen.keys() - unseen.keys()
+            self._shown.update(dict.fromkeys(shown, self._looks))
+        self._unseen = unseen
+
+    def _answered(self, since: int) -> None:
+        """One that was asked for after so many looks is there."""
+        self._asked.remove(since)
+        first = min(self._asked, default=self._looks)
+        if self._shown:
+            self._shown = {x: n for x, n in self._shown.items() if n > first}
 
     @asynccontextmanager
     async def open(
@@ -169,8 +195,15 @@ class Gate:
         loop = asyncio.get_running_loop()
         began, delay = loop.time(), _FIRST_DELAY_S
         while True:
-            async with take() as reading:
-                if self.passes(reading.snapshot, lsn):
+            since = self._looks
+            self._asked.append(since)
+            async with AsyncExitStack() as stack:
+                try:
+                    reading = await stack.enter_async_context(take())
+                    passes = self.passes(reading.snapshot, lsn, since)
+                finally:
+                    self._answered(since)
+                if passes:
                     self._waited(0.0)
                     yield reading
                     return

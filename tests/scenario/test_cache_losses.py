@@ -141,6 +141,7 @@ async def test_keys_are_evicted(
     await mended(bridge)
 
 
+@pytest.mark.slow
 async def test_keys_are_evicted_while_nobody_runs(
     database: str, make_bridge: MakeBridge, private_valkey: ValkeyServer
 ) -> None:

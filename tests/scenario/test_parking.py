@@ -158,6 +158,7 @@ async def test_the_log_is_let_go_while_a_sink_is_away(
     await bridge.ends_exact()
 
 
+@pytest.mark.slow
 async def test_a_kill_between_any_two_steps_of_parking(
     away: tuple[Bridge, FaultProxy], seed: int
 ) -> None:
@@ -263,6 +264,7 @@ def tenth_each(request: Request) -> float:
     return request.body.count(b'{"index":') / 10
 
 
+@pytest.mark.slow
 async def test_ten_documents_a_second_are_taken_as_they_can_be(
     database: str, make_bridge: MakeBridge, es_url: str, http_faults: MakeHttpFaults
 ) -> None:

@@ -168,3 +168,32 @@ async def test_who_waits_waits_on_when_the_stream_starts_again() -> None:
     gate.streamed([11], 0, 100)
     reads.left = [snapshot(12, 12)]
     await task
+
+
+async def test_a_snapshot_that_is_older_than_it_looks_does_not_pass() -> None:
+    """It was taken before another that has shown a commit, and is looked at after it:
+    what it does not show must not be taken for what is there."""
+    gate, taken = Gate(), [snapshot(11, 12, 11), snapshot(12, 12)]
+    gate.start(0)
+    gate.streamed([11], 0, 100)
+    late = asyncio.Event()
+
+    @asynccontextmanager
+    async def take() -> AsyncIterator[Reading]:
+        made = Reading(taken.pop(0))
+        if taken:
+            await late.wait()
+        yield made
+
+    async def reads() -> Snapshot:
+        async with gate.open(take, 100) as opened:
+            return opened.snapshot
+
+    reading = asyncio.create_task(reads())
+    await asyncio.sleep(0)
+    gate.look(snapshot(12, 12), 0.0)
+    assert gate.invisible_from() is None
+    late.set()
+    assert (await reading).sees(11)
+    assert not taken
+    assert not gate._shown, "nothing is remembered that nobody asks for"
