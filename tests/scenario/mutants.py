@@ -31,7 +31,7 @@ def apply(name: str) -> None:
 def _reads_at_once() -> None:
     """Whatever was streamed is taken for visible as soon as somebody looks."""
 
-    def passes(self: Gate, snapshot: Snapshot, lsn: int) -> bool:
+    def passes(self: Gate, snapshot: Snapshot, lsn: int, *_: Any) -> bool:
         if snapshot.xmin < self._barrier:
             return False
         self._unseen.clear()

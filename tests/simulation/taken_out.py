@@ -59,12 +59,12 @@ def _no_memory(owner: Any, name: str) -> Any:
     return mock.patch.object(owner, name, forgets, create=True)
 
 
-def _at_once_passes(gate: Gate, _snapshot: Any, _lsn: int) -> bool:
+def _at_once_passes(gate: Gate, _snapshot: Any, _lsn: int, *_: Any) -> bool:
     gate._unseen.clear()
     return True
 
 
-def _only_newest(gate: Gate, snapshot: Any, lsn: int) -> bool:
+def _only_newest(gate: Gate, snapshot: Any, lsn: int, *_: Any) -> bool:
     if snapshot.xmin < gate._barrier or lsn > gate._reached:
         return False
     if gate._unseen and not snapshot.sees(next(reversed(gate._unseen))):
@@ -230,6 +230,18 @@ MUTANTS = [
         "a stream that starts again opens the gate",
         lambda: [_patch(Gate, "start", _start_and_pass)],
         worlds.restarted,
+    ),
+    Mutant(
+        "a snapshot shows what others have shown",
+        lambda: [
+            _wrapped(
+                Gate,
+                "passes",
+                lambda passes, gate, shot, lsn, *_: passes(gate, shot, lsn),
+            )
+        ],
+        worlds.unseen,
+        "test_gate.py::test_a_snapshot_that_is_older_than_it_looks_does_not_pass",
     ),
     Mutant(
         "what is invisible for longer than deletes are remembered",
