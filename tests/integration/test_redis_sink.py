@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
-from bridge.sink import Generation, Level, Position, Refusal, Transient
+from bridge.sink import (
+    WHOLE,
+    Generation,
+    Level,
+    Part,
+    Position,
+    Refusal,
+    Transient,
+)
+from sinks.redis.places import Places
 from sinks.redis.reading import EXPIRED
 from sinks.redis.request import TOMBSTONE_S
 from tests.fixtures.proxy import MakeProxy
@@ -263,6 +274,42 @@ async def test_preparing_where_a_drop_was_interrupted_begins_empty(
     await sink.prepare(two, OWNER)
     assert await sink.count(two) == 0
     assert not [page async for page in sink.scan(two, documents=False)]
+
+
+async def test_what_is_being_dropped_takes_nothing_of_its_successor(
+    redis_url: str, open_redis: OpenRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A place that is wanted again while its keys are being removed: a page that was
+    read before is not removed after somebody has written it."""
+    sink, one, two = await open_redis(redis_url), generation(1), generation(2)
+    await sink.prepare(one, OWNER)
+    documents = [put(str(key), 10) for key in range(100)]
+    await sink.write(one, documents)
+    pages, read, go = Places.pages, asyncio.Event(), asyncio.Event()
+
+    async def held(
+        places: Places, prefix: str, part: Part = WHOLE
+    ) -> AsyncIterator[Any]:
+        async for page in pages(places, prefix, part):
+            if not read.is_set():
+                read.set()
+                await go.wait()
+            yield page
+
+    monkeypatch.setattr(Places, "pages", held)
+
+    async def again() -> None:
+        await sink.prepare(two, OWNER)
+        await sink.write(two, documents)
+
+    dropping = asyncio.create_task(sink.drop(one))
+    await read.wait()
+    writing = asyncio.create_task(again())
+    await asyncio.wait({writing}, timeout=0.5)  # it ends, or waits for the drop
+    go.set()
+    await asyncio.gather(dropping, writing)
+    assert await sink.count(two) == 100
+    assert len(await sink.read(two, [each.parts for each in documents])) == 100
 
 
 async def test_generations_in_place_share_values_and_versions(
