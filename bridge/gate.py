@@ -156,7 +156,7 @@ class Gate:
         if snapshot.xmin < self._barrier:
             return False
         if self._unseen:
-            self._look(snapshot)
+            self._see(snapshot)
         if since is not None and any(
             look > since and not snapshot.sees(xid) for xid, look in self._shown.items()
         ):
@@ -166,7 +166,7 @@ class Gate:
         first = self.invisible_from()
         return first is None or first >= max(lsn, self._old)
 
-    def _look(self, snapshot: Snapshot) -> None:
+    def _see(self, snapshot: Snapshot) -> None:
         unseen = {x: at for x, at in self._unseen.items() if not snapshot.sees(x)}
         if self._asked and len(unseen) < len(self._unseen):
             self._looks += 1

@@ -119,8 +119,9 @@ async def _denied(connection: Connection, view: str) -> str:
     except psycopg.DatabaseError as error:
         if error.sqlstate is None:
             raise
+        if error.sqlstate == _PRIVILEGE:
+            return error.diag.message_primary or ""
         # Whatever else fails here fails with some row, or with none at all.
-        return (error.diag.message_primary or "") * (error.sqlstate == _PRIVILEGE)
     return ""
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from bridge.sink import WHOLE, Halt, Owner, Part, Position, Target, Transient
@@ -89,26 +90,27 @@ class Places:
         if other := await self.other_owner(owner):
             raise taken(other)
         keys = layout.keys
-        async with self._lock(keys):
-            with self._sorting():
-                pipeline = self._client.pipeline(transaction=True)
-                pipeline.hvals(keys.generations)
-                pipeline.hgetall(keys.dropping)
-                known, dropping = await pipeline.execute()
-                for text in known:
-                    if stranger := in_the_way(
-                        json.loads(text), layout.view, layout.sink
-                    ):
-                        raise stranger
-                for number, text in dropping.items():
-                    if json.loads(text)["place"] == layout.place:
-                        await self._remove(keys, int(number), json.loads(text))
-                await self._client.hsetnx(
-                    keys.generations, str(layout.number), layout.described()
-                )
+        async with self._alone(keys):
+            pipeline = self._client.pipeline(transaction=True)
+            pipeline.hvals(keys.generations)
+            pipeline.hgetall(keys.dropping)
+            known, dropping = await pipeline.execute()
+            for text in known:
+                if stranger := in_the_way(json.loads(text), layout.view, layout.sink):
+                    raise stranger
+            for number, text in dropping.items():
+                if json.loads(text)["place"] == layout.place:
+                    await self._remove(keys, int(number), json.loads(text))
+            await self._client.hsetnx(
+                keys.generations, str(layout.number), layout.described()
+            )
 
-    def _lock(self, keys: TargetKeys) -> asyncio.Lock:
-        return self._placing.setdefault(keys.name, asyncio.Lock())
+    @asynccontextmanager
+    async def _alone(self, keys: TargetKeys) -> AsyncIterator[None]:
+        """Nothing else is prepared or dropped of the target meanwhile."""
+        async with self._placing.setdefault(keys.name, asyncio.Lock()):
+            with self._sorting():
+                yield
 
     async def exists(self, layout: Layout) -> bool:
         """Whether it was prepared and not dropped."""
@@ -157,27 +159,26 @@ class Places:
     async def drop(self, layout: Layout) -> None:
         """Take it out, then remove its keys unless another generation shares them."""
         keys, number = layout.keys, str(layout.number)
-        async with self._lock(keys):
-            with self._sorting():
-                known = await self._client.hgetall(keys.generations)
-                described = known.pop(number.encode(), None)
-                if described is not None:
-                    place = json.loads(described)["place"]
-                    shared = any(
-                        json.loads(text)["place"] == place for text in known.values()
-                    )
-                    live = await self._client.get(keys.live)
-                    pipeline = self._client.pipeline(transaction=True)
-                    if not shared:
-                        pipeline.hset(keys.dropping, number, described)
-                    pipeline.hdel(keys.generations, number)
-                    pipeline.hdel(keys.positions, number)
-                    if live == number.encode():
-                        pipeline.delete(keys.live)
-                    await pipeline.execute()
-                unfinished = await self._client.hget(keys.dropping, number)
-                if unfinished is not None:
-                    await self._remove(keys, layout.number, json.loads(unfinished))
+        async with self._alone(keys):
+            known = await self._client.hgetall(keys.generations)
+            described = known.pop(number.encode(), None)
+            if described is not None:
+                place = json.loads(described)["place"]
+                shared = any(
+                    json.loads(text)["place"] == place for text in known.values()
+                )
+                live = await self._client.get(keys.live)
+                pipeline = self._client.pipeline(transaction=True)
+                if not shared:
+                    pipeline.hset(keys.dropping, number, described)
+                pipeline.hdel(keys.generations, number)
+                pipeline.hdel(keys.positions, number)
+                if live == number.encode():
+                    pipeline.delete(keys.live)
+                await pipeline.execute()
+            unfinished = await self._client.hget(keys.dropping, number)
+            if unfinished is not None:
+                await self._remove(keys, layout.number, json.loads(unfinished))
 
     async def _remove(
         self, keys: TargetKeys, number: int, described: dict[str, Any]
