@@ -61,7 +61,10 @@ def of_connection(
         if re.search(words, message):
             return Halt(f"{source} refuses the connection: {reason}", hint=hint)
     if "FATAL:" in message:
-        return Transient(f"{source} is not available: {reason}")
+        return Transient(
+            f"{source} is not available: {reason}",
+            hint="try again when it takes connections; the daemon does so by itself",
+        )
     return Transient(
         f"{source} cannot be reached: {reason}",
         hint="see that the server runs and that source.dsn names its host and port",

@@ -11,8 +11,9 @@ import re
 import sys
 import traceback
 from collections.abc import Iterable
+from contextlib import suppress
 
-from bridge.errors import BridgeError, Exit, QueryRefusal, Refusal
+from bridge.errors import BridgeError, Exit, QueryRefusal, Refusal, Transient
 
 INTERRUPTED = 130
 """As a shell says it: ended by SIGINT."""
@@ -48,7 +49,7 @@ def tell(error: BaseException) -> int:
         case KeyboardInterrupt():
             return INTERRUPTED
         case BridgeError():
-            _say(error.message, _excerpt(error), error.hint)
+            _say(error.message, _excerpt(error), error.hint or _what_next(error))
             denied = isinstance(error, QueryRefusal) and error.denied
             refused = isinstance(error, Refusal) and not denied
             return Exit.USAGE if refused else Exit.FAILED
@@ -79,11 +80,23 @@ def _say(message: str, excerpt: str, hint: str) -> None:
     from bridge.cli.output import console
 
     error = console(sys.stderr)
-    error.print(Text.assemble(("error: ", "bold red"), _scrub(message)))
-    if excerpt:
-        error.print(excerpt)
-    if hint:
-        error.print(Text.assemble(("help: ", "bold cyan"), _scrub(hint)))
+    with suppress(OSError):  # the exit code tells it all the same
+        error.print(Text.assemble(("error: ", "bold red"), _scrub(message)))
+        if excerpt:
+            error.print(excerpt)
+        if hint:
+            error.print(Text.assemble(("help: ", "bold cyan"), _scrub(hint)))
+
+
+def _what_next(error: BridgeError) -> str:
+    """What to do where whoever raised the error knew nothing more precise."""
+    match error:
+        case Transient():
+            return "try again when it answers; `pgbridge check` tells how it is"
+        case Refusal():
+            return "put that right; nothing was changed"
+        case _:
+            return "`pgbridge status` and `pgbridge check` tell more"
 
 
 def _excerpt(error: BridgeError) -> str:

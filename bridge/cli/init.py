@@ -5,6 +5,7 @@ The one thing to know: it never writes over a file that is there.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -53,7 +54,7 @@ def init(
     from bridge.errors import Refusal
 
     path = config_path(config)
-    if path.exists():
+    if os.path.lexists(path):
         raise Refusal(
             f"{path} exists already",
             hint="edit it, move it away, or name another with -c FILE",
@@ -85,9 +86,16 @@ def _write(path: Path, text: str) -> None:
     try:
         # It may hold a password: for its owner alone, and never over another file.
         path.touch(mode=0o600, exist_ok=False)
-        path.write_text(text, "utf-8")
+        try:
+            path.write_text(text, "utf-8")
+        except OSError:
+            path.unlink()
+            raise
     except OSError as error:
-        raise BridgeError(f"{path} cannot be written: {error.strerror}") from None
+        raise BridgeError(
+            f"{path} cannot be written: {error.strerror}",
+            hint="name a file in a directory that is there and yours with -c FILE",
+        ) from None
 
 
 def _named(proposals: Sequence[Proposal]) -> str:
@@ -103,7 +111,7 @@ def _file(dsn: str | None, proposals: Sequence[Proposal]) -> str:
 # ${{NAME}} and ${{NAME:-default}} come from the environment.
 
 [source]
-dsn = {toml_text(dsn) if dsn else toml_text(_DSN)}
+dsn = {toml_text(dsn.replace("${", "$${") if dsn else _DSN)}
 # dsn_file = "dsn"               # or from a file
 # slot = "pgbridge"              # replication slot, made by `run` or `apply`
 # publication = "pgbridge"       # holds exactly the tables that views read

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
@@ -37,8 +38,9 @@ def say(text: str, style: str = "") -> None:
 
 
 def note(text: str, style: str = "") -> None:
-    """A line beside the result, to stderr."""
-    console(sys.stderr).print(text, style=style or None)
+    """A line beside the result, to stderr; where nobody takes it, the work goes on."""
+    with suppress(OSError):
+        console(sys.stderr).print(text, style=style or None)
 
 
 def say_json(value: Any) -> None:

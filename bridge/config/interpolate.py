@@ -38,6 +38,14 @@ def interpolate(value: Any, environ: Mapping[str, str], place: str = "") -> Any:
             return value
 
 
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # bytes that Python carries through
+        return False
+    return True
+
+
 def _replace(found: re.Match[str], environ: Mapping[str, str], place: str) -> str:
     if found[0] == "$${":
         return "${"
@@ -47,7 +55,17 @@ def _replace(found: re.Match[str], environ: Mapping[str, str], place: str) -> st
             f"{place}: `${{` does not begin a variable such as ${{NAME}}",
             hint="write $${ for the characters themselves",
         )
+    if default is not None and "${" in default:
+        raise Refusal(
+            f"{place}: the default of ${{{name}:-…}} has a variable in it",
+            hint="write a text as default, or set the variable",
+        )
     value = environ.get(name)
+    if value is not None and not _is_text(value):
+        raise Refusal(
+            f"{place}: the environment variable {name} is not UTF-8",
+            hint="set it to a text; what is no text can stand in a file: NAME_file",
+        )
     if default is not None:
         return value or default
     if value is None:

@@ -60,7 +60,10 @@ def load(
     try:
         table = interpolate(_read_toml(path), environ)
     except RecursionError:
-        raise Refusal(f"{path} nests hundreds of tables or lists") from None
+        raise Refusal(
+            f"{path} nests hundreds of tables or lists",
+            hint="tables of the file are at most three levels deep",
+        ) from None
     files = [path]
     _take_files(table, path.parent, files)
     try:
@@ -102,7 +105,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _FILE_BYTES_MAX:
             raise Refusal(f"{path} is larger than 16 MiB", hint="is it that file?")
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8-sig"))
     except FileNotFoundError:
         raise Refusal(
             f"{path} does not exist",
@@ -115,7 +118,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
         ) from None
     except UnicodeDecodeError:
         raise Refusal(f"{path} is not UTF-8", hint="save it as UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # TOMLDecodeError, and numbers of thousands of digits
         raise Refusal(
             f"{path} is not TOML: {error}",
             hint='mend that place: a table is [name], a text is "…"',
@@ -123,7 +126,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _take_files(table: dict[str, Any], folder: Path, files: list[Path]) -> None:
-    """Put the content of each `NAME_file` in the place of `NAME`."""
+    """Put the content of each `NAME_file` in the place of `NAME`; another `…_file` of a
+    sink is a path, relative to the file as well."""
     places = [("source", table.get("source"))]
     if isinstance(sinks := table.get("sinks"), dict):
         places += [(f"sinks.{name}", sink) for name, sink in sinks.items()]
@@ -144,6 +148,9 @@ def _take_files(table: dict[str, Any], folder: Path, files: list[Path]) -> None:
                 )
             part[name] = _secret_file(f"{place}.{name}_file", folder / given)
             files.append(folder / given)
+        for name, given in part.items():
+            if name.endswith("_file") and isinstance(given, str) and given:
+                part[name] = str(folder / given)
 
 
 def _secret_file(place: str, path: Path) -> str:

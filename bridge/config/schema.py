@@ -124,7 +124,7 @@ class Source(_Closed):
     publication: SlotName = "pgbridge"
     admin_dsn: Annotated[Dsn | None, BeforeValidator(_optional_dsn)] = None
     search_path: Identifiers = ("public",)
-    wal_budget: Annotated[Size, Field(ge=2**20)] = 4 * 2**30
+    wal_budget: Annotated[Size, Field(ge=2**20, le=2**60)] = 4 * 2**30
 
 
 class Daemon(_Closed):
@@ -135,11 +135,11 @@ class Daemon(_Closed):
     audit: Annotated[AuditRate | None, BeforeValidator(parse_audit)] = None
     on_slot_loss: OnSlotLoss = OnSlotLoss.HALT
     memory: Annotated[Size, Field(ge=128 * 2**20, le=2**40)] = 400 * 2**20
-    dead_letters_max: Annotated[int, Field(ge=0)] = 10_000
+    dead_letters_max: Annotated[int, Field(ge=0, le=2**31)] = 10_000
     keep_previous: Annotated[
         Duration | None, BeforeValidator(lambda value: value if value != "" else None)
     ] = None
-    backfill_rate: Annotated[float | None, Field(gt=0)] = None
+    backfill_rate: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None
 
 
 class Sink(_Open):

@@ -10,8 +10,10 @@ import re
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-_NUMBER_AND_UNIT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
+_NUMBER_AND_UNIT = re.compile(r"\s*([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([A-Za-z]*)\s*")
 _SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION_MAX_S = 100 * 366 * 86_400.0
+"""More than Postgres can wait for would be an error there."""
 _BYTES = {
     "": 1,
     "B": 1,
@@ -90,7 +92,10 @@ def parse_duration(value: object) -> float:
     found = _NUMBER_AND_UNIT.fullmatch(_text(value))
     if found is None or found[2] not in _SECONDS:
         raise ValueError("is not a duration such as 500ms, 90s, 15m or 1h")
-    return float(found[1]) * _SECONDS[found[2]]
+    seconds = float(found[1]) * _SECONDS[found[2]]
+    if seconds > _DURATION_MAX_S:
+        raise ValueError("is over 100 years, not a duration such as 90s, 15m or 1h")
+    return seconds
 
 
 def parse_size(value: object) -> int:
@@ -111,7 +116,7 @@ def parse_http(value: object) -> HttpAddress | None:
         host = host[1:-1]
     elif ":" in host:
         raise ValueError("needs brackets around an IPv6 address, as in [::1]:8480")
-    if not colon or not port.isdecimal() or int(port) > 65535:
+    if not colon or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
         raise ValueError('is not HOST:PORT such as 127.0.0.1:8480 ("" turns it off)')
     if re.search(r"[\s/@?#]", host):
         raise ValueError('is not HOST:PORT such as 127.0.0.1:8480 ("" turns it off)')

@@ -182,8 +182,7 @@ def slot(
             f"replication slot {name} is lost"
             + (f" ({why})" if (why := found["invalidation_reason"]) else "")
             + ": log that was not read yet has been removed",
-            'set [daemon] on_slot_loss = "rebuild" and start `pgbridge run`: '
-            "everything is built again",
+            "pgbridge apply  # makes another; `pgbridge run` then builds all again",
         )
     else:
         yield Finding(

@@ -92,7 +92,11 @@ def _live(looked: Survey, view: str, target: str | None) -> list[Generation]:
             )
         found.append(Generation(sink_target(configured, plan), live.key.number))
     if not found and target is not None:
-        raise Refusal(f"view {view} has no target {target} that can be verified")
+        targets = ", ".join(map(str, looked.config.views[view].targets))
+        raise Refusal(
+            f"view {view} has no target {target} that can be verified",
+            hint=f"its targets are {targets or 'none'}",
+        )
     return found
 
 

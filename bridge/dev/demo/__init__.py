@@ -55,7 +55,7 @@ def run(seconds: float = SECONDS) -> int:
         try:
             screen.say(
                 "Starting Postgres 18, Elasticsearch and Valkey "
-                "(the first time downloads what is missing)"
+                "(downloaded the first time)"
             )
             with running(place) as servers:
                 screen.say(f"They run after {time.monotonic() - start:.0f} s")
@@ -112,7 +112,7 @@ async def _show(
         await _built(daemon)
         built = sum(c.documents + (c.keys or 0) for c in await witness.counts())
         screen.say(f"{built:,} documents and keys are built; the shop opens")
-        screen.say("(a view's rows / its indexed documents / its cached keys)")
+        screen.say(screen.legend)
         screen.say("")
         picture = Picture(seconds=seconds)
         with screen, suppress(TimeoutError):

@@ -60,8 +60,19 @@ class Screen:
         """A line that stays."""
         self._console.print(text, style=style or None, soft_wrap=True)
 
+    @property
+    def legend(self) -> str:
+        """What the figures are."""
+        if self._draws:
+            return "(AFTER: from a change's commit until its document is kept)"
+        return "(a view's rows / its indexed documents / its cached keys)"
+
+    @property
+    def _draws(self) -> bool:
+        return self._console.is_terminal and not self._console.is_dumb_terminal
+
     def __enter__(self) -> Self:
-        if self._console.is_terminal and not self._console.is_dumb_terminal:
+        if self._draws:
             self._live = Live(console=self._console, auto_refresh=False)
             self._live.start()
         return self

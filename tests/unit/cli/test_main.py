@@ -170,6 +170,8 @@ def test_errors_become_exit_codes(
     shown = capsys.readouterr()
     assert shown.out == ""
     assert "Traceback" not in shown.err
+    # What to do is said also where nobody knew anything precise.
+    assert ("help: " in shown.err) is isinstance(error, BridgeError)
 
 
 def test_a_defect_tells_its_class_and_place_and_no_value(
@@ -196,10 +198,13 @@ def test_the_place_in_a_query_is_shown_with_a_caret(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     query = "select p.id,\n       now() as seen\n  from product p"
-    refusal = QueryRefusal("function now() is volatile", at=query.index("now"))
+    refusal = QueryRefusal(
+        "function now() is volatile", hint="leave it out", at=query.index("now")
+    )
     failures.tell(ViewRefusal("product", query, refusal))
     assert capsys.readouterr().err.splitlines() == [
         "error: view product: function now() is volatile",
         "   2 |        now() as seen",
         "     |        ^^^^^",
+        "help: leave it out",
     ]

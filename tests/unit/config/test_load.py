@@ -148,6 +148,14 @@ def test_secrets_from_files_beside_the_configuration(tmp_path: Path) -> None:
     config = load(path, environ={})
     assert str(config.source.dsn) == "postgresql://h/x"
     assert config.files == (path, tmp_path / "secret")
+    # Whatever directory the daemon is started in.
+    (tmp_path / "ca.pem").touch()
+    path.write_text(
+        '[source]\ndsn_file = "secret"\n[sinks.search]\ntype = "elasticsearch"\n'
+        'url = "https://h"\nca_file = "ca.pem"'
+    )
+    ca_file = load(path, environ={}).sinks["search"].options["ca_file"]
+    assert ca_file == str(tmp_path / "ca.pem")
     path.write_text('[source]\ndsn_file = "nowhere"')
     with pytest.raises(Refusal, match=r"source\.dsn_file.*nowhere"):
         load(path, environ={})
@@ -207,6 +215,9 @@ def test_unknown_names_are_refused_with_the_nearest(
         ("daemon.audit", "'200% per hour'"),
         ("daemon.on_slot_loss", "'shrug'"),
         ("daemon.dead_letters_max", "-1"),
+        ("daemon.http", "'h:" + "9" * 5000 + "'"),
+        ("daemon.backfill_rate", "inf"),
+        ("source.wal_budget", "'99999999999TiB'"),
         ("views.a.columns", "[]"),
         ("views.a.columns", "['x', 'x']"),
     ],
@@ -331,6 +342,10 @@ def test_text_that_is_no_toml_and_files_that_are_not_there(tmp_path: Path) -> No
     (tmp_path / "latin").write_bytes(b'a = "\xff"')
     with pytest.raises(Refusal, match="not UTF-8"):
         load(tmp_path / "latin", environ={})
+    assert "not TOML" in refused(f"a = {'9' * 5000}")
+    # As some editors save it.
+    (tmp_path / "marked").write_text('[source]\ndsn = "dbname=x"', "utf-8-sig")
+    assert load(tmp_path / "marked", environ={}).source.dsn == "dbname=x"
 
 
 def test_where_the_file_is_looked_for() -> None:
@@ -340,9 +355,10 @@ def test_where_the_file_is_looked_for() -> None:
 
 
 def test_malformed_variables_are_refused() -> None:
-    for text in ("${", "${1A}", "${A", "${A-b}"):
+    for text in ("${", "${1A}", "${A", "${A-b}", "${A:-${B}}", "${NO_TEXT}"):
         assert "source.slot" in refused(
-            f'[source]\ndsn = "dbname=x"\nslot = "{text}"', {"A": "b"}
+            f'[source]\ndsn = "dbname=x"\nslot = "{text}"',
+            {"A": "b", "NO_TEXT": "\udcff"},
         )
 
 
