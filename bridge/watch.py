@@ -380,7 +380,7 @@ class Watch:
 
     async def _slot(self) -> None:
         """The log that the slot holds back, and how far the server is."""
-        source = self._assembly.config.source
+        source, store = self._assembly.config.source, self._assembly.store
         progress = self._assembly.pipeline.progress
         while True:
             try:
@@ -394,6 +394,8 @@ class Watch:
                         assert row is not None
                         self._known.server_lsn = parse_lsn(row["lsn"])
                         await progress.look(self._known.server_lsn)
+                        wanted = await store.positions.wanted(self._known.server_lsn)
+                        progress.want(wanted)
                         self._known.retained_bytes = (
                             (slot.retained_bytes or 0) if slot is not None else 0
                         )

@@ -66,8 +66,11 @@ async def ready_to_be_seen(assembly: Assembly, generation: Generation) -> None:
     if (plan := assembly.plan(generation)) is None:
         raise Halt(f"{generation} is fed no more")
     gate = _Gate(assembly, generation, plan)
-    await gate.counts()
-    await gate.sample()
+    # At once: the source counts while the sink is asked for its documents.
+    both = await asyncio.gather(gate.counts(), gate.sample(), return_exceptions=True)
+    for found in both:
+        if found is not None:
+            raise found
 
 
 class _Gate:

@@ -12,6 +12,7 @@ from uuid import UUID
 from bridge import probes
 from bridge.position import Position, format_lsn, parse_lsn
 from bridge.store.literals import generation_key
+from bridge.store.locks import LOCK_CLASS, WAITS, waited_for
 from bridge.store.rows import GenerationKey, ProgressRow
 from bridge.store.session import Session, superseded
 
@@ -45,6 +46,14 @@ class Positions:
         assert row is not None
         if not row["writers"]:
             raise superseded()
+
+    async def wanted(self, flushed: int) -> int:
+        """The furthest position that a caller of `bridge.wait_for` waits for, of the
+        log that is written out up to `flushed`; 0 where nobody does."""
+        rows = await self._session.rows(
+            "list_waits", lock_class=LOCK_CLASS, first=WAITS
+        )
+        return max((waited_for(row["number"], flushed) for row in rows), default=0)
 
     async def load(self) -> dict[GenerationKey, ProgressRow]:
         """The positions of all generations that have one."""

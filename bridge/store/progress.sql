@@ -39,3 +39,15 @@ order by sink, name, number;
 -- The generation holds nothing that can be relied on.
 delete from bridge.progress
 where sink = %(sink)s and name = %(name)s and number = %(number)s;
+
+-- name: list_waits
+-- What callers of `wait_for` in this database wait for: `locks.waited_for` reads it.
+select l.objid::bigint as number
+from pg_locks l
+join pg_database d on d.oid = l.database
+where l.locktype = 'advisory'
+    and d.datname = current_database()
+    and l.classid = %(lock_class)s
+    and l.objid >= %(first)s
+    and l.objsubid = 2
+    and l.granted;

@@ -105,7 +105,6 @@ REFUSED = (
 )
 
 
-@pytest.mark.slow
 async def test_waits_that_could_never_end_are_refused_or_time_out(
     bridge: Bridge,
 ) -> None:

@@ -12,9 +12,10 @@ import psycopg
 import pytest
 from psycopg import AsyncConnection, errors
 
-from bridge.position import Position, parse_lsn
+from bridge.position import Position, format_lsn, parse_lsn
 from bridge.store import Store
 from bridge.store.generations import Counts
+from bridge.store.locks import PAGE_BYTES
 from bridge.store.rows import (
     GenerationKey,
     Letter,
@@ -124,6 +125,25 @@ async def test_it_returns_as_soon_as_the_position_is_kept(
         await store.positions.save([ProgressRow(live, Position(1, 500), 500)])
         cursor = await asyncio.wait_for(waiting, 30)
         assert await cursor.fetchone() == (True,)
+
+
+async def test_who_waits_long_is_heard(
+    store: Store, database: str, live: GenerationKey
+) -> None:
+    """The daemon sees the position, whatever role asks, and no other database's."""
+    async with await AsyncConnection.connect(database, autocommit=True) as connection:
+        for lsn in (500, 3 * PAGE_BYTES):
+            wait = f"select bridge.wait_for('{format_lsn(lsn)}', 'product', '60 s')"
+            waiting = asyncio.create_task(connection.execute(wait))
+
+            async def heard(lsn: int = lsn) -> bool:
+                found = await store.positions.wanted(100 * PAGE_BYTES)
+                return lsn <= found <= lsn + PAGE_BYTES
+
+            await eventually(heard)
+            await store.positions.save([ProgressRow(live, Position(1, lsn), lsn)])
+            await asyncio.wait_for(waiting, 30)
+            assert await store.positions.wanted(100 * PAGE_BYTES) == 0
 
 
 async def test_every_target_counts_and_one_being_built_is_not_there(
