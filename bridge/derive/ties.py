@@ -21,6 +21,7 @@ from pglast.enums import SetOperation
 from bridge.catalog import Catalog
 from bridge.derive.functions import ORDER_FREE
 from bridge.derive.levels import Level, Query
+from bridge.derive.levels.alike import several_texts
 from bridge.derive.levels.barriers import called, calls
 from bridge.derive.levels.model import Arm
 from bridge.derive.levels.resolve import expand, lookup, same_as
@@ -31,11 +32,7 @@ from bridge.derive.shapes import made_of
 from bridge.derive.structure import Structures
 from bridge.derive.texts import CHOOSES, seen_as_texts
 
-_SEVERAL = frozenset("numeric float4 float8 interval bpchar jsonb record".split())
-"""Built-in types with equal values of several texts."""
 _NUMBERS = frozenset("numeric float4 float8".split())
-_EXTENSIONS = frozenset("ltree hstore".split())
-"""Types of extensions whose equal values have one text."""
 _FREE = ORDER_FREE - CHOOSES
 """Aggregates that give the same whichever of equal values comes first."""
 _SCALES = frozenset(("sum", "avg"))
@@ -55,35 +52,6 @@ _SPELLED = {
 
 Typed: TypeAlias = "tuple[int, int, bool]"
 """A type's oid, its modifier, and whether its collation is deterministic."""
-
-
-def several_texts(catalog: Catalog, oid: int, modifier: int, *, plain: bool) -> bool:
-    """Whether equal values of the type may have several texts.
-
-    `plain`: equal texts of its collation are the same text.
-    """
-    of = catalog.types.get(oid)
-    if of is None:
-        return False
-    if of.kind == "d":
-        return several_texts(catalog, of.base, of.base_modifier, plain=plain)
-    if of.is_array or of.kind in "rm":
-        inner = of.element
-        if of.kind == "m" and not inner:
-            return of.name == "nummultirange"
-        return several_texts(catalog, inner, modifier, plain=plain)
-    if of.kind == "c":
-        return any(
-            several_texts(catalog, member, more, plain=True)
-            for _, member, more in of.members
-        )
-    if of.schema != "pg_catalog":
-        return of.kind != "e" and of.name not in _EXTENSIONS
-    if of.name == "numeric":
-        return modifier < 0  # with a scale of its own, all have that many digits
-    if of.name == "bpchar" and modifier > 0:
-        return not plain
-    return of.name in _SEVERAL or not plain
 
 
 def questioned(query: Query) -> Iterator[tuple[ast.Node, Level]]:

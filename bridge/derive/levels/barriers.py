@@ -15,6 +15,7 @@ from pglast import ast
 from pglast.enums import SetOperation
 
 from bridge.catalog import Catalog
+from bridge.derive.levels.alike import alike
 from bridge.derive.levels.model import Level, Query
 from bridge.derive.levels.resolve import lookup, same_as
 from bridge.derive.levels.rules import Rule, Rules
@@ -24,7 +25,7 @@ NONE: frozenset[int] = frozenset()
 
 
 def mark(query: Query, catalog: Catalog, rules: Rules) -> None:
-    """Find out, for each level, its `passing`, `grouped`, `limited` and `always`."""
+    """Find out, for each level, its `passing`, `grouped`, `alike` and the rest."""
     functions = catalog.functions.values()
     names = {(f.schema, f.name) for f in functions if f.kind == "a"}
     several = {(f.schema, f.name) for f in functions if f.kind != "f" or f.returns_set}
@@ -45,6 +46,9 @@ def mark(query: Query, catalog: Catalog, rules: Rules) -> None:
     for level in query.levels:
         _mark(level, aggregates=id(level) in aggregated)
         level.always = level.always and Rule.ALWAYS in rules
+    for level in query.levels:
+        every = frozenset(range(len(level.outputs)))
+        level.alike = alike(level, catalog) if Rule.TEXTS in rules else every
 
 
 def _mark(level: Level, *, aggregates: bool) -> None:

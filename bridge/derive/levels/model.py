@@ -178,6 +178,8 @@ class Level:
     passing: frozenset[int] | None = None
     """Outputs that mean something outside: those that the level groups, partitions or
     is distinct by; None: all of them."""
+    alike: frozenset[int] = frozenset()
+    """Outputs of which equal values always have one text."""
     grouped: bool = False
     """It has one row for each value of the passing outputs."""
     limited: bool = False
@@ -192,6 +194,11 @@ class Level:
     """The body of `array(select …)`."""
     always: bool = False
     """It gives a row even when nothing satisfies its conditions."""
+
+    def tells(self, output: int) -> bool:
+        """Whether its rows of one text of this output are made of rows of that text."""
+        chooses = self.grouped or self.passing is not None
+        return not chooses or output in self.alike
 
     def scope(self) -> Iterator[Level]:
         """The level and those around it, whose items it can name."""

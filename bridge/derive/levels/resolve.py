@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 from pglast import ast
 from pglast.stream import RawStream
 
+from bridge.derive.levels.blind import blind
 from bridge.derive.levels.model import (
     Derived,
     Item,
@@ -39,6 +40,8 @@ class Ref:
     """The table's own name for it."""
     passes: bool
     """Every level between is grouped, partitioned or distinct by it, or is plain."""
+    alike: bool
+    """Nor does any of them take several texts of it for one."""
     crossed: tuple[Level, ...]
     """The levels between, outermost first."""
 
@@ -103,6 +106,8 @@ def expand(value: ast.Node, level: Level) -> list[Reading]:
     readings: list[Reading] = []
     names = list(_column_refs(value))
     each = [_expand_name(name, level) for name in names]
+    if not blind(value):
+        each = [[_told_apart(reading) for reading in choices] for choices in each]
     for choice in product(*each):
         if len(readings) == READINGS_MAX:
             return []
@@ -119,6 +124,13 @@ def expand(value: ast.Node, level: Level) -> list[Reading]:
     return readings
 
 
+def _told_apart(reading: Reading) -> Reading:
+    """As one that sees texts has it: where values of several texts were taken for one,
+    it does not mean the same beneath."""
+    refs = (replace(r, passes=r.passes and r.alike) for r in reading.refs)
+    return replace(reading, refs=tuple(refs))
+
+
 def _expand_name(name: ast.ColumnRef, level: Level) -> list[Reading]:
     found = lookup(name, level)
     if found is None:
@@ -130,14 +142,16 @@ def _expand_name(name: ast.ColumnRef, level: Level) -> list[Reading]:
         source = item.source(column)
         if source is None:
             return []  # a system column
-        ref = Ref(item, source, passes=True, crossed=())
+        ref = Ref(item, source, passes=True, alike=True, crossed=())
         return [Reading(named(item, source), (ref,), ())]
     readings: list[Reading] = []
     if not isinstance(item, Derived):
         return readings
     for output, index, body in outputs_of(item, column):
         for inner in expand(output.value, body):
-            passes, crossed = _crossed(item.body, body, index)
+            levels = _crossed(item.body, body)
+            passes = all(x.passing is None or index in x.passing for x in levels)
+            alike = all(x.tells(index) for x in levels)
             readings.append(
                 Reading(
                     inner.value,
@@ -146,7 +160,8 @@ def _expand_name(name: ast.ColumnRef, level: Level) -> list[Reading]:
                             r.occurrence,
                             r.column,
                             r.passes and passes,
-                            (*crossed, *r.crossed),
+                            r.alike and alike,
+                            (*levels, *r.crossed),
                         )
                         for r in inner.refs
                     ),
@@ -156,13 +171,12 @@ def _expand_name(name: ast.ColumnRef, level: Level) -> list[Reading]:
     return readings
 
 
-def _crossed(outer: Level, inner: Level, index: int) -> tuple[bool, list[Level]]:
+def _crossed(outer: Level, inner: Level) -> list[Level]:
     """The levels from a derived table to the branch that an output is in."""
     levels = [outer]
     while levels[-1] is not inner:
         levels.append(next(b for b in levels[-1].branches if inner.top.within(b.top)))
-    passes = all(x.passing is None or index in x.passing for x in levels)
-    return passes, levels
+    return levels
 
 
 def _branch_tops(outer: Level, inner: Level) -> list[Node]:

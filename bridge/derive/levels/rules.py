@@ -33,6 +33,9 @@ class Rule(Enum):
     """`exists` and `in` filter the rows around them only where they are AND-ed."""
     BRANCHES = auto()
     """What leads into one side of a union speaks for the rows of that side."""
+    TEXTS = auto()
+    """A condition that tells equal values apart, such as citext `A` and `a`, means
+    nothing beneath what takes them for one."""
     ALWAYS = auto()
     """An aggregate without `group by` gives a row even of none."""
 

@@ -14,11 +14,11 @@ from bridge.catalog import Catalog, Type
 from bridge.derive.levels.resolve import Reading
 from bridge.derive.parse import walk
 
-_FUNCTIONS = frozenset(
+FUNCTIONS = frozenset(
     "lower upper btrim ltrim rtrim concat md5 length char_length starts_with "
     "greatest least".split()
 )
-_OPERATORS = frozenset("= <> < > <= >= || && @> <@".split())
+OPERATORS = frozenset("= <> < > <= >= || && @> <@".split())
 _KINDS = (
     A_Expr_Kind.AEXPR_OP,
     A_Expr_Kind.AEXPR_OP_ANY,
@@ -73,10 +73,10 @@ def _safe(node: ast.Node, types: dict[tuple[str, str], Type]) -> bool:
     match node:
         case ast.FuncCall():
             names = [str(n.sval) for n in node.funcname or ()]
-            return names[-1] in _FUNCTIONS and len(names) == 1
+            return names[-1] in FUNCTIONS and len(names) == 1
         case ast.A_Expr():
             names = [str(n.sval) for n in node.name or ()]
-            return names[-1] in _OPERATORS and node.kind in _KINDS
+            return names[-1] in OPERATORS and node.kind in _KINDS
         case ast.TypeCast():
             return _safe_cast(node, types)
     return True

@@ -268,6 +268,43 @@ def one_row(g: Grammar) -> str:
     )
 
 
+def folded(g: Grammar) -> str:
+    """Values that are equal and read otherwise: links, keys and groups of citext."""
+    one, two = g.pick("x", "y"), g.pick("x", "y")
+    p, q = f"p.{g.col()}", f"q.{g.col()}"
+    link = g.pick(
+        f"{q} = {p}",
+        f"{q} = {p}",
+        f"q.id = {p}",
+        f"{q} = p.id",
+        f"{q}::text = {p}::text",
+        f"lower({q}) = lower({p})",
+        f"{q} is not distinct from {p}",
+    )
+    join = g.pick("join", "left join")
+    inner = g.pick(
+        f"select count(*) from {two} q where {link}",
+        f"select string_agg(q.id, ',' order by q.id::text) from {two} q where {link}",
+        f"select {q} from {two} q where {link} order by q.id::text limit 1",
+        f"select count(*) from (select distinct {q} d from {two} q where {link}) i",
+    )
+    return g.pick(
+        f"select p.id k, q.a qa, q.b qb from {one} p {join} {two} q on {link}",
+        f"select p.id k, ({inner}) n from {one} p",
+        f"select p.id k, p.a from {one} p where {p} in (select {q} from {two} q)",
+        f"select p.id k, a, q.c qc from {one} p {join} {two} q using (a)",
+        f"select id k, a, n from {one} natural {join} "
+        f"(select a, count(*) n from {two} group by a) q",
+        f"select {p} k, count(*) n from {one} p {join} {two} q on {link} group by {p}",
+        f"select {p}::text k, count(*) n from {one} p group by {p}::text",
+        f"select lower({p}) k, count(*) n from {one} p group by lower({p})",
+        f"select p.id k, q.n from {one} p {join} (select {q} v, count(*) n from {two} q "
+        f"group by {q}) q on q.v = {p}",
+        f"select p.id k, q.b qb from {one} p {join} (select distinct on ({q}) * from "
+        f"{two} q order by {q}, q.id::text) q on {link}",
+    )
+
+
 FAMILIES: tuple[Callable[[Grammar], str], ...] = (
     limits,
     preserved,
@@ -279,4 +316,5 @@ FAMILIES: tuple[Callable[[Grammar], str], ...] = (
     displaced,
     unions,
     one_row,
+    folded,
 )

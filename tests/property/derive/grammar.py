@@ -108,6 +108,8 @@ class Grammar:
             case 7:
                 third = self.dice.choice(right.names())
                 return f"{one} = case when {third} = 1 then {other} else {third} end"
+            case 8:
+                return f"{one}::text = {other}::text"
             case _:
                 return f"{one} = {other}"
 
@@ -213,7 +215,9 @@ class Grammar:
             kind = self.dice.choice(kinds)
             scope.items.append((alias, columns))
             shared = [c for c in COLUMNS if c in columns and c in scope.items[0][1]]
-            if len(scope.items) == 2 and shared and self.chance(0.15):
+            if len(scope.items) == 2 and shared and self.chance(0.04):
+                sql = f"{sql} natural {kind} {right}"
+            elif len(scope.items) == 2 and shared and self.chance(0.15):
                 sql = f"{sql} {kind} {right} using ({self.dice.choice(shared)})"
             else:
                 sql = f"{sql} {kind} {right} on {' and '.join(on)}"

@@ -90,6 +90,7 @@ FAMILIES = {
     Rule.POSITIVE: "either",
     Rule.BRANCHES: "unions",
     Rule.ALWAYS: "one_row",
+    Rule.TEXTS: "folded",
 }
 """The generator that finds out soonest when a sentence is left out."""
 MUTANT_S = 90

@@ -23,10 +23,11 @@ from bridge.derive.levels import ALL, Rules
 from bridge.derive.plan import Planned, plan_ways
 from bridge.errors import QueryRefusal
 from tests.property.derive.grammar import COLUMNS, TABLES
-from tests.property.derive.traffic import WRITTEN, History, Step
+from tests.property.derive.traffic import FOLDED, WRITTEN, History, Step
 
 SETUP = """
 create domain whole as int;
+create extension citext;
 create table changed_rows (place bigserial, relation oid, old text[], new text[]);
 create function note_change() returns trigger language plpgsql as $$
 begin
@@ -62,6 +63,8 @@ TYPES = {
     "r": ("int", "int", "int", "int", ""),
     "u": ("bigint", "int", "bigint", "whole", ""),
     "v": ("int", "smallint", "numeric", "int", ""),
+    "x": ("citext", "citext", "text", "citext", ""),
+    "y": ("text", "citext", "citext", "text", ""),
     "w": (
         "numeric",
         "int",
@@ -264,7 +267,7 @@ async def world(dsn: str) -> AsyncIterator[World]:
     async with connection:
         made = World(connection)
         await connection.execute(SETUP)
-        for table in TABLES:
+        for table in (*TABLES, *FOLDED):
             await connection.execute(TABLE.format(table, *TYPES[table]))
         await connection.execute(REST + VIEWS)
         yield made
