@@ -32,9 +32,9 @@ def blind(value: object) -> bool:
             return all(map(blind, value))
         case ast.TypeCast(arg=ast.A_Const()):
             return True
-        case ast.TypeCast(arg=arg, typeName=ast.TypeName(names=names, arrayBounds=more)):
+        case ast.TypeCast(typeName=ast.TypeName(names=names, arrayBounds=more)):
             name = str((names or ())[-1].sval)
-            return not more and name in _NUMBERS and blind(arg)
+            return not more and name in _NUMBERS and blind(value.arg)
         case ast.CoalesceExpr() | ast.BoolExpr() | ast.RowExpr():
             return blind(value.args)
         case ast.NullTest() | ast.BooleanTest():

@@ -298,8 +298,8 @@ def folded(g: Grammar) -> str:
         f"select {p} k, count(*) n from {one} p {join} {two} q on {link} group by {p}",
         f"select {p}::text k, count(*) n from {one} p group by {p}::text",
         f"select lower({p}) k, count(*) n from {one} p group by lower({p})",
-        f"select p.id k, q.n from {one} p {join} (select {q} v, count(*) n from {two} q "
-        f"group by {q}) q on q.v = {p}",
+        f"select p.id k, q.n from {one} p {join} (select {q} v, count(*) n "
+        f"from {two} q group by {q}) q on q.v = {p}",
         f"select p.id k, q.b qb from {one} p {join} (select distinct on ({q}) * from "
         f"{two} q order by {q}, q.id::text) q on {link}",
     )
