@@ -29,7 +29,7 @@ from bridge.errors import QueryRefusal
 from bridge.keys import key_text
 from tests.property.derive.families import FAMILIES
 from tests.property.derive.grammar import TABLES, Grammar
-from tests.property.derive.traffic import IDS, changing, inserting
+from tests.property.derive.traffic import FOLDED, IDS, WRITTEN, changing, inserting
 from tests.property.derive.world import TYPES, VIEWS
 from tests.scenario.conftest import MakeBridge
 from tests.scenario.harness import eventually
@@ -41,7 +41,6 @@ COUNT = int(os.environ.get("PGBRIDGE_TEST_RANDOM_VIEWS", "12"))
 BUDGET_S = float(os.environ.get("PGBRIDGE_TEST_RANDOM_S", "10"))
 SINKS = os.environ.get("PGBRIDGE_TEST_RANDOM_SINKS", "search cache").split()
 ROUNDS_MIN, TRANSACTIONS, ROWS = 12, 2, 2
-WRITTEN = (*TABLES, "part")
 REST = """
 create table part (id int not null, a int, b int, c int, primary key (id))
   partition by range (id);
@@ -65,7 +64,8 @@ alter table w replica identity using index old;
 def prepare(own: psycopg.Connection) -> None:
     """The tables of the planner's differential test, as a bridge needs them."""
     own.execute("create domain whole as int")
-    for table in TABLES:
+    own.execute("create extension citext")
+    for table in (*TABLES, *FOLDED):
         key, a, b, c, more = TYPES[table]
         columns = f"id {key} primary key, a {a}, b {b}, c {c}{more}"
         own.execute(f"create table {table} ({columns})".encode())
@@ -142,6 +142,8 @@ class Writer:
     def text(self) -> str:
         dice = self.dice
         table = dice.choice(WRITTEN)
+        if table in FOLDED:
+            return changing(dice, table)
         match dice.randrange(80):
             case 0 if dice.random() < 0.3:
                 return f"truncate {table} cascade"
