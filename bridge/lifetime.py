@@ -114,6 +114,7 @@ class Lifetime:
         self._life: Life | None = None
         self._operator: Operator | None = None
         self._watch: Watch | None = None
+        self._schema: SchemaWatch | None = None
         self._standing: Standing
         self._streams: Streams
 
@@ -292,7 +293,7 @@ class Lifetime:
         crashed = await self._streams.look_back(assembly.pipeline)
         rows = await self._watch.start(crashed=crashed)
         await patiently(partial(self._standing.start, rows))
-        schema = SchemaWatch(
+        self._schema = schema = SchemaWatch(
             assembly, looked, sweep=self._watch.sweep, again=self._begin_again
         )
         await schema.start()
@@ -380,6 +381,7 @@ class Lifetime:
             progress=standing.save,
             passes=passes,
             record=record,
+            altered=self._altered,
             settled=self._streams.settled,
             batch=self._batch,
             state=self._state,
@@ -394,6 +396,10 @@ class Lifetime:
         command = command_id(MESSAGE_PREFIX, content.encode())
         if command is not None and self._operator is not None:
             self._operator.announce(command, lsn)
+
+    async def _altered(self) -> None:
+        if self._schema is not None:
+            await self._schema.noticed()
 
     def _batch(self, batch: Batch) -> None:
         self._metrics.changes.inc(batch.changes)

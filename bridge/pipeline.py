@@ -34,6 +34,8 @@ from bridge.source import Source
 from bridge.surroundings import Capture, Hooks, PipelineLimits
 
 _LOOK_S, _LOOK_MAX_S = 0.002, 0.1
+_ALTERED = b"altered"
+"""What event triggers put into the log (`control/sql/install_notices.sql`)."""
 
 
 class Pipeline:
@@ -235,6 +237,8 @@ class Pipeline:
             self.progress.want(lsn)
             self.markers.arrived(text, lsn)
             self._hooks.message(text, lsn)
+        if any(content == _ALTERED for _, content, _ in batch.messages):
+            await self._hooks.altered()
 
     def _truncated(self, batch: Batch) -> list[str]:
         """Views of which every document is to be derived again."""

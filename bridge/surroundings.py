@@ -82,6 +82,9 @@ class Hooks:
     """Have the sink note how far the generation is."""
     cost: Cost
     """What deriving costs."""
+    altered: Callable[[], Awaitable[None]] = _nothing
+    """Here in the log something was altered that views may stand on: look at it before
+    anything that follows is taken."""
     settled: Callable[[], Awaitable[None]] = _nothing
     """What a crash of the server has made doubtful is derived again."""
     batch: Callable[[Batch], None] = lambda _: None

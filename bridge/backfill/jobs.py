@@ -90,9 +90,14 @@ class Jobs:
         keys or condition are not of the view.
         """
         generation = self._assembly.generation(row.key)
-        plan = None if generation is None else self._assembly.plan(generation)
-        if generation is None or plan is None:
-            raise Halt(f"target {row.key} is no longer in the file")
+        if generation is None:
+            raise Halt(f"{row.key} is of a target that is no longer in the file")
+        plan = self._assembly.plan(generation)
+        if plan is None:
+            raise Halt(
+                f"{row.key} is not kept up to date any more",
+                hint="`pgbridge status` shows why, and what comes in its stead",
+            )
         match row.kind:
             case BackfillKind.BUILD:
                 log = StoredLog(self._assembly.store, row.id)

@@ -75,8 +75,8 @@ class Life:
         """About how many documents a build will have."""
         self.builds: dict[Generation, asyncio.Task[None]] = {}
         self.lost: set[Generation] = set()
-        """Begun in an earlier life, and their place has lost something since: their
-        builds begin again."""
+        """Their place has lost something since they were begun, or cannot be made yet:
+        their builds begin again."""
         self.commands_first: Callable[[Generation], Awaitable[None]] = _nobody_asks
         """Waits for what was asked of a generation's target before now."""
         self.switches = Switches(assembly, self)
@@ -294,7 +294,13 @@ class Life:
     async def _fill(self, generation: Generation) -> BackfillRow:
         assembly, key = self._assembly, generation_key(generation)
         sink = assembly.sinks[generation.target.sink]
-        await patiently(lambda: sink.prepare(generation, assembly.owner))
+        try:
+            await patiently(lambda: sink.prepare(generation, assembly.owner))
+        except Halt:
+            # What has no place would hold up the others in its sink.
+            self.lost.add(generation)
+            assembly.pipeline.fan_out.remove(generation)
+            raise
         await probes.reach("generation.prepared")
         await patiently(partial(assembly.store.generations.set_prepared, key))
         await assembly.pipeline.ready()
@@ -378,8 +384,14 @@ class Life:
 
     async def resume(self, sink: str) -> None:
         """Try again what has halted for targets of this sink."""
-        halted = self._assembly.halted
+        halted, former = self._assembly.halted, self._assembly.former
         for identity in [each for each in halted if each[0] == sink]:
+            for generation in self._of(*identity):
+                name = former.names.get(
+                    generation_key(generation), generation.target.view
+                )
+                if generation in self.lost and name in self._assembly.plans:
+                    self.feed(generation, self.states[generation], name)
             if not any(self.is_fed(g) for g in self._of(*identity)):
                 continue  # its view cannot be kept: another life may
             del halted[identity]
@@ -458,6 +470,11 @@ class Life:
                 sink = self._assembly.sinks[target.sink]
                 await sink.prepare(generation, self._assembly.owner)
         if generation not in self.states:
+            # One from which readers were rolled back may have the very place of it.
+            known = [generation, *self._of(target.sink, target.name)]
+            for older in displaced(known, self._assembly.sinks):
+                if self.states[older] is GenerationState.PREVIOUS:
+                    await self.retire(older)
             self.feed(generation, GenerationState.BUILDING)
         return generation
 

@@ -45,7 +45,7 @@ class Rebuilds:
             why = self._assembly.halted.get((target.sink, target.name), "")
             raise Halt(f"{target} cannot be built: {why}")
         sink = self._assembly.sinks[target.sink]
-        if live is not None and not sink.side_by_side(target):
+        if live is not None and not sink.side_by_side(live.target, target):
             store = self._assembly.store.backfills
             backfill = await store.create(
                 generation_key(live),

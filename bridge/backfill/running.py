@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from functools import partial
 
 from bridge.assembly import Assembly
+from bridge.backfill.gates import caught_up
 from bridge.backfill.jobs import Jobs
 from bridge.backfill.patience import ended, patiently
+from bridge.backfill.receipt import arrived
 from bridge.errors import BridgeError, Halt, Transient, first_problem, sentence
 from bridge.observe.logs import logger
 from bridge.store.rows import BackfillRow, WorkState
@@ -80,8 +82,10 @@ class Backfills:
             await self._claimed[row.key.sink].wait()
             await self._assembly.pipeline.ready()
             if not await patiently(partial(store.start, row.id)):
-                return row.documents
+                return await self._ended_as(row)
+            era = self._assembly.pipeline.ledger.era
             documents = await self._jobs.run(row)
+            await self._arrives(row, era)
         except Exception as raised:  # noqa: BLE001 - it fails, the others go on
             error = declared(raised)
             if not isinstance(error, Transient):
@@ -89,8 +93,37 @@ class Backfills:
                     partial(store.finish, row.id, WorkState.FAILED, sentence(error))
                 )
             raise error from None
-        await patiently(partial(store.finish, row.id, WorkState.DONE))
+        if not await patiently(partial(store.finish, row.id, WorkState.DONE)):
+            return await self._ended_as(row)
         return documents
+
+    async def _arrives(self, row: BackfillRow, era: int) -> None:
+        """Wait for what was left to the stream, since it had brought something newer:
+        who asked for a key finds it when he is told that it is done.
+
+        `era` is that of the stream when the backfill began.
+        """
+        assembly, pipeline = self._assembly, self._assembly.pipeline
+        if (generation := assembly.generation(row.key)) is None:
+            return
+        await arrived(pipeline, generation)
+        if pipeline.ledger.era != era:  # it is brought once more
+            await caught_up(assembly, generation, lambda g: bool(assembly.plan(g)))
+
+    async def _ended_as(self, row: BackfillRow) -> int:
+        """What has come of a backfill that has ended already: how many documents.
+
+        Cancelled, also where its generation was dropped meanwhile; Halt."""
+        found = await patiently(partial(self._assembly.store.backfills.read, row.id))
+        if found is None:
+            raise Cancelled(f"{row.key} was dropped meanwhile")
+        match found.state:
+            case WorkState.CANCELLED:
+                raise Cancelled(found.message or "the backfill was cancelled")
+            case WorkState.FAILED:
+                raise Halt(found.message)
+            case _:
+                return found.documents
 
 
 def declared(raised: Exception) -> BridgeError:

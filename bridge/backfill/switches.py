@@ -22,6 +22,7 @@ from bridge.assembly import Assembly
 from bridge.backfill.gates import ready_to_be_seen
 from bridge.backfill.patience import patiently
 from bridge.control.cutoff import record_cut_off
+from bridge.control.former import displaced
 from bridge.control.letters import generation_key
 from bridge.errors import Halt, Transient
 from bridge.observe.logs import logger
@@ -46,6 +47,8 @@ class Switches:
         self._life = life
         self._locks: dict[tuple[str, str], asyncio.Lock] = {}
         self._retiring: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self.waits: dict[Generation, str] = {}
+        """Why generations that are to be seen are not yet."""
 
     def lock(self, target: Target) -> asyncio.Lock:
         """Held while what readers of a target see is switched, or must not be."""
@@ -60,18 +63,22 @@ class Switches:
         meanwhile.
         """
         held_s, told = _HELD_FIRST_S, ""
-        while True:
-            try:
-                await self._promote(generation, held_s, force=force)
-            except (Transient, TimeoutError) as problem:
-                reason = str(problem) or f"not level within {held_s:g} s"
-            else:
-                return
-            if reason != told:
-                _log.warning("waits", generation=str(generation), reason=reason)
-                told = reason
-            await asyncio.sleep(_AGAIN_S)
-            held_s = min(held_s * 2, _HELD_MAX_S)
+        try:
+            while True:
+                try:
+                    await self._promote(generation, held_s, force=force)
+                except (Transient, TimeoutError) as problem:
+                    reason = str(problem) or f"not level within {held_s:g} s"
+                else:
+                    return
+                if reason != told:
+                    _log.warning("waits", generation=str(generation), reason=reason)
+                    self.waits[generation] = f"waits: {reason}"
+                    told = reason
+                await asyncio.sleep(_AGAIN_S)
+                held_s = min(held_s * 2, _HELD_MAX_S)
+        finally:
+            self.waits.pop(generation, None)
 
     async def _promote(
         self, generation: Generation, held_s: float, *, force: bool
@@ -179,10 +186,10 @@ class Switches:
 
     def is_displaced(self, generation: Generation) -> bool:
         """Whether a newer one stands in the very place of it."""
-        sink = self._assembly.sinks[generation.target.sink]
-        return not sink.side_by_side(generation.target) and not self._life.is_fed(
-            generation
-        )
+        if self._life.is_fed(generation):
+            return False
+        others = [g for g in self._life.states if g.target == generation.target]
+        return generation in displaced(others, self._assembly.sinks)
 
     # — after a crash, or a change by hand —
 

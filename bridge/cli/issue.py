@@ -48,11 +48,12 @@ async def outcome(
 ) -> CommandRow:
     """Wait until the command is carried out. BridgeError when it failed.
 
-    `look` is called between two looks at it, to show how far it is.
+    `look` is called between two looks at it, to show how far it is. What it waits for
+    is told, whenever that is something else.
     """
     from bridge.store.rows import CommandState
 
-    delay = _LOOK_FIRST_S
+    delay, told = _LOOK_FIRST_S, ""
     while True:
         row = await store.commands.read(command)
         if row is None:
@@ -66,6 +67,9 @@ async def outcome(
             case CommandState.FAILED | CommandState.CANCELLED:
                 raise BridgeError(row.message or f"command {command} {row.state}")
             case _:
+                if row.message and row.message != told:
+                    note(f"command {command} {row.message}")
+                told = row.message
                 if look is not None:
                     await look()
         await asyncio.sleep(delay)

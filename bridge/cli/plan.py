@@ -122,13 +122,14 @@ def apply(
 async def _apply(config: Config, *, prune: bool, take_over: bool) -> None:
     from bridge.control import apply as applying
     from bridge.control import installing
-    from bridge.control.remove import prune as prune_stopped
     from bridge.control.survey import examine, survey
-    from bridge.store import Store
 
     permission = installing.Permission(
         admin=True, prune=prune, rebuild_lost=True, take_over=take_over
     )
+    if prune:
+        async with survey(config) as looked:
+            await applying.prune_first(looked, permission, say)
     async with survey(config) as looked:
         await examine(looked)
         daemon = looked.remembered.daemon
@@ -140,10 +141,8 @@ async def _apply(config: Config, *, prune: bool, take_over: bool) -> None:
             raise halt
         # What runs takes up the rest by itself, in order with the data.
         await installing.install_schema(looked, permission, say)
+        await installing.install_notices(looked, permission, say)
         await installing.publish_tables(looked, permission, {}, say)
-        if prune:
-            async with await Store.open(config.source.dsn) as store:
-                await prune_stopped(looked, store, say, stopped=True)
         note(
             f"the daemon on {daemon.host} (pid {daemon.pid}) takes up the file by "
             "itself; `pgbridge status` shows how far it is"

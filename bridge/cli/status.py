@@ -91,7 +91,8 @@ def _print(found: Mapping[str, Any]) -> None:
     for command in reversed(found["commands"]):
         if command["state"] in ("pending", "running"):
             what = f"{command['kind']}, by {command['by']}"
-            say(f"command {command['id']} ({what}) is {command['state']}")
+            why = f": {command['message']}" if command["message"] else ""
+            say(f"command {command['id']} ({what}) is {command['state']}{why}")
     for line in below:
         say(line)
     troubled = sum(sink["state"] != "ok" for sink in sinks.values())

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bridge.cli.options import AsJson, ConfigFile, ViewName, known_view, load
-from bridge.cli.output import say, say_json
+from bridge.cli.output import note, say, say_json
 from bridge.cli.words import count, duration
 
 if TYPE_CHECKING:
@@ -50,6 +50,13 @@ def verify(
     found = asyncio.run(
         _verify(loaded, view, target=target, sample=sample, repair=repair)
     )
+    for each, _ in found:
+        if each.former:
+            note(
+                f"{each.sink}/{each.name} g{each.number} is not of the file's "
+                "definition, and was compared with the one that it was built from; "
+                "`pgbridge plan` shows what follows"
+            )
     if as_json:
         say_json({"view": view, "targets": [_as_json(*each) for each in found]})
     else:

@@ -20,11 +20,12 @@ from bridge.control.history import History, sinks_ahead
 from bridge.control.installing import (
     Permission,
     Tell,
+    install_notices,
     install_schema,
     publish_tables,
 )
 from bridge.control.planning import sink_target, view_definition
-from bridge.control.reconcile import Action, PartKind, Step, WantedTarget
+from bridge.control.reconcile import Action, PartKind, Step, WantedTarget, gives_up
 from bridge.control.remove import drop_generation, former_target, prune
 from bridge.control.session import session
 from bridge.control.survey import MISSED, Survey
@@ -34,6 +35,7 @@ from bridge.store import Store
 from bridge.store.rows import (
     BackfillKind,
     GenerationKey,
+    GenerationRow,
     GenerationState,
     SourceRow,
 )
@@ -72,6 +74,7 @@ async def apply(looked: Survey, permission: Permission, tell: Tell) -> Applied:
         )
     await fitness.require(looked, admin=permission.admin, partial=permission.partial)
     await install_schema(looked, permission, tell)
+    await install_notices(looked, permission, tell)
     async with await Store.open(looked.config.source.dsn) as store:
         left_out: dict[str, Halt] = dict(looked.lacking)
         barrier = await publish_tables(looked, permission, left_out, tell)
@@ -83,6 +86,20 @@ async def apply(looked: Survey, permission: Permission, tell: Tell) -> Applied:
         if permission.prune:
             await prune(looked, store, tell)
     return Applied(source, left_out, away, altered)
+
+
+async def prune_first(looked: Survey, permission: Permission, tell: Tell) -> None:
+    """Drop what is no longer in the file, and where a daemon runs what it feeds no
+    more, before anything is looked at: it may stand where something new is to be."""
+    if looked.actual.schema_version != looked.wanted.schema_version:
+        return  # brought up first, and pruned after
+    if looked.remembered.generations:
+        history = await _history(looked, permission)
+        history.require(rebuild=permission.rebuild_lost, take_over=permission.take_over)
+    daemon = looked.remembered.daemon
+    runs = daemon is not None and daemon.alive
+    async with await Store.open(looked.config.source.dsn) as store:
+        await prune(looked, store, tell, stopped=runs)
 
 
 async def _claim(
@@ -263,17 +280,15 @@ async def _targets(
             definition=dict(options),
             fingerprint=target.sink_fingerprint,
         )
-        step = steps[str(target)]
-        if step.action in (Action.CREATE, Action.REBUILD):
-            reachable = target.sink not in away
-            await _begin(
-                looked, store, target.view, step, permission, tell, reachable=reachable
-            )
-        elif step.action is Action.UPDATE:
-            altered |= await _alter(looked, store, target, tell)
-        elif target.sink not in away:
-            identity = (target.sink, target.name)
-            await _prepare_again(looked, store, target.view, identity, permission)
+        altered |= await _arrange(
+            looked,
+            store,
+            target,
+            steps[str(target)],
+            permission,
+            tell,
+            reachable=target.sink not in away,
+        )
     for step in steps.values():
         if step.action is Action.DROP:
             sink_name, _, name = step.name.partition("/")
@@ -283,6 +298,57 @@ async def _targets(
             await store.generations.unwant_target(sink_name, name)
             tell(f"target {step.name} is fed no more; `apply --prune` drops it")
     return altered
+
+
+async def _arrange(
+    looked: Survey,
+    store: Store,
+    wanted: WantedTarget,
+    step: Step,
+    permission: Permission,
+    tell: Tell,
+    *,
+    reachable: bool,
+) -> dict[GenerationKey, Target]:
+    """What one target's step says. Gives what is to be altered."""
+    identity = (wanted.sink, wanted.name)
+    found = looked.actual.targets.get(identity)
+    begins = step.action in (Action.CREATE, Action.REBUILD)
+    if step.action is Action.UPDATE and found is not None and gives_up(wanted, found):
+        row = looked.remembered.of(*identity).get(GenerationState.BUILDING)
+        if row is not None:
+            target = _target(looked, wanted.view, *identity)
+            await _drop_building(
+                looked, store, row, target, permission, reachable=reachable
+            )
+            tell(f"target {wanted}: {step.why}")
+            return {}
+        begins = True  # readers see it, though a crash came before that was recorded
+    if begins:
+        await _begin(
+            looked, store, wanted.view, step, permission, tell, reachable=reachable
+        )
+    elif step.action is Action.UPDATE:
+        return await _alter(looked, store, wanted, tell)
+    elif reachable:
+        await _prepare_again(looked, store, wanted.view, identity, permission)
+    return {}
+
+
+async def _drop_building(
+    looked: Survey,
+    store: Store,
+    row: GenerationRow,
+    target: Target,
+    permission: Permission,
+    *,
+    reachable: bool,
+) -> None:
+    """What was begun for another definition than the file has now."""
+    if permission.partial or not reachable:
+        await store.generations.drop(row.key)  # a daemon removes what is dropped
+    else:
+        await drop_generation(store, looked.sinks[target.sink], row, target)
 
 
 async def _alter(
@@ -333,10 +399,9 @@ async def _begin(
         same = (row.fingerprint, row.view_fingerprint) == wanted
         if same and not looked.history.is_new:
             continue
-        if permission.partial or not reachable:
-            await store.generations.drop(row.key)  # a daemon removes what is dropped
-        else:
-            await drop_generation(store, sink, row, target)
+        await _drop_building(
+            looked, store, row, target, permission, reachable=reachable
+        )
     key = await store.generations.create(
         sink_name,
         name,

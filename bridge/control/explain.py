@@ -19,16 +19,17 @@ from bridge.derive.view import ViewPlan
 from bridge.errors import BridgeError, Refusal
 from bridge.keys import Parts
 from bridge.position import Position, format_lsn
-from bridge.sink import Generation, Sink
+from bridge.sink import Generation, Sink, Target
 from bridge.source import QueryFailed, SnapshotReader
 from bridge.source.given import given_keys
 from bridge.source.postgres import PostgresSource, connect, identify
 from bridge.source.reader import PostgresReader
 from bridge.store import Store
-from bridge.store.rows import GenerationState
+from bridge.store.rows import GenerationRow, GenerationState
 
 ROWS_MAX = 1000
 """Of one table: what a person or a script looks through."""
+_FORMER = "it is of an earlier definition than the file's"
 
 
 class _Found(NamedTuple):
@@ -150,17 +151,25 @@ async def _targets(
             built = remembered.of(target.sink, target.name)
             for state in (GenerationState.LIVE, GenerationState.BUILDING):
                 if state in built:
-                    generation = Generation(
-                        sink_target(target, plan), built[state].key.number
+                    row = built[state]
+                    made = _made(sink_target(target, plan), row)
+                    stored = await _stored(
+                        sinks[target.sink], made, parts, text, document
                     )
+                    if row.view_fingerprint not in ("", plan.fingerprint):
+                        stored |= {"same": None, "reason": _FORMER}
                     found.append(
                         {"sink": target.sink, "name": target.name}
-                        | {"generation": generation.number, "state": state.value}
-                        | await _stored(
-                            sinks[target.sink], generation, parts, text, document
-                        )
+                        | {"generation": made.number, "state": state.value}
+                        | stored
                     )
     return found
+
+
+def _made(target: Target, row: GenerationRow) -> Generation:
+    """A generation, where it was built to be: the file may say otherwise by now."""
+    options = row.definition.get("options", target.options)
+    return Generation(replace(target, options=options), row.key.number)
 
 
 async def _stored(

@@ -14,6 +14,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from itertools import permutations
 from typing import Any
 
 from bridge.catalog import Type
@@ -160,9 +161,9 @@ def _plan_of(
 
 
 def _target(row: GenerationRow, wanted: TargetConfig, plan: ViewPlan) -> Target:
+    """Under the name that the view has by now: it is one and the same target."""
     now = sink_target(wanted, plan)
-    options = row.definition.get("options", now.options)
-    return Target(row.view, row.key.sink, row.key.name, plan.shape, options)
+    return replace(now, options=row.definition.get("options", now.options))
 
 
 def displaced(
@@ -170,13 +171,13 @@ def displaced(
 ) -> set[Generation]:
     """Generations that cannot stand beside a newer one that is there: what is written
     for that one would be mixed with what is written for them."""
-    newest: dict[Target, int] = {}
+    of: dict[Target, list[Generation]] = {}
     for generation in generations:
-        target = generation.target
-        newest[target] = max(newest.get(target, 0), generation.number)
+        of.setdefault(generation.target, []).append(generation)
     return {
-        generation
-        for generation in generations
-        if generation.number < newest[generation.target]
-        and not sinks[generation.target.sink].side_by_side(generation.target)
+        older
+        for target, found in of.items()
+        for older, newer in permutations(found, 2)
+        if older.number < newer.number
+        and not sinks[target.sink].side_by_side(older.target, newer.target)
     }

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from psycopg.sql import SQL, Identifier
 
 from bridge.capture.publication import change_publication
+from bridge.control.check import one
 from bridge.control.check_tables import create_statement
-from bridge.control.session import session, wrapped
+from bridge.control.session import session, sql, wrapped
 from bridge.control.survey import Survey, published, shown
 from bridge.errors import Halt
 from bridge.store import migrate
@@ -60,6 +61,35 @@ async def install_schema(looked: Survey, permission: Permission, tell: Tell) -> 
         done = await migrate.migrate(config.dsn)
     if done:
         tell(f"schema bridge is at version {done[-1].number}")
+
+
+async def install_notices(looked: Survey, permission: Permission, tell: Tell) -> None:
+    """Event triggers that tell in the log where something was altered, if the role may
+    install them, or whoever `admin_dsn` names. Without them the daemon looks each
+    second, which is all that is needed.
+    """
+    config = looked.config.source
+    found = await one(looked.session, "notices")
+    if found["there"]:
+        return
+    if found["may"]:
+        await _install(config.dsn, "source.dsn", tell)
+    elif permission.admin and config.admin_dsn:
+        await _install(config.admin_dsn, "source.admin_dsn", tell)
+
+
+async def _install(dsn: str, key: str, tell: Tell) -> None:
+    async with session(dsn, read_only=False, key=key) as connection:
+        if not (await one(connection, "notices"))["may"]:
+            return
+        try:
+            with wrapped("its address"):
+                async with connection.transaction():
+                    await connection.execute(sql("install_notices").encode())
+        except Halt as refusal:
+            tell(f"no event triggers tell of altered tables: {refusal.message}")
+        else:
+            tell("event triggers tell in the log where tables are altered")
 
 
 async def publish_tables(

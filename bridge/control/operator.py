@@ -17,7 +17,7 @@ from typing import assert_never
 from bridge import probes
 from bridge.assembly import Assembly
 from bridge.backfill.life import Life
-from bridge.backfill.patience import patiently
+from bridge.backfill.patience import ended, patiently
 from bridge.backfill.rebuild import Rebuilds
 from bridge.backfill.running import Cancelled, declared
 from bridge.control.commands import (
@@ -33,14 +33,22 @@ from bridge.control.commands import (
     parse,
 )
 from bridge.control.letters import generation_key
+from bridge.deliver import Lane
 from bridge.errors import Halt, Refusal, Transient, sentence
 from bridge.lanes import LaneState
 from bridge.observe.logs import logger
 from bridge.sink import Generation
-from bridge.store.rows import BackfillKind, CommandRow, CommandState, GenerationKey
+from bridge.store.rows import (
+    BackfillKind,
+    BackfillRow,
+    CommandRow,
+    CommandState,
+    GenerationKey,
+)
 
 _log = logger("bridge.control")
 _LOOK_S = 0.05
+_TELL_S = 0.5
 
 
 class Operator:
@@ -131,6 +139,7 @@ class Operator:
         if not await patiently(partial(commands.start, row.id, lsn=lsn)):
             return
         await probes.reach("command.begun")
+        telling = asyncio.create_task(self._tell(row), name=f"waits {row.id}")
         try:
             message = await self._do(row)
         except Cancelled as error:
@@ -144,11 +153,61 @@ class Operator:
             outcome, message = CommandState.FAILED, sentence(problem)
         else:
             outcome = CommandState.DONE
+        finally:
+            await ended(telling)
         await probes.reach("command.done")
         await patiently(partial(commands.finish, row.id, outcome, message))
         _log.info(
             "command", id=row.id, kind=row.kind, outcome=outcome, by=row.issued_by
         )
+
+    async def _tell(self, row: CommandRow) -> None:
+        """Write down what a command waits for, while it does: whoever follows it, or
+        asks for the status, is to know what lets it go on."""
+        told = row.message
+        while True:
+            await asyncio.sleep(_TELL_S)
+            reason = self._waits_for(row)
+            if reason == told:
+                continue
+            with suppress(Transient):
+                await self._assembly.store.commands.tell(row.id, reason)
+                told = reason
+
+    def _waits_for(self, row: CommandRow) -> str:
+        """What keeps a command from going on; empty: nothing that is known of."""
+        keys = self._addressed(row)
+        for sink in dict.fromkeys(key.sink for key in keys):
+            if reason := waits_for(self._assembly.lanes.get(sink)):
+                return reason
+        for key in keys:
+            generation = self._assembly.generation(key)
+            if generation is not None and generation in self._life.switches.waits:
+                return self._life.switches.waits[generation]
+        return ""
+
+    def _addressed(self, row: CommandRow) -> list[GenerationKey]:
+        """The generations of which something is done for a command."""
+        match parse(row):
+            case Backfill(rebuild=True, view=view, target=wanted):
+                return [
+                    generation_key(generation)
+                    for generation in self._life.states
+                    if generation.target.view == view
+                    and wanted in {None, generation.target.sink, str(generation.target)}
+                ]
+            case Backfill(generations=keys) | Promote(generations=keys):
+                return list(keys)
+            case RollBack(generations=keys):
+                return list(keys)
+            case Retry(view=view):
+                return [
+                    generation_key(g)
+                    for g in self._life.states
+                    if g.target.view == view
+                ]
+            case _:
+                return []
 
     async def _do(self, row: CommandRow) -> str:
         command = parse(row)
@@ -194,8 +253,12 @@ class Operator:
         elif command.condition is not None:
             kind = BackfillKind.WHERE
         store = self._assembly.store.backfills
-        begun = [
-            await store.create(
+        states, rows, gone = self._life.states, list[BackfillRow](), ""
+        for key in command.generations:
+            if self._assembly.generation(key) not in states:
+                gone = gone or f"{key} is not kept any more"
+                continue
+            begun = await store.create(
                 key,
                 view=command.view,
                 kind=kind,
@@ -203,14 +266,15 @@ class Operator:
                 keys=command.keys,
                 command=command.id,
             )
-            for key in command.generations
-        ]
-        rows = [row for id_ in begun if (row := await store.read(id_)) is not None]
+            if (row := await store.read(begun)) is not None:
+                rows.append(row)
         if await self._rebuilds.is_cancelled(command.id):
             for row in rows:
                 await self._life.backfills.cancel(row)
             raise Cancelled("the backfill was cancelled before it began")
         documents = sum(await _all(self._life.backfills.follow(row) for row in rows))
+        if gone:
+            raise Halt(gone, hint="see `pgbridge status`")
         return f"{documents:,} document{'' if documents == 1 else 's'} derived again"
 
     async def _rebuild(self, command: Backfill, issued_at: datetime) -> str:
@@ -281,6 +345,21 @@ class Operator:
             if (plan := self._assembly.plan(generation)) is not None:
                 await self._life.jobs.keys(generation, plan, parts)
         return f"{len(letters)} dead letters were tried again"
+
+
+def waits_for(lane: Lane | None) -> str:
+    """Why nothing is written to a sink now, and what lets it go on; empty: it is."""
+    if lane is None or lane.shown is LaneState.OK:
+        return ""
+    if lane.shown is LaneState.PAUSED:
+        why, then = "paused", f"`pgbridge resume {lane.name}` lets it go on"
+    elif lane.shown is LaneState.HALTED:
+        why = f"halted: {lane.reason}"
+        then = f"`pgbridge resume {lane.name}` tries it again"
+    else:
+        why = f"{lane.shown.value}: {lane.reason}".rstrip(": ")
+        then = "it goes on by itself"
+    return f"waits, since sink {lane.name} is {why}; {then}"
 
 
 async def _all(work: Iterable[Awaitable[int]]) -> list[int]:

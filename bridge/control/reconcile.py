@@ -110,6 +110,8 @@ class ActualTarget:
     """No longer fed, since it is not in the file."""
     rolled_back: RolledBack | None = None
     """What the live one was rolled back from."""
+    lives: tuple[str, str] = ("", "")
+    """The fingerprints of the live one, of view and sink, where it is fed."""
 
     def __str__(self) -> str:
         return f"{self.sink}/{self.name}"
@@ -235,6 +237,9 @@ def _target(target: WantedTarget, found: ActualTarget | None, actual: Actual) ->
         return step(Action.REBUILD, _how(target, found, "the slot is new"))
     if reason := _rollback_holds(target, found, actual):
         return step(Action.KEEP, reason)
+    if gives_up(target, found) and not actual.moved:
+        why = f"g{found.building} is given up: g{found.live} is as the file says"
+        return step(Action.UPDATE, why)
     if target.in_place and found.building is None and not _other_view(target, found):
         then = "; every document is written again" if target.rewrites else ""
         return step(Action.UPDATE, f"{target.what}, in place{then}")
@@ -266,6 +271,19 @@ def _rollback_holds(target: WantedTarget, found: ActualTarget, actual: Actual) -
     return (
         f"rolled back to g{found.live}; g{newer.number}, as the file says, is kept up "
         f"to date and shown by `pgbridge rollback {target.view}`"
+    )
+
+
+def gives_up(target: WantedTarget, found: ActualTarget) -> bool:
+    """Whether what is being built is for an edit that was taken back."""
+    asked = target.view_fingerprint, target.sink_fingerprint
+    return (
+        found.building is not None
+        and found.live is not None
+        and not found.stopped
+        and target.view == found.view
+        and asked == found.lives
+        and asked != _fingerprints(found)
     )
 
 

@@ -3,6 +3,9 @@
     look ──▶ difference ─┬─ plan ──▶ another plan? ──▶ another life begins
                          └─ derive ─▶ sweep of every generation ─▶ facts are saved
 
+Each second; and, where event triggers could be installed, at the very place in the log
+at which something was altered.
+
 The one thing to know: what was found is written down only after everything has been
 derived again for it, so that a crash on the way finds the same difference once more.
 And the slot does not move beyond the last look.
@@ -31,6 +34,8 @@ from bridge.store.rows import GenerationKey
 
 _log = logger("bridge.schema")
 _TRY_AGAIN_S = 5.0
+_HELD_MAX_S, _FREE_SHARE = 5.0, 9.0
+"""How long the stream waits for a look at most, and then not, as a multiple."""
 
 
 class Sweep(Protocol):
@@ -66,6 +71,11 @@ class SchemaWatch:
         self._owing: set[Outlet] = set()
         self._paying: set[Outlet] = set()
         self._barrier: asyncio.Task[None] | None = None
+        self._begun = self._done = 0
+        """Looks, by number."""
+        self._done_one = asyncio.Event()
+        self._free_s = 0.0
+        """Until then a notice is waited for no more."""
 
     async def start(self) -> None:
         """The first look, before anything streams or is built: what is built from now
@@ -89,6 +99,26 @@ class SchemaWatch:
             except Transient:
                 await asyncio.sleep(self._interval_s)
 
+    async def noticed(self) -> None:
+        """The log has come to where something was altered: a look now, and until it is
+        done nothing that follows is taken.
+
+        Anybody may put such a notice there: the stream waits for a tenth of the time at
+        most, and a look that is not waited for comes a moment later all the same.
+        """
+        self._assembly.pipeline.progress.prove.set()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        if began < self._free_s:
+            return
+        wanted = self._begun + 1  # one that is under way may have looked before
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_HELD_MAX_S):
+                while self._done < wanted:
+                    self._done_one.clear()
+                    await self._done_one.wait()
+        self._free_s = loop.time() + _FREE_SHARE * (loop.time() - began)
+
     async def _interval(self) -> None:
         """Until the next look: less where the slot waits for it, to move once more."""
         prove = self._assembly.pipeline.progress.prove
@@ -109,7 +139,9 @@ class SchemaWatch:
 
     async def _look(self, connection: Session) -> bool:
         """One look; False when this life is to end."""
-        before, now = self._seen, await self._take(connection, self._seen.facts)
+        self._begun += 1
+        number, before = self._begun, self._seen
+        now = await self._take(connection, before.facts)
         came = await fresh(connection, before.facts, now.facts)
         found = difference(before.facts, now.facts, came)
         if reason := await self._ends_life(found, touched=before.hint != now.hint):
@@ -120,6 +152,8 @@ class SchemaWatch:
             self._assembly.pipeline.progress.proven = now.proven_lsn
         self._derive(found)
         self._settle()
+        self._done = number
+        self._done_one.set()
         return True
 
     async def _take(self, connection: Session, before: Facts) -> Look:

@@ -306,10 +306,11 @@ async def _wanted(
         view = planned.plans[target.view]
         sink = sinks[target.sink]
         asked = sink_target(target, view)
+        was = before.get((target.sink, target.name))
         with placed(config, target):
             fingerprint = sink.fingerprint(asked)
-            side_by_side = sink.side_by_side(asked)
-            altered = _alteration(sink, before.get((target.sink, target.name)), asked)
+            side_by_side = sink.side_by_side(asked, was)
+            altered = _alteration(sink, was, asked)
         targets.append(
             WantedTarget(
                 view=target.view,
@@ -417,6 +418,7 @@ def _target(
         building=building.key.number if building else None,
         stopped=not row.wanted,
         rolled_back=rolled_back,
+        lives=(live.view_fingerprint, live.fingerprint) if live else ("", ""),
     )
 
 

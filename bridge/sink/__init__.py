@@ -232,8 +232,9 @@ class Sink(Protocol):
         Changes nothing where it is another's. Repeatable.
         """
 
-    def side_by_side(self, target: Target) -> bool:
-        """Whether two generations of this target can exist at the same time."""
+    def side_by_side(self, target: Target, other: Target | None = None) -> bool:
+        """Whether two generations of this target can exist at the same time; or one of
+        it and one of `other`, the same target with the options of another time."""
 
     async def examine(self, target: Target, owner: Owner) -> list[Finding]:
         """Before anything is created: would `prepare` succeed?

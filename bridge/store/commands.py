@@ -110,6 +110,10 @@ class Commands:
         )
         return touched > 0
 
+    async def tell(self, command: int, message: str) -> None:
+        """What it waits for while it is being carried out; empty: nothing."""
+        await self._session.run("tell_command", id=command, message=message)
+
     async def finish(
         self, command: int, state: CommandState, message: str = ""
     ) -> bool:

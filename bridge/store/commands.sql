@@ -68,6 +68,12 @@ set
     started_at = coalesce(started_at, clock_timestamp())
 where id = %(id)s and state in ('pending', 'running');
 
+-- name: tell_command
+-- What a command that is being carried out waits for; nothing is written when it is known.
+update bridge.command
+set message = %(message)s
+where id = %(id)s and state = 'running' and message <> %(message)s;
+
 -- name: finish_command
 -- Its outcome, once and for all.
 update bridge.command

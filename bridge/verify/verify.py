@@ -1,7 +1,9 @@
 """Verifying a view's targets from outside the daemon: the command, the demo, tests.
 
 The one thing to know: it reads source and sinks by itself, and asks the daemon for
-nothing but how far each target is; repairs are ordered like any other command.
+nothing but how far each target is; repairs are ordered like any other command. What
+readers see is compared with what it was built from, which may not be what the file asks
+for by now: another one is being built, or readers were rolled back.
 """
 
 from __future__ import annotations
@@ -10,16 +12,18 @@ import asyncio
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from bridge.config import Config
+from bridge.config import Config, TargetConfig
 from bridge.control.planning import sink_target
 from bridge.control.survey import Survey, survey
+from bridge.derive.view import ViewPlan
 from bridge.errors import Halt, Refusal
 from bridge.position import Position
 from bridge.sink import Generation
 from bridge.source.postgres import PostgresSource, ServerIdentity
 from bridge.store import Store
-from bridge.store.rows import GenerationKey, GenerationState
+from bridge.store.rows import GenerationKey, GenerationRow, GenerationState
 from bridge.verify.compare import Comparer, Comparison, keeps_documents
 
 _POLL_S = 0.02
@@ -35,6 +39,18 @@ class Verified:
     position: Position
     """What had been applied when the comparison began."""
     found: Comparison
+    number: int
+    """Of the generation that readers see."""
+    former: bool = False
+    """Whether that was built from another definition than the file has now."""
+
+
+class _Live(NamedTuple):
+    """What readers see of a target, and the plan that makes its documents."""
+
+    generation: Generation
+    plan: ViewPlan
+    former: bool
 
 
 async def verify(
@@ -67,17 +83,16 @@ async def verify(
             async with await Store.open(config.source.dsn) as store:
                 waiter = _Waiter(store, timeout_s)
                 return [
-                    await _verify(looked, source, waiter, generation, sample, progress)
-                    for generation in _live(looked, view, target)
+                    await _verify(looked, source, waiter, live, sample, progress)
+                    for live in _live(looked, view, target)
                 ]
         finally:
             await source.close()
 
 
-def _live(looked: Survey, view: str, target: str | None) -> list[Generation]:
-    """The live generations of a view's targets that can be verified."""
+def _live(looked: Survey, view: str, target: str | None) -> list[_Live]:
+    """What readers see of a view's targets that can be verified."""
     found = []
-    plan = looked.planned.plans[view]
     for configured in looked.config.views[view].targets:
         if target not in {None, configured.sink, str(configured)}:
             continue
@@ -90,7 +105,7 @@ def _live(looked: Survey, view: str, target: str | None) -> list[Generation]:
                 f"target {configured} is not built yet",
                 hint="`pgbridge status` shows how far it is",
             )
-        found.append(Generation(sink_target(configured, plan), live.key.number))
+        found.append(_as_built(looked, configured, live))
     if not found and target is not None:
         targets = ", ".join(map(str, looked.config.views[view].targets))
         raise Refusal(
@@ -100,23 +115,40 @@ def _live(looked: Survey, view: str, target: str | None) -> list[Generation]:
     return found
 
 
+def _as_built(looked: Survey, configured: TargetConfig, row: GenerationRow) -> _Live:
+    """A generation as it was built. Halt when its query cannot be asked any more."""
+    former, plans = looked.former, looked.planned.plans
+    plan = {**former.plans, **plans}.get(former.names.get(row.key, configured.view))
+    if plan is None or row.key in former.refused:
+        raise Halt(
+            f"target {configured}: {former.refused.get(row.key, 'it cannot be kept')}",
+            hint="`pgbridge status` shows what comes in its stead",
+        )
+    wanted = sink_target(configured, plan)
+    made = former.targets.get(row.key, wanted)
+    sink = looked.sinks[configured.sink]
+    now = plans.get(configured.view)
+    other = now is None or now.fingerprint != plan.fingerprint
+    other = other or sink.fingerprint(made) != sink.fingerprint(wanted)
+    return _Live(Generation(made, row.key.number), plan, other)
+
+
 async def _verify(
     looked: Survey,
     source: PostgresSource,
     waiter: _Waiter,
-    generation: Generation,
+    live: _Live,
     sample: int | None,
     progress: Callable[[str, int], None],
 ) -> Verified:
-    target = generation.target
+    generation, target = live.generation, live.generation.target
     key = GenerationKey(target.sink, target.name, generation.number)
     position = await waiter.position(key)
-    plan = looked.planned.plans[target.view]
     comparer = Comparer(
         source,
         looked.sinks[target.sink],
         generation,
-        plan,
+        live.plan,
         lambda lsn: waiter.applied(key, lsn),
     )
 
@@ -128,7 +160,15 @@ async def _verify(
     else:
         dice = random.Random()  # noqa: S311 - a sample, not a secret
         found = await comparer.sample(sample, dice, progress=compared)
-    return Verified(target.view, target.sink, target.name, position, found)
+    return Verified(
+        target.view,
+        target.sink,
+        target.name,
+        position,
+        found,
+        generation.number,
+        live.former,
+    )
 
 
 class _Waiter:

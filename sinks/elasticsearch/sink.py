@@ -72,7 +72,11 @@ class ElasticsearchSink:
         """Each index tells for itself whose it is; forget who claimed."""
         self._generations.release(owner)
 
-    def side_by_side(self, target: Target) -> bool:  # noqa: ARG002
+    def side_by_side(
+        self,
+        target: Target,  # noqa: ARG002
+        other: Target | None = None,  # noqa: ARG002
+    ) -> bool:
         """Always: a generation is an index of its own."""
         return True
 

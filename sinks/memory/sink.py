@@ -116,7 +116,7 @@ class MemorySink:
         if server.owner == owner:
             server.owner, server.epoch = None, 0
 
-    def side_by_side(self, target: Target) -> bool:
+    def side_by_side(self, target: Target, other: Target | None = None) -> bool:
         """Always: a generation is a dictionary."""
         return True
 

@@ -65,7 +65,7 @@ class NullSink:
     async def release(self, owner: Owner) -> None:
         """Nobody's it was."""
 
-    def side_by_side(self, target: Target) -> bool:
+    def side_by_side(self, target: Target, other: Target | None = None) -> bool:
         """Nothing takes no room."""
         return True
 

@@ -88,9 +88,12 @@ async def examine(
         findings.append(Finding(Level.ERROR, claimed.message, claimed.hint))
     known = await places.described(target)
     for described in known.values():
-        if halt := in_the_way(described, target.view, target.sink):
+        if halt := in_the_way(described, target.sink):
             findings.append(Finding(Level.ERROR, halt.message, halt.hint))
             break
+    alike = await places.named_alike(layout)
+    if alike is not None:
+        findings.append(Finding(Level.ERROR, alike.message, alike.hint))
     with server.sorting():
         facts = await server.client.info()
     if layout.mirrors and evicts_all(facts):
@@ -106,7 +109,7 @@ async def examine(
     places_known = {described["place"] for described in known.values()}
     side_by_side = layout.place == f"g{layout.number}"
     fresh = not known if side_by_side else layout.place not in places_known
-    if layout.held and fresh and await _taken(server, layout):
+    if layout.held and fresh and not alike and await _taken(server, layout):
         findings.append(
             Finding(
                 Level.ERROR,

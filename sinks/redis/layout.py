@@ -14,7 +14,7 @@ from typing import Any
 
 from bridge.sink import Generation, Target
 from sinks.redis.options import Encoding, TargetOptions, read_target_options
-from sinks.redis.template import Naming, has_generation, naming, pieces
+from sinks.redis.template import Naming, has_generation, naming, pattern, pieces
 
 VERSION_DIGITS = 19
 """63 bits, zero-padded: compared as strings, since Lua's numbers hold only 53."""
@@ -25,6 +25,9 @@ the name follows."""
 
 OWNER = "pgbridge:owner"
 """Hash: `owner` and the highest `epoch` that wrote here."""
+
+NAMES = "pgbridge:names"
+"""Hash: how the values of a place are named → the target that has them: no two may."""
 
 
 def mark_key(sink: str) -> str:
@@ -106,6 +109,12 @@ class Layout:
         return self.keys.count(self.place)
 
     @property
+    def names(self) -> str:
+        """How its values are named; another target's must be named otherwise."""
+        columns = len(self.key_columns)
+        return pattern(self.options.template, self.keys.name, columns, self.number)
+
+    @property
     def held(self) -> bool:
         """Whether there are values and versions at all."""
         return self.options.encoding is not Encoding.NONE
@@ -172,6 +181,11 @@ def place_of(target: Target, options: TargetOptions, number: int) -> str:
 def naming_described(described: dict[str, Any], name: str, number: int) -> Naming:
     """The naming of a generation as `Layout.described` told it."""
     return naming(described["template"], name, tuple(described["key"]), number)
+
+
+def names_described(described: dict[str, Any], name: str, number: int) -> str:
+    """`Layout.names` of a generation as `Layout.described` told it."""
+    return pattern(described["template"], name, len(described["key"]), number)
 
 
 def version_text(version: int) -> bytes:

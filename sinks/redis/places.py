@@ -17,12 +17,14 @@ from typing import Any
 from bridge.sink import WHOLE, Halt, Owner, Part, Position, Target, Transient
 from sinks.redis.function import CLAIM, RECORD, RELEASE
 from sinks.redis.layout import (
+    NAMES,
     OWNER,
     Layout,
     TargetKeys,
     beat_key,
     lost_key,
     mark_key,
+    names_described,
     naming_described,
     parse_version,
 )
@@ -94,16 +96,20 @@ class Places:
             pipeline = self._client.pipeline(transaction=True)
             pipeline.hvals(keys.generations)
             pipeline.hgetall(keys.dropping)
-            known, dropping = await pipeline.execute()
+            pipeline.hget(NAMES, layout.names)
+            known, dropping, named = await pipeline.execute()
             for text in known:
-                if stranger := in_the_way(json.loads(text), layout.view, layout.sink):
+                if stranger := in_the_way(json.loads(text), layout.sink):
                     raise stranger
+            if stranger := named_alike(layout, named):
+                raise stranger
             for number, text in dropping.items():
                 if json.loads(text)["place"] == layout.place:
                     await self._remove(keys, int(number), json.loads(text))
-            await self._client.hsetnx(
-                keys.generations, str(layout.number), layout.described()
-            )
+            pipeline = self._client.pipeline(transaction=True)
+            pipeline.hset(NAMES, layout.names, keys.name)
+            pipeline.hsetnx(keys.generations, str(layout.number), layout.described())
+            await pipeline.execute()
 
     @asynccontextmanager
     async def _alone(self, keys: TargetKeys) -> AsyncIterator[None]:
@@ -111,6 +117,11 @@ class Places:
         async with self._placing.setdefault(keys.name, asyncio.Lock()):
             with self._sorting():
                 yield
+
+    async def named_alike(self, layout: Layout) -> Halt | None:
+        """Why another target is in the way of this one's values."""
+        with self._sorting():
+            return named_alike(layout, await self._client.hget(NAMES, layout.names))
 
     async def exists(self, layout: Layout) -> bool:
         """Whether it was prepared and not dropped."""
@@ -205,6 +216,7 @@ class Places:
         pipeline = self._client.pipeline(transaction=True)
         pipeline.delete(keys.count(described["place"]))
         pipeline.hdel(keys.dropping, str(number))
+        pipeline.hdel(NAMES, names_described(described, keys.name, number))
         await pipeline.execute()
 
     async def pages(
@@ -248,9 +260,22 @@ def taken(other: str) -> Halt:
     )
 
 
-def in_the_way(described: dict[str, Any], view: str, sink: str) -> Halt | None:
-    """Why a generation of this target, found by its name, is not this view's."""
-    if (described["view"], described["sink"]) == (view, sink):
+def named_alike(layout: Layout, found: bytes | None) -> Halt | None:
+    """Why the values of a generation would be another target's, whose name was found
+    with their names: what the one removes, the other would lack."""
+    if found is None or found.decode() == layout.keys.name:
+        return None
+    return Halt(
+        f"the keys {layout.names} are those of target {found.decode()}",
+        hint="give this one another `key`; or, where that one is no longer in the file,"
+        f" `pgbridge apply --prune` and then `pgbridge resume {layout.sink}`",
+    )
+
+
+def in_the_way(described: dict[str, Any], sink: str) -> Halt | None:
+    """Why a generation of this target, found by its name, is another's: in one sink a
+    name is one target's, whatever its view is called by now."""
+    if described["sink"] == sink:
         return None
     return Halt(
         f"the name is taken by the view {described['view']} of the sink "

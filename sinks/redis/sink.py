@@ -38,7 +38,7 @@ from sinks.redis.places import Places
 from sinks.redis.reading import Reading, same
 from sinks.redis.request import Encoder
 from sinks.redis.server import Server
-from sinks.redis.template import has_generation, require_key
+from sinks.redis.template import pattern, require_key
 from sinks.redis.writer import Writer
 
 
@@ -99,9 +99,18 @@ class RedisSink:
         self._claimed = None
         await self._places.release(owner)
 
-    def side_by_side(self, target: Target) -> bool:
-        """Whether the key template names the generation."""
-        return has_generation(read_target_options(target.options).template)
+    def side_by_side(self, target: Target, other: Target | None = None) -> bool:
+        """Whether the key template names the generation, or is another one."""
+        one, two = [
+            pattern(
+                read_target_options(each.options).template,
+                each.name,
+                len(each.shape.key),
+                number,
+            )
+            for number, each in enumerate((target, other or target))
+        ]
+        return one != two
 
     async def examine(self, target: Target, owner: Owner) -> list[Finding]:
         """Template, owner, eviction, and keys that are somebody else's."""

@@ -73,6 +73,19 @@ def has_generation(template: str) -> bool:
     return any(name == GENERATION for _, name in pieces(template))
 
 
+def pattern(template: str, name: str, columns: int, generation: int) -> str:
+    """What is the same for generations, of whatever targets, whose values may be named
+    alike; of a key of so many columns."""
+    if not template:
+        return f"{name}:{':'.join(['{}'] * columns)}"
+    found = ""
+    for literal, placeholder in pieces(template):
+        found += literal
+        if placeholder is not None:
+            found += str(generation) if placeholder == GENERATION else "{}"
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Naming:
     """Names of the values of one generation.

@@ -57,8 +57,11 @@ class _Redis(SinkConformance):
     def target(self, shape: Shape = SINGLE, name: str = "conformance") -> Target:
         made = super().target(shape, name)
         options = dict(self.target_options)
-        if shape is COMPOSITE and "key" in options:
-            options["key"] = options["key"].replace("{a}", "{b}:at:{a}")
+        if "key" in options:
+            # No two targets may name their values alike.
+            key = f"{name}:{options['key']}"
+            both = "{b}:at:{a}" if shape is COMPOSITE else "{a}"
+            options["key"] = key.replace("{a}", both)
         return replace(made, options=options)
 
     def taken(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from redis.asyncio import Redis
 from bridge.sink import (
     WHOLE,
     Generation,
+    Halt,
     Level,
     Part,
     Position,
@@ -346,6 +348,31 @@ async def test_a_changed_template_is_another_place(
     assert await server.exists("p:7") == 1
 
 
+async def test_what_is_named_alike_is_told_before_it_is_mixed(
+    redis_url: str, server: Redis, open_redis: OpenRedis
+) -> None:
+    """Another target's values are not taken; of one target another key is beside."""
+    sink = await open_redis(redis_url)
+    one, other = generation(key="p:{id}"), generation(name="others", key="p:{id}")
+    await sink.prepare(one, OWNER)
+    await sink.write(one, [put("7", 10)])
+    with pytest.raises(Halt, match=r"the keys p:\{\} are those of target products"):
+        await sink.prepare(other, OWNER)
+    found = await sink.examine(other.target, OWNER)
+    assert ["those of target products" in each.what for each in found] == [True]
+    assert await server.exists("p:7") == 1
+    await sink.drop(one)
+    await sink.prepare(other, OWNER)
+    beside = target(key="p:{id}")
+    for template, stands in (("p:{id}", False), ("q:{id}", True), ("", True)):
+        was = target(key=template) if template else target()
+        assert sink.side_by_side(was, beside) is stands
+    numbered = target(key="p:{generation}:{id}")
+    assert sink.side_by_side(numbered)
+    assert sink.side_by_side(numbered, beside)
+    assert not sink.side_by_side(target(), target(key="products:{id}"))
+
+
 async def test_writes_at_once_from_many_callers_keep_the_order_of_each_key(
     redis_url: str, open_redis: OpenRedis
 ) -> None:
@@ -402,5 +429,7 @@ async def test_examine_finds_what_is_in_the_way(
     await sink.prepare(one, OWNER)
     await sink.write(one, [put("7", 10)])
     assert await errors(key="other:{id}") == []
-    found_too = await sink.examine(target(view="customer", key="x:{id}"), OWNER)
+    assert await sink.examine(target(view="customer", key="x:{id}"), OWNER) == []
+    taken = replace(target(key="x:{id}"), sink="more")
+    found_too = await sink.examine(taken, OWNER)
     assert ["is taken by the view product" in each.what for each in found_too] == [True]

@@ -208,13 +208,16 @@ async def test_two_owners_of_one_database(
     assert await sink.highest_epoch(OWNER) == EPOCH
 
 
-async def test_two_views_under_one_name(redis_url: str, open_redis: OpenRedis) -> None:
-    sink = await open_redis(redis_url)
+async def test_two_sinks_under_one_name(redis_url: str, open_redis: OpenRedis) -> None:
+    """A view that gets another name has its target on; another sink does not."""
+    sink, other = await open_redis(redis_url), await open_redis(redis_url, name="more")
     await sink.prepare(ONE, OWNER)
-    taken = generation(view="customer", key="c:{id}")
-    with pytest.raises(Halt, match="taken by the view product"):
-        await sink.prepare(taken, OWNER)
+    with pytest.raises(Halt, match="taken by the view product of the sink cache"):
+        await other.prepare(generation(2, key="c:{id}"), OWNER)
     assert not await sink.exists(generation(2))
+    renamed = generation(3, view="customer", key="c:{id}")
+    await sink.prepare(renamed, OWNER)
+    assert await sink.exists(renamed)
 
 
 async def test_eviction_is_refused_for_what_does_not_expire(

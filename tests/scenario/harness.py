@@ -14,7 +14,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,10 +21,9 @@ from typing import Any
 import httpx
 import psycopg
 
-from bridge.config import Config, load
+from bridge.config import load
 from bridge.errors import BridgeError
-from bridge.verify.compare import Comparison
-from bridge.verify.verify import differences, verify
+from bridge.verify.verify import verify
 from tests.fixtures.forkserver import Child, forkserver
 from tests.fixtures.waiting import DEADLINE_S, eventually
 from tests.scenario.entry import Armed
@@ -303,16 +301,22 @@ class Differs(AssertionError):
     """Some document or key is not what SQL says it must be."""
 
 
-async def exact(config: Path, *, empty: bool = False) -> None:
+async def exact(config: Path, *, empty: bool = False, former: bool = False) -> None:
     """Every document and key equals SQL; at rest, after all has been applied.
 
     Differs says which do not, or that a target is not there to be compared. That a
-    view has none at all is no answer unless it may be `empty`.
+    view has none at all is no answer unless it may be `empty`; nor is what was built
+    from another definition than the file's, unless it may be `former`.
     """
     try:
-        found = await _compared(load(config))
+        read = load(config)
+        verified = [each for view in read.views for each in await verify(read, view)]
     except BridgeError as problem:
         raise Differs(str(problem)) from problem
+    old = [f"{v.sink}/{v.name} g{v.number}" for v in verified if v.former]
+    if old and not former:
+        raise Differs(f"not of the file's definition: {old}")
+    found = {f"{v.sink}/{v.name}": v.found for v in verified}
     wrong = {
         name: (c.missing[:3], list(c.different.values())[:3], c.extra[:3])
         for name, c in found.items()
@@ -321,18 +325,6 @@ async def exact(config: Path, *, empty: bool = False) -> None:
     if wrong:
         raise Differs(str(wrong))
     assert empty or all(c.checked for c in found.values()), "nothing was compared"
-
-
-async def _compared(config: Config) -> Mapping[str, Comparison]:
-    """Every target but those that keep nothing at all."""
-    if all(sink.type != "null" for sink in config.sinks.values()):
-        return await differences(config)
-    return {
-        str(target): result.found
-        for target in config.targets()
-        if config.sinks[target.sink].type != "null"
-        for result in await verify(config, target.view, target=str(target))
-    }
 
 
 def unused_port() -> int:

@@ -14,6 +14,7 @@ from typing import Any
 import bridge.control.apply
 from bridge import probes
 from bridge.config.limits import Limits
+from bridge.control.schema import SchemaWatch
 from bridge.doubt import Doubt
 from bridge.gate import Gate, Snapshot
 from bridge.ledger import Ledger
@@ -110,6 +111,17 @@ def _doubts_nothing() -> None:
     Streams.look_back = look_back  # type: ignore[method-assign]
 
 
+def _looks_when_told() -> None:
+    """Nobody looks each second at how the tables are: only when something has it."""
+
+    async def interval(self: SchemaWatch) -> None:
+        prove = self._assembly.pipeline.progress.prove
+        await prove.wait()
+        prove.clear()
+
+    SchemaWatch._interval = interval  # type: ignore[method-assign]
+
+
 MUTANTS = {
     "doubts-nothing": _doubts_nothing,
     "reads-at-once": _reads_at_once,
@@ -118,4 +130,5 @@ MUTANTS = {
     "no-publication-barrier": _no_publication_barrier,
     "few-owed-keys": _few_owed_keys,
     "holds-builds": _holds_builds,
+    "looks-when-told": _looks_when_told,
 }

@@ -30,6 +30,7 @@ class Readers:
     def __init__(self, *, first: bool = False) -> None:
         """`first`: nothing is there yet, and nothing seen is wrong until it is."""
         self._first = first
+        self.stopping = asyncio.Event()
         self.wrong: list[str] = []
         self.looks = 0
         self.shapes: set[tuple[str, ...]] = set()
@@ -49,6 +50,15 @@ class Readers:
         if n < before:
             self.wrong.append(f"{who}: {n} after {before}")
         self._seen[who] = n
+
+    def must_be_right(self) -> None:
+        """Something was seen, and nothing of it was wrong."""
+        assert not self.wrong, self.wrong[:5]
+        assert self.looks > 20
+
+    def last(self, who: str) -> int:
+        """What a reader has seen at last; 0: nothing."""
+        return self._seen.get(who, 0)
 
     def awaits(self, who: str) -> bool:
         """Whether a reader has seen nothing yet, and need not have."""
@@ -84,8 +94,24 @@ async def reading(
     finally:
         stopping.set()
         await asyncio.gather(*tasks)
-    assert not readers.wrong, readers.wrong[:5]
-    assert readers.looks > 20
+    readers.must_be_right()
+
+
+@asynccontextmanager
+async def reading_keys(
+    bridge: Bridge, view: str, template: str
+) -> AsyncIterator[Readers]:
+    """The same of one more reader, by another Redis key, from before it was there; for
+    the block, or until it is told to stop."""
+    readers = Readers(first=True)
+    looking = _cache(bridge, view, template, readers, readers.stopping)
+    task = asyncio.create_task(looking)
+    try:
+        yield readers
+    finally:
+        readers.stopping.set()
+        await task
+    readers.must_be_right()
 
 
 async def _write(dsn: str, stopping: asyncio.Event) -> None:

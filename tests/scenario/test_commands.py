@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -162,4 +163,46 @@ async def test_an_edit_of_the_file_is_a_command(bridge: Bridge) -> None:
     assert len(kinds) >= 2
     outcomes = "select array_agg(distinct state) from bridge.command"
     await eventually(lambda: bridge.one(outcomes) == ["done"])
+    await bridge.ends_exact()
+
+
+async def test_what_a_command_waits_for_is_told(bridge: Bridge) -> None:
+    """By whoever issued it, and in the status: what has to happen for it to go on."""
+    bridge.execute(*SCHEMA.split(";"))
+    key = 'key = "item:{generation}:{id}"'
+    bridge.configure({"item": 'table = "item"'}, options={"item/cache": key})
+    bridge.daemon.start()
+    await bridge.ready()
+    rebuilt = bridge.one("select bridge.backfill('item', rebuild => true)")
+    done = "select finished_at is not null from bridge.command where id = %s"
+    await eventually(lambda: bridge.one(done, rebuilt))
+    paused = bridge.one("select bridge.pause('cache')")
+    await eventually(lambda: bridge.one(done, paused))
+    bridge.execute("update item set name = 'owed to the cache' where id = 1")
+
+    waits = "waits, since sink cache is paused; `pgbridge resume cache` lets it go on"
+    config = bridge.daemon.config
+    rollback = asyncio.to_thread(pgbridge, config, "rollback", "item")
+    follower = asyncio.create_task(rollback)
+    told = "select message from bridge.command where kind = 'rollback'"
+    await eventually(lambda: bridge.one(told) == waits)
+    live = "select number from bridge.generation where state = 'live' and sink = %s"
+    await eventually(lambda: bridge.one(live, "search") == 1)  # which has no reason to
+    assert bridge.one(live, "cache") == 2
+    _, shown, _ = pgbridge(config, "status")
+    assert f"is running: {waits}" in " ".join(shown.split())
+    kept = bridge.one("select bridge.backfill('item', 'cache', array['1'])")
+    again = bridge.one("select bridge.backfill('item', 'cache', rebuild => true)")
+    told = "select message from bridge.command where id = %s"
+    for command in (kept, again):
+        await eventually(lambda c=command: bridge.one(told, c) == waits)  # type: ignore[misc]
+
+    bridge.execute("select bridge.resume('cache')")
+    code, out, err = await follower
+    assert (code, out.count("is live")) == (0, 2), err
+    assert waits in " ".join(err.split())
+    for command in (kept, again):
+        await eventually(lambda c=command: bridge.one(done, c))  # type: ignore[misc]
+        assert "waits" not in bridge.one(told, command)
+    await bridge.settled()
     await bridge.ends_exact()

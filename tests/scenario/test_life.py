@@ -96,6 +96,10 @@ async def test_an_edited_query_is_built_beside_and_rolled_back(
         found = await bridge.document("item", "0")
         assert found is not None
         assert set(found.source) == {"id", "name", "n"}
+        # It is compared with what it was built from, not with what the file says.
+        code, told = await pgbridge(bridge, "verify", "item")
+        assert code == 0, told
+        assert "g1 is not of the file's definition" in " ".join(told.split()), told
         # It holds over a restart: what the file says is kept, and shown by a rollback.
         assert await bridge.daemon.stop() == 0
         code, told = await pgbridge(bridge, "plan")

@@ -22,12 +22,13 @@ from tests.fixtures.waiting import eventually
 from tests.scenario.harness import SCHEMA
 from tests.scenario.readers import reading
 from tests.scenario.test_edits import ITEM, NAME_AS_TEXT, RAW, get, rows
-from tests.scenario.test_life import NEW, OLD, QUIET, STILL, configure
+from tests.scenario.test_life import NEW, OLD, QUIET, STILL, configure, pgbridge
 from tests.scenario.world import Bridge
 
 pytestmark = pytest.mark.scenario
 
 TEMPLATE = "item:{generation}:{id}"
+NEWER = 'query = "select id, lower(name) as low, n from item"'
 SLOW = "backfill_rate = 20"
 BUILDING = (
     "generation.prepared",
@@ -39,6 +40,7 @@ BUILDING = (
 SHOWN = ("generation.published", "generation.recorded", "generation.dropped")
 SWITCHED = ("generation.publish", "generation.published", "generation.recorded")
 COMMAND = ("command.begun", "command.done")
+EDITED = ("rollback", "once more", "undone")
 
 
 class Case(NamedTuple):
@@ -59,6 +61,7 @@ STEADY = (
     Case("rebuild", "generation.published", "edit"),
     Case("rebuild", "generation.built", "cancel"),
     Case("rollback", "generation.published"),
+    Case("edit", "generation.recorded", "rollback"),
 )
 
 
@@ -71,7 +74,7 @@ def cases() -> list[object]:
             ["", "cancel", "rollback", "edit", "pause"],
         ),
         *product(["rebuild"], BUILDING[3:] + SHOWN[:2], ["", "cancel"], [1]),
-        *product(["edit"], BUILDING + SHOWN[:2], ["", "rollback"]),
+        *product(["edit"], BUILDING + SHOWN[:2], ["", *EDITED]),
         *product(["rollback"], SWITCHED + COMMAND, ["", "rebuild", "edit"]),
         *product(["cancel"], ["generation.abandoned", "generation.dropped"]),
         *product(["pause", "resume"], COMMAND),
@@ -92,6 +95,8 @@ class Stood(NamedTuple):
     previous: int | None
     shown: int
     """What readers see: another one than the live one where that was cut off."""
+    newest: int = 0
+    """The last that was begun."""
 
 
 def expected(case: Case, stood: Stood) -> tuple[int, int | None]:
@@ -110,6 +115,10 @@ def expected(case: Case, stood: Stood) -> tuple[int, int | None]:
                 begun = case.probe != "command.begun"
                 return (4, 3) if done else (4 if begun else 3, 2)
         return 3, 2
+    if case.act == "edit" and case.then == "once more":
+        return stood.newest + 1, stood.shown
+    if case.act == "edit" and case.then == "undone":
+        return (3, 2) if stood.shown == 2 else (1, None)
     if case.act == "edit":
         recorded = stood.live == 2
         return (1, 2) if case.then == "rollback" and recorded else (2, 1)
@@ -137,6 +146,10 @@ def ask(bridge: Bridge, what: str) -> None:
             )
         case "edit":
             configure(bridge, NEW, TEMPLATE)
+        case "undone":
+            configure(bridge, OLD, TEMPLATE)
+        case "once more":
+            configure(bridge, NEWER, TEMPLATE)
         case _:
             raise AssertionError(what)
 
@@ -151,11 +164,13 @@ async def standing(bridge: Bridge) -> dict[str, Stood]:
     recorded = (
         "select min(number) from bridge.generation where sink = %s and state = %s"
     )
+    newest = "select next_generation - 1 from bridge.target where sink = %s"
     return {
         sink: Stood(
             bridge.one(recorded, sink, "live"),
             bridge.one(recorded, sink, "previous"),
             number,
+            bridge.one(newest, sink),
         )
         for sink, number in shown.items()
     }
@@ -238,6 +253,37 @@ async def test_killed_in_the_life_of_a_generation(bridge: Bridge, case: Case) ->
         {"done", "cancelled"} if "cancel" in case else {"done"}
     )
     assert outcomes(bridge, "pause", "resume") <= {"done"}
+    former = (case.act, case.then) == ("edit", "rollback")
+    await bridge.settled(former=former)
+    await bridge.ends_exact(former=former)
+
+
+@pytest.mark.parametrize(
+    "probe",
+    [
+        pytest.param(each, marks=[] if each == SHOWN[0] else [pytest.mark.slow])
+        for each in SWITCHED + COMMAND
+    ],
+)
+async def test_what_is_pruned_while_it_is_rolled_back(
+    bridge: Bridge, probe: str
+) -> None:
+    """A target is taken out, and dropped with all that it had, before the daemon is
+    back: nothing of it is left, and the other one is rolled back."""
+    await built(bridge, "rollback")
+    bridge.daemon.start(kill_at=probe)
+    ask(bridge, "rollback")
+    assert await bridge.daemon.ended(90.0) == -signal.SIGKILL
+    bridge.configure({"item": OLD}, only={"item": ["search"]})
+    code, told = await pgbridge(bridge, "apply", "--prune")
+    assert code == 0, told
+    with redis.Redis.from_url(bridge.redis, decode_responses=True) as client:
+        assert set(client.keys("*")) <= {"pgbridge:owner", "pgbridge:cache:mark"}
+    bridge.daemon.start()
+    await at_rest(bridge)
+    states = "select json_object_agg(number, state) from bridge.generation"
+    assert bridge.one(states) == {"1": "live", "2": "previous"}
+    assert outcomes(bridge, "rollback") <= {"done", "failed"}
     await bridge.settled()
     await bridge.ends_exact()
 

@@ -140,19 +140,20 @@ class Bridge:
         """Wait until every target is live."""
         await self.daemon.ready()
 
-    async def settled(self, *, empty: bool = False) -> None:
-        """Wait until every document equals SQL; a view may be `empty` if said so."""
+    async def settled(self, *, empty: bool = False, former: bool = False) -> None:
+        """Wait until every document equals SQL; a view may be `empty` if said so, and
+        a target of a `former` definition."""
 
         async def equal() -> bool:
             self.daemon.must_run()
-            await exact(self.daemon.config, empty=empty)
+            await exact(self.daemon.config, empty=empty, former=former)
             return True
 
         await eventually(equal, every_s=0.2)
 
-    async def ends_exact(self) -> None:
+    async def ends_exact(self, *, former: bool = False) -> None:
         """Every document equals SQL, and the daemon stops in order."""
-        await exact(self.daemon.config)
+        await exact(self.daemon.config, former=former)
         assert await self.daemon.stop() == 0, self.daemon.log.read_text()[-4000:]
 
     @asynccontextmanager

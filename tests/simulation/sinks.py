@@ -213,7 +213,7 @@ class SimulatedSink:
         if self._store.dice.random() < self._store.faults.away:
             raise Transient("away")
 
-    def side_by_side(self, _target: Target) -> bool:
+    def side_by_side(self, _target: Target, _other: Target | None = None) -> bool:
         return False
 
     async def prepare(self, _generation: Generation, _owner: Owner) -> None:

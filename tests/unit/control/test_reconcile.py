@@ -133,6 +133,19 @@ def test_a_target_that_differs_is_rebuilt_beside_the_live_one(
     assert "g3 serves until" in found.why
 
 
+def test_an_edit_that_is_taken_back_builds_nothing() -> None:
+    """What was begun for it is given up; what readers see was fed all along, or not."""
+    begun: dict[str, object] = {"view_fingerprint": "v2", "building": 4}
+    found = step(with_target(**begun, lives=("v1", "s1")), PartKind.TARGET)
+    assert found.action is Action.UPDATE
+    assert found.why == "g4 is given up: g3 is as the file says"
+    for lives in (("", "s1"), ("v1", "s0"), ("v0", "s1")):
+        found = step(with_target(**begun, lives=lives), PartKind.TARGET)
+        assert found.action is Action.REBUILD
+    again = with_target(view_fingerprint="v1", building=4, lives=("v1", "s1"))
+    assert step(again, PartKind.TARGET).action is Action.KEEP
+
+
 def test_a_target_that_cannot_stand_beside_itself_is_derived_in_place() -> None:
     wanted = replace(WANTED, targets=(replace(TARGET, side_by_side=False),))
     found = step(with_target(view_fingerprint="v0"), PartKind.TARGET, wanted)
