@@ -16,6 +16,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from enum import Enum
+from importlib.metadata import version
 from pathlib import Path
 
 from watchfiles import awatch
@@ -85,6 +86,12 @@ class Daemon:
     async def run(self) -> Exit:
         """See `run`."""
         http = self._config.daemon.http
+        _log.info(
+            "starting",
+            version=version("pgbridge"),
+            configuration=str(self._config.path.absolute()),
+            http=str(http) if http is not None else "off",
+        )
         async with (
             self._signals(),
             serving(

@@ -65,3 +65,13 @@ def parse_key(text: str, columns: int, *, nullable: bool = True) -> Parts:
         count = "1 part" if len(parts) == 1 else f"{len(parts)} parts"
         raise ValueError(f"the key {text!r} has {count}, not {columns}")
     return tuple(None if part == NULL_PART else unquote(part) for part in parts)
+
+
+def named_key(text: str, columns: int, *, nullable: bool = True) -> Parts | None:
+    """The parts of the key that a stored document is called by; None where no key of
+    the view has that text: somebody else wrote it. Not for digests."""
+    try:
+        parts = parse_key(text, columns, nullable=nullable)
+    except ValueError:
+        return None
+    return parts if key_text(parts) == text else None

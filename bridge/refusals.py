@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from bridge.errors import BridgeError, Halt, Transient
+from bridge.errors import BridgeError, Halt, Refusal, Transient
 
 _AWAY: Final = ("08", "25006", "40", "53", "55P03", "57", "58")
 """SQLSTATEs, or their classes, of a server that is away, became a standby, lacks
@@ -31,11 +31,8 @@ _REFUSED: Final = (
         r"certificate|does not support SSL|SSL is not enabled",
         "see sslmode and sslrootcert in source.dsn, and ssl of the server",
     ),
-    (
-        r"invalid (connection option|\w+ value)|missing \"=\"",
-        "write postgresql://USER@HOST/DATABASE, special characters as %XX",
-    ),
 )
+_NO_CONNECTION_STRING: Final = r"invalid (connection option|\w+ value|port number)"
 """libpq gives no SQLSTATE for these, so the words decide."""
 _LINE_MAX: Final = 200
 
@@ -48,7 +45,8 @@ def is_away(sqlstate: str) -> bool:
 def of_connection(
     message: str, *, place: str = "", needs_password: bool = False
 ) -> BridgeError:
-    """The error for a connection that was not made, or that broke: Halt or Transient.
+    """The error for a connection that was not made, or that broke: Halt or Transient,
+    Refusal where the connection string can be no one's.
 
     What is not known to be for good may be tried again. Of several addresses the last
     one tried is quoted; `place` is where, without user and password.
@@ -57,6 +55,11 @@ def of_connection(
     if needs_password:
         return Halt(f"{source} wants a password", hint=_CORRECT)
     reason = _last_reason(message)
+    if re.search(_NO_CONNECTION_STRING, message):
+        return Refusal(
+            f"the connection string of {source} is wrong: {reason}",
+            hint="put that right in source.dsn; libpq's manual has what each may be",
+        )
     for words, hint in _REFUSED:
         if re.search(words, message):
             return Halt(f"{source} refuses the connection: {reason}", hint=hint)

@@ -6,7 +6,7 @@ daemon; what was not known to be kept is simply derived again.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -15,15 +15,15 @@ from typing import assert_never
 from bridge.assembly import Assembly
 from bridge.backfill.patience import patiently
 from bridge.backfill.ranges import Range, RangeBackfill, RangeLimits, RangeLog
-from bridge.backfill.rederive import ghosts, rederive
+from bridge.backfill.rederive import RejectFor, ghosts, rederive
 from bridge.derive.view import ViewPlan
 from bridge.errors import Halt, Refusal, Transient
 from bridge.keys import Parts, key_text
-from bridge.operations import key_of
+from bridge.operations import Rejection, key_of
 from bridge.position import Position
 from bridge.sink import Generation, Sink
-from bridge.source import QueryFailed, Source
-from bridge.source.given import given_keys
+from bridge.source import QueryFailed
+from bridge.source.given import can_be_a_key, given_keys
 from bridge.store import Store
 from bridge.store.rows import BackfillKind, BackfillRow, Bounds
 
@@ -150,11 +150,33 @@ class Jobs:
         sink, count = self._sink(generation), 0
         pipeline = self._assembly.pipeline
         async for keys in ghosts(pipeline, sink, generation, before.version):
-            count += await self.keys(generation, plan, keys)
+            count += await self.keys(generation, plan, keys, reject=self._reject_own)
         return count
 
+    async def _reject_own(
+        self,
+        generations: Collection[Generation],
+        rejections: list[tuple[Parts, Rejection]],
+        version: int,
+    ) -> None:
+        """Dead letters of those that can be keys of the view; the others are names
+        that somebody else has given, and no documents of it."""
+        (generation,) = generations
+        plan, source = self._assembly.plan(generation), self._assembly.pipeline.source
+        own = [
+            (parts, rejection)
+            for parts, rejection in rejections
+            if plan is not None and await can_be_a_key(source, plan, parts)
+        ]
+        await self._assembly.letters.of_generations(generations, own, version)
+
     async def keys(
-        self, generation: Generation, plan: ViewPlan, keys: Iterable[Parts]
+        self,
+        generation: Generation,
+        plan: ViewPlan,
+        keys: Iterable[Parts],
+        *,
+        reject: RejectFor | None = None,
     ) -> int:
         """Derive these keys again; those without a row are removed."""
         return await rederive(
@@ -162,7 +184,7 @@ class Jobs:
             plan,
             [generation],
             keys,
-            reject=self._assembly.letters.of_generations,
+            reject=reject or self._assembly.letters.of_generations,
             pace=self._assembly.pace,
         )
 
@@ -303,15 +325,3 @@ class Jobs:
 
     def _sink(self, generation: Generation) -> Sink:
         return self._assembly.sinks[generation.target.sink]
-
-
-async def can_be_a_key(source: Source, plan: ViewPlan, parts: Parts) -> bool:
-    """Whether texts are values of the key columns' types. QueryFailed never."""
-    for lower in (None, parts):
-        try:
-            async with source.read(scanning=True) as reader:
-                await reader.boundary(plan, lower, 1)
-        except QueryFailed:
-            # Where the view itself fails, nothing is known of the key.
-            return lower is None
-    return True

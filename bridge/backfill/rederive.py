@@ -24,7 +24,7 @@ from bridge.backfill.receipt import Receipt, durable
 from bridge.derive.documents import derive
 from bridge.derive.view import ViewPlan
 from bridge.errors import Transient
-from bridge.keys import DIGEST_PREFIX, Parts, parse_key
+from bridge.keys import DIGEST_PREFIX, Parts, named_key
 from bridge.operations import Rejection, key_of
 from bridge.pipeline import Pipeline
 from bridge.position import Position
@@ -142,12 +142,14 @@ async def ghosts(
         while feed.has_older(before) or not ledger.derived_to(lsn):  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_S)
     shape = generation.target.shape
-    parts_of = partial(parse_key, columns=len(shape.key), nullable=shape.key_nullable)
+    parts_of = partial(named_key, columns=len(shape.key), nullable=shape.key_nullable)
     digests: set[str] = set()
     async for page in sink.scan(generation, documents=False):
         stale = [stored.key for stored in page if stored.version < before]
         digests.update(key for key in stale if key.startswith(DIGEST_PREFIX))
-        yield [parts_of(key) for key in stale if key not in digests]
+        named = [parts_of(key) for key in stale if key not in digests]
+        # What no key can be called is somebody else's: `verify` shows it.
+        yield [parts for parts in named if parts is not None]
     if digests:
         # These texts cannot be taken apart, but the columns are in the documents.
         async for page in sink.scan(generation, documents=True):

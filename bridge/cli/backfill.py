@@ -62,6 +62,8 @@ def backfill(
             raise typer.BadParameter("--cancel stands alone")
         asyncio.run(_cancel(loaded, view))
         return
+    if where is not None and not where.strip():
+        raise typer.BadParameter("--where is empty: leave it out for the whole view")
     wanted = [*(keys or []), *(more or [])] or None
     if more and not keys:
         raise typer.BadParameter(f"{more[0]!r}: give keys after --keys")

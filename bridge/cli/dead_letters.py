@@ -7,6 +7,7 @@ document is kept.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ import typer
 from bridge.cli.options import AsJson, ConfigFile, ViewName, known_view, load
 from bridge.cli.output import say, say_json, say_table
 from bridge.cli.words import count, plural
+from bridge.errors import BridgeError
 
 if TYPE_CHECKING:
     from bridge.config import Config
@@ -83,8 +85,10 @@ def show(
         say_json([_as_json(letter) for letter in letters])
         return
     if not letters:
-        say(f"no dead letter of {view} {key}")
-        raise typer.Exit(1)
+        raise BridgeError(
+            f"there is no dead letter of {view} {key}",
+            hint=f"`pgbridge dead-letters list {view}` shows those that there are",
+        )
     for letter in letters:
         for name, value in _as_json(letter).items():
             say(f"{name:<12} {value}")
@@ -101,8 +105,18 @@ def retry(
     loaded = load(config)
     views = _asked(loaded, view, keys, every=every)
     done = asyncio.run(_retry(loaded, views, keys or None))
-    say(f"{plural(done, 'view')} derived again; `pgbridge dead-letters list` shows "
-        "what is left")  # fmt: skip
+    if not done:
+        say("no dead letter to try again")
+        return
+    left = asyncio.run(_read(loaded, view, keys or None))
+    say(
+        f"{plural(done, 'letter')} tried again, "
+        + (
+            f"{count(len(left))} left: `pgbridge dead-letters list`"
+            if left
+            else "none left"
+        )
+    )
 
 
 @app.command(epilog="Example: [bold]pgbridge dead-letters drop product 55 56[/bold]")
@@ -139,17 +153,20 @@ async def _read(
 async def _retry(
     config: Config, views: Sequence[str], keys: Sequence[str] | None
 ) -> int:
+    """How many letters there were."""
     from bridge.cli.issue import outcome, require_daemon
     from bridge.store import Store
 
     async with await Store.open(config.source.dsn) as store:
         await require_daemon(store)
-        with_letters = {letter.view for letter in await store.letters.list()}
-        asked = [view for view in views if view in with_letters]
+        letters = Counter(
+            letter.view for letter in await store.letters.list(None, keys)
+        )
+        asked = [view for view in views if letters[view]]
         commands = [await store.commands.retry(view, keys) for view in asked]
         for command in commands:
             await outcome(store, command)
-        return len(commands)
+        return sum(letters[view] for view in asked)
 
 
 async def _drop(config: Config, view: str | None, keys: Sequence[str] | None) -> int:

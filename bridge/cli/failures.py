@@ -57,6 +57,7 @@ def tell(error: BaseException) -> int:
             context = getattr(error, "ctx", None)
             command = context.command_path if context else "pgbridge"
             message = str(error.format_message()).rstrip(".")
+            message = message.removeprefix("Invalid value: ")
             if not message:  # its help was printed already
                 return int(Exit.USAGE)
             hint = f"see `{command} --help`"

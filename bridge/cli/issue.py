@@ -65,7 +65,10 @@ async def outcome(
             case CommandState.DONE:
                 return row
             case CommandState.FAILED | CommandState.CANCELLED:
-                raise BridgeError(row.message or f"command {command} {row.state}")
+                what, _, hint = row.message.partition(
+                    "; "
+                )  # as `errors.sentence` joins
+                raise BridgeError(what or f"command {command} {row.state}", hint=hint)
             case _:
                 if row.message and row.message != told:
                     note(f"command {command} {row.message}")

@@ -135,7 +135,10 @@ async def _apply(config: Config, *, prune: bool, take_over: bool) -> None:
         daemon = looked.remembered.daemon
         if daemon is None or not daemon.alive:
             await applying.apply(looked, permission, say)
-            say("everything is as the file says")
+            say(
+                "everything is as the file says; no daemon runs, and until "
+                "`pgbridge run` does, the slot holds log back"
+            )
             return
         for halt in looked.lacking.values():
             raise halt

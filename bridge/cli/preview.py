@@ -54,7 +54,7 @@ def preview(
 async def _preview(config: Config, view: str, texts: Sequence[str], limit: int) -> None:
     from dataclasses import replace
 
-    from bridge.control.explain import keys_of
+    from bridge.control.explain import documents_of, keys_of
     from bridge.control.planning import plan
     from bridge.control.session import session
     from bridge.source import QueryFailed
@@ -72,9 +72,7 @@ async def _preview(config: Config, view: str, texts: Sequence[str], limit: int) 
         async with source.read(scanning=not texts) as reader:
             if texts:
                 keys = await keys_of(reader, planned, texts)
-                rows, failures = await reader.documents(
-                    planned, list(keys.values()), careful=True
-                )
+                rows, failures = await documents_of(source, reader, planned, keys)
                 found = {row.parts for row in rows}
                 _write([row.document for row in rows])
                 failed = {failure.parts: failure.reason for failure in failures}

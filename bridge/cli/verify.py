@@ -19,6 +19,7 @@ from bridge.cli.words import count, duration
 
 if TYPE_CHECKING:
     from bridge.config import Config
+    from bridge.verify.compare import Comparison
     from bridge.verify.verify import Verified
 
 _SHOWN_MAX = 20
@@ -61,7 +62,10 @@ def verify(
         say_json({"view": view, "targets": [_as_json(*each) for each in found]})
     else:
         _print(view, found, time.monotonic() - start)
-    if any(each.found.wrong and not repaired for each, repaired in found):
+    if any(
+        each.found.foreign or (each.found.wrong and not repaired)
+        for each, repaired in found
+    ):
         raise typer.Exit(1)
 
 
@@ -111,7 +115,7 @@ async def _repair(config: Config, verified: Verified) -> int:
 def _print(view: str, found: Sequence[tuple[Verified, int]], elapsed_s: float) -> None:
     from bridge.keys import key_text
 
-    differing = checked = mended = 0
+    differing = checked = mended = foreign = 0
     for each, repaired in found:
         comparison = each.found
         say(
@@ -125,7 +129,7 @@ def _print(view: str, found: Sequence[tuple[Verified, int]], elapsed_s: float) -
         for what, keys in (
             ("different", different),
             ("missing", [key_text(parts) for parts in comparison.missing]),
-            ("extra", [key_text(parts) for parts in comparison.extra]),
+            ("extra", _extra(comparison)),
         ):
             more = f", and {count(len(keys) - _SHOWN_MAX)} more"
             shown = ", ".join(keys[:_SHOWN_MAX])
@@ -134,17 +138,31 @@ def _print(view: str, found: Sequence[tuple[Verified, int]], elapsed_s: float) -
                 f"{more if len(keys) > _SHOWN_MAX else ''}".rstrip()
             )
         differing += len(comparison.wrong)
+        foreign += len(comparison.foreign)
         checked += comparison.checked
         mended += repaired
-    if not differing:
+    if foreign:
+        are = "name is" if foreign == 1 else "names are"
+        say(
+            f"{count(foreign)} {are} no key of the view: somebody else wrote them; "
+            f"`pgbridge backfill {view} --rebuild` leaves them behind"
+        )
+    if not differing and not foreign:
         say(f"no differences in {count(checked)} documents")
     elif mended:
         say(f"{count(mended)} of {count(checked)} differed and were written again")
-    else:
+    elif differing:
         say(
             f"{count(differing)} of {count(checked)} differ. "
             f"`pgbridge verify {view} --repair` writes them again."
         )
+
+
+def _extra(found: Comparison) -> list[str]:
+    """By key, with what nobody could derive again or remove."""
+    from bridge.keys import key_text
+
+    return [*(key_text(parts) for parts in found.extra), *found.foreign]
 
 
 def _as_json(verified: Verified, repaired: int) -> dict[str, Any]:
@@ -161,6 +179,6 @@ def _as_json(verified: Verified, repaired: int) -> dict[str, Any]:
             {"key": wrong.key, "fields": list(wrong.fields)}
             for wrong in found.different.values()
         ],
-        "extra": [key_text(parts) for parts in found.extra],
+        "extra": _extra(found),
         "repaired": repaired,
     }

@@ -12,13 +12,14 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from bridge.config import schema
 from bridge.config.interpolate import interpolate
 from bridge.config.limits import Limits
+from bridge.config.mistakes import refusal, unknown
 from bridge.config.nearest import nearest
 from bridge.config.plugins import load_plugin
 from bridge.config.settings import (
@@ -69,7 +70,7 @@ def load(
     try:
         file = schema.File.model_validate(table)
     except ValidationError as error:
-        raise _refusal(error) from None
+        raise refusal(error, table) from None
     sinks = {name: _sink(name, sink) for name, sink in file.sinks.items()}
     views = {name: _view(name, view, sinks) for name, view in file.views.items()}
     _refuse_doubled_targets(views, sinks)
@@ -233,7 +234,7 @@ def _validate(
     try:
         validate(options)
     except UnknownOption as error:
-        raise _unknown(
+        raise unknown(
             f"{place}.{error.option}", error.option, [*beside, *error.valid]
         ) from None
     except Refusal as error:
@@ -298,76 +299,3 @@ def _doubled(place: str, first: str, identity: tuple[str, ...]) -> Refusal:
         f"{place} and {first} are both {name!r} in {one}",
         hint="give one of them another `name`",
     )
-
-
-def _refusal(error: ValidationError) -> Refusal:
-    """The most telling thing that pydantic found, in a sentence: a misspelt key comes
-    before the missing one that it leaves."""
-    found = error.errors(include_url=False, include_input=False)
-    first = min(found, key=lambda item: item["type"] != "extra_forbidden")
-    location = [part for part in first["loc"] if part != "[key]"]
-    place = _place(location)
-    match first["type"]:
-        case "extra_forbidden":
-            return _unknown(place, str(location[-1]), _valid_keys(location[:-1]))
-        case "missing":
-            return Refusal(f"{place} is missing", hint="it has no default")
-        case "value_error":
-            message = first["msg"].removeprefix("Value error, ")
-            what, _, form = message.partition(" such as ")
-            return Refusal(f"{place} {what}", hint=_form(form))
-        case "model_type" | "dict_type":
-            return Refusal(f"{place} is not a table", hint=f"write [{place}]")
-        case "tuple_type" if location[-1] == "targets":
-            return Refusal(
-                f"{place} is not a list of tables", hint=f"write [[{place}]]"
-            )
-        case "tuple_type":
-            return Refusal(f"{place} is not a list", hint='write ["…"]')
-        case "string_type":
-            return Refusal(f"{place} is not a text", hint='write "…"')
-        case _:
-            message = first["msg"].removeprefix("Input ")
-            return Refusal(f"{place} {message[0].lower()}{message[1:]}", hint=_form())
-
-
-def _unknown(place: str, key: str, valid: Sequence[str]) -> Refusal:
-    return Refusal(
-        f"unknown key {place}; the nearest valid one is {nearest(key, valid)!r}",
-        hint=f"valid here: {', '.join(valid)}",
-    )
-
-
-def _form(such_as: str = "") -> str:
-    """What to do about a value of the wrong form."""
-    if such_as:
-        return f"write it as in {such_as}"
-    return "docs/settings.md tells every setting with its form"
-
-
-def _place(location: Sequence[str | int]) -> str:
-    text = ""
-    for part in location:
-        if isinstance(part, int):
-            text += f"[{part}]"
-        else:
-            text += f".{part}" if text else part
-    return text
-
-
-def _valid_keys(location: Sequence[str | int]) -> list[str]:
-    """The keys that may stand at a place of the file."""
-    model: type[BaseModel] = schema.File
-    for part in location:
-        if isinstance(part, str) and part in model.model_fields:
-            annotation = model.model_fields[part].annotation
-            inner = [a for a in get_args(annotation) if _is_model(a)]
-            model = annotation if _is_model(annotation) else inner[0]  # type: ignore[assignment]
-    names = list(model.model_fields)
-    if model is schema.Source:
-        names += ["dsn_file", "admin_dsn_file"]
-    return names
-
-
-def _is_model(annotation: object) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)

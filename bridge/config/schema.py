@@ -71,7 +71,7 @@ def _identifier(value: str) -> str:
 
 def _nonempty(value: tuple[str, ...]) -> tuple[str, ...]:
     if not value:
-        raise ValueError("is an empty list")
+        raise ValueError('has nothing in it such as ["id"]')
     if doubled := [name for name in value if value.count(name) > 1]:
         raise ValueError(f"names {doubled[0]!r} twice")
     return value
@@ -135,11 +135,13 @@ class Daemon(_Closed):
     audit: Annotated[AuditRate | None, BeforeValidator(parse_audit)] = None
     on_slot_loss: OnSlotLoss = OnSlotLoss.HALT
     memory: Annotated[Size, Field(ge=128 * 2**20, le=2**40)] = 400 * 2**20
-    dead_letters_max: Annotated[int, Field(ge=0, le=2**31)] = 10_000
+    dead_letters_max: Annotated[int, Field(strict=True, ge=0, le=2**31)] = 10_000
     keep_previous: Annotated[
         Duration | None, BeforeValidator(lambda value: value if value != "" else None)
     ] = None
-    backfill_rate: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None
+    backfill_rate: Annotated[
+        float | None, Field(strict=True, gt=0, allow_inf_nan=False)
+    ] = None
 
 
 class Sink(_Open):

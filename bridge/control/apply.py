@@ -195,10 +195,7 @@ async def begin_history(looked: Survey, store: Store, tell: Tell) -> SourceRow:
             f"{source.epoch}, and every document is derived again"
         )
     else:
-        tell(
-            f"slot {config.slot} holds the log from now on, in epoch {source.epoch}; "
-            "`pgbridge run` reads it"
-        )
+        tell(f"slot {config.slot} holds the log from now on, in epoch {source.epoch}")
     return source
 
 
@@ -370,7 +367,7 @@ async def _alter(
         fingerprint=wanted.sink_fingerprint,
         definition=built_from(plan, looked.config.views[wanted.view], target.options),
     )
-    tell(f"target {wanted}: {wanted.what}; `pgbridge run` does it in place")
+    tell(f"target {wanted}: {wanted.what}: that is to be done in place")
     return {row.key: target}
 
 
@@ -415,7 +412,7 @@ async def _begin(
         return
     await probes.reach("generation.prepared")
     await store.generations.set_prepared(key)
-    tell(f"target {step.name}: g{key.number} is there, empty; `pgbridge run` fills it")
+    tell(f"target {step.name}: g{key.number} is there, empty")
 
 
 async def _prepare_again(

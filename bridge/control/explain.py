@@ -6,7 +6,7 @@ one snapshot; a target whose version is lower than another's is only not there y
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -17,11 +17,11 @@ from bridge.control.survey import Remembered, remember
 from bridge.derive.lineage import RowSource, lineage
 from bridge.derive.view import ViewPlan
 from bridge.errors import BridgeError, Refusal
-from bridge.keys import Parts
+from bridge.keys import Parts, key_text
 from bridge.position import Position, format_lsn
 from bridge.sink import Generation, Sink, Target
-from bridge.source import QueryFailed, SnapshotReader
-from bridge.source.given import given_keys
+from bridge.source import Failure, QueryFailed, Row, SnapshotReader, Source
+from bridge.source.given import can_be_a_key, given_keys
 from bridge.source.postgres import PostgresSource, connect, identify
 from bridge.source.reader import PostgresReader
 from bridge.store import Store
@@ -87,6 +87,28 @@ async def keys_of(
     return known
 
 
+async def documents_of(
+    source: Source, reader: SnapshotReader, plan: ViewPlan, keys: Mapping[str, Parts]
+) -> tuple[Sequence[Row], Sequence[Failure]]:
+    """The documents of the keys that were written so. Refusal for a text that is no
+    key of the view, or another text of one."""
+    rows, failures = await reader.documents(plan, list(keys.values()), careful=True)
+    texts = {parts: text for text, parts in keys.items()}
+    hint = f"the key of view {plan.name} is {', '.join(plan.shape.key)}"
+    found = {row.parts for row in rows}
+    if others := found - texts.keys():
+        lacking = " or ".join(repr(texts[parts]) for parts in texts.keys() - found)
+        written = " or ".join(repr(key_text(parts)) for parts in others)
+        raise Refusal(f"the key {lacking} is written {written} in `_id`", hint=hint)
+    for failure in failures:
+        if not await can_be_a_key(source, plan, failure.parts):
+            given = texts[failure.parts]
+            raise Refusal(
+                f"the key {given!r} does not fit the types of its columns", hint=hint
+            )
+    return rows, failures
+
+
 async def _look(
     config: Config, plan: ViewPlan, text: str, sources: list[RowSource]
 ) -> _Found:
@@ -99,8 +121,8 @@ async def _look(
     try:
         async with source.read() as reader:
             (parts,) = (await keys_of(reader, plan, [text])).values()
+            rows, failures = await documents_of(source, reader, plan, {text: parts})
             tables = [await _rows(reader, each, parts) for each in sources]
-            rows, failures = await reader.documents(plan, [parts], careful=True)
             lsn = reader.insert_lsn
     finally:
         await source.close()

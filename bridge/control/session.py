@@ -13,10 +13,11 @@ from typing import Any, TypeAlias
 
 import psycopg
 from psycopg import AsyncConnection
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 from psycopg.rows import DictRow, dict_row
 
-from bridge.errors import BridgeError, Halt, Refusal, Transient
+from bridge.conninfo import parameters
+from bridge.errors import BridgeError, Halt, Transient
 from bridge.refusals import is_away, of_connection
 from bridge.source.postgres import PINNED
 
@@ -39,13 +40,7 @@ async def session(
     server cannot be reached, Halt when it refuses, Refusal for a string that libpq
     does not take. Errors of statements inside the block are wrapped as well.
     """
-    try:
-        given = conninfo_to_dict(dsn)
-    except psycopg.ProgrammingError:
-        raise Refusal(
-            f"{key} is not a connection string that libpq takes",
-            hint="write postgresql://USER@HOST/DATABASE, special characters as %XX",
-        ) from None
+    given = parameters(dsn, key)
     given.setdefault("connect_timeout", CONNECT_TIMEOUT_S)
     given.setdefault("application_name", "pgbridge")
     given["client_encoding"] = "UTF8"
@@ -66,7 +61,7 @@ async def session(
 
 async def try_replication(dsn: str) -> None:
     """Open a connection for logical replication, and close it. Transient or Halt."""
-    given = conninfo_to_dict(dsn)
+    given = parameters(dsn)
     given.setdefault("connect_timeout", CONNECT_TIMEOUT_S)
     with wrapped(where(given)):
         connection = await AsyncConnection.connect(
@@ -79,14 +74,16 @@ def where(given: dict[str, Any]) -> str:
     """`HOST:PORT/DATABASE` of connection parameters, without user and password."""
     host = given.get("host") or given.get("hostaddr") or "the local socket"
     port = f":{given['port']}" if given.get("port") else ""
-    database = given.get("dbname") or given.get("user") or ""
-    return f"{host}{port}/{database}"
+    database = given.get("dbname") or given.get("user")
+    return f"{host}{port}" + (f"/{database}" if database else "")
 
 
 def address(dsn: str) -> str:
     """`postgresql://USER@HOST:PORT/DATABASE` without the password, for showing."""
-    given = conninfo_to_dict(dsn)
+    given = parameters(dsn)
     user = f"{given['user']}@" if given.get("user") else ""
+    if not (given.get("host") or given.get("hostaddr")):
+        return f"{user}{where(given)}"
     return f"postgresql://{user}{where(given)}"
 
 
@@ -107,7 +104,10 @@ def of_postgres(error: psycopg.Error, place: str) -> BridgeError:
     # The primary message only: DETAIL, CONTEXT and parameters hold values.
     message = error.diag.message_primary or type(error).__name__
     if is_away(state):
-        return Transient(f"the source at {place} is not available: {message}")
+        return Transient(
+            f"the source at {place} is not available: {message}",
+            hint="try again when it takes connections; the daemon does so by itself",
+        )
     if state == "42501":
         return Halt(
             f"the source at {place} refuses: {message}",

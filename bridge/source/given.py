@@ -12,7 +12,7 @@ from psycopg.sql import SQL, Composable, Identifier, Literal
 
 from bridge.derive.view import ViewPlan
 from bridge.keys import DIGEST_PREFIX, KEY_BYTES_MAX, Parts, key_text, parse_key
-from bridge.source import SnapshotReader
+from bridge.source import QueryFailed, SnapshotReader, Source
 
 _ENCODED_BYTES_MAX = 3
 """What one byte of a part takes in a key's text, encoded."""
@@ -29,17 +29,32 @@ async def given_keys(
     columns, nullable = len(plan.shape.key), plan.shape.key_nullable
     for text in texts:
         try:
-            found[text] = parse_key(text, columns, nullable=nullable)
+            parts = found[text] = parse_key(text, columns, nullable=nullable)
         except ValueError:
             if not text.startswith(DIGEST_PREFIX):
                 raise
             found[text] = None
+        else:
+            if (written := key_text(parts)) != text:
+                raise ValueError(f"the key {text!r} is written {written!r} in `_id`")
     if None in found.values():
         for parts in await reader.matching(plan, _may_be_digests(plan)):
             text = key_text(parts)
             if text in found:
                 found[text] = parts
     return found
+
+
+async def can_be_a_key(source: Source, plan: ViewPlan, parts: Parts) -> bool:
+    """Whether texts are values of the key columns' types. QueryFailed never."""
+    for lower in (None, parts):
+        try:
+            async with source.read(scanning=True) as reader:
+                await reader.boundary(plan, lower, 1)
+        except QueryFailed:
+            # Where the view itself fails, nothing is known of the key.
+            return lower is None
+    return True
 
 
 def _may_be_digests(plan: ViewPlan) -> str:

@@ -13,9 +13,9 @@ from typing import Any
 
 import psycopg
 from psycopg import AsyncConnection
-from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import DictRow, dict_row
 
+from bridge.conninfo import parameters
 from bridge.errors import BridgeError, Halt, Refusal, Transient
 from bridge.refusals import is_away, of_connection
 from bridge.store.queries import QUERIES
@@ -84,19 +84,12 @@ async def connect(dsn: str, *, application_name: str) -> AsyncConnection[DictRow
     A peer that is gone without a word is noticed within 5 s here and 8 s there.
     Transient, Halt or Refusal as for statements.
     """
-    try:
-        given = conninfo_to_dict(dsn)
-    except psycopg.ProgrammingError:
-        raise Refusal(
-            "source.dsn is not a connection string that libpq takes",
-            hint="write postgresql://USER@HOST/DATABASE, special characters as %XX",
-        ) from None
+    given = parameters(dsn)
     given.setdefault("connect_timeout", "10")
-    parameters: dict[str, Any] = given | _CONNECTION
-    parameters["application_name"] = application_name
+    given |= _CONNECTION | {"application_name": application_name}
     try:
         connection = await AsyncConnection.connect(
-            **parameters, autocommit=True, row_factory=dict_row
+            **given, autocommit=True, row_factory=dict_row
         )
         try:
             await connection.execute(

@@ -147,7 +147,8 @@ class Audit:
                 await self._assembly.pace.wait()
                 await self._tell(walk.generation, await walk.comparer.keys(keys))
         if walk.at is None and keys:  # somewhere, by chance
-            walk.at = self._dice.choice(keys)
+            chosen = await walk.comparer.possible([self._dice.choice(keys)])
+            walk.at = next(iter(chosen), None)
 
     async def _look_again(self, walk: _Walk) -> None:
         """Take back what is right by now."""

@@ -32,10 +32,11 @@ from typing import Any, NamedTuple, cast
 
 from bridge.config import Config
 from bridge.derive.view import ViewPlan
-from bridge.keys import DIGEST_PREFIX, Parts, key_text, parse_key
+from bridge.keys import DIGEST_PREFIX, Parts, key_text, named_key
 from bridge.operations import fields, key_of
 from bridge.sink import PARTS_MAX, WHOLE, Generation, Part, Sink, Stored
 from bridge.source import Digest, QueryFailed, Row, Source
+from bridge.source.given import can_be_a_key
 
 _PAGE_KEYS = 1000
 _RANGE_KEYS = 20_000
@@ -64,12 +65,15 @@ class Comparison:
     missing: list[Parts] = field(default_factory=list)
     different: dict[Parts, Difference] = field(default_factory=dict)
     extra: list[Parts] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
+    """Names of documents that no key of the view can have: somebody else wrote them,
+    and a new generation is without them."""
     unsettled: list[Parts] = field(default_factory=list)
     """Keys that were written each time they were looked at: nothing is wrong."""
 
     @property
     def wrong(self) -> list[Parts]:
-        """All keys whose documents are not right."""
+        """All keys whose documents are not right, and can be derived again."""
         return [*self.missing, *self.different, *self.extra]
 
 
@@ -93,6 +97,8 @@ class Comparer:
         self._generation = generation
         self._plan = plan
         self._applied = applied
+        self._foreign: dict[str, None] = {}
+        """Names that no key can have, as far as they were met."""
         self._verbatim = True
         """Whether the sink keeps documents as they are made, so that digests tell."""
 
@@ -115,6 +121,7 @@ class Comparer:
         async for page in self.stored(unless=seen):
             suspects |= dict.fromkeys(page)
         await self._settle(list(suspects), found)
+        found.foreign = list(self._foreign)
         return found
 
     async def sample(
@@ -141,7 +148,7 @@ class Comparer:
                 break
         found, seen = Comparison(), _Seen()
         keys = dice.sample(keys, min(len(keys), count // 2))
-        starts: list[Parts | None] = [*keys[:_STARTS]] or [None]
+        starts: list[Parts | None] = [*await self.possible(keys[:_STARTS])] or [None]
         suspects = dict.fromkeys(keys)
         found.checked, most = len(keys), -(-(count - len(keys)) // len(starts))
 
@@ -162,6 +169,7 @@ class Comparer:
             if upper is None:
                 break
         await self._settle(list(suspects), found)
+        found.foreign = list(self._foreign)
         return found
 
     async def span(
@@ -189,21 +197,25 @@ class Comparer:
         """The keys of the documents that the sink has, in pages."""
         shape = self._generation.target.shape
         key = shape.key
-        parse = partial(parse_key, columns=len(key), nullable=shape.key_nullable)
+        parse = partial(named_key, columns=len(key), nullable=shape.key_nullable)
         digests: set[str] = set()
         async for page in self._sink.scan(self._generation, documents=False, part=part):
             texts = [s.key for s in page if unless is None or not unless.has(s.key)]
             digests.update(text for text in texts if text.startswith(DIGEST_PREFIX))
-            yield [parse(text) for text in texts if text not in digests]
+            named = {text: parse(text) for text in texts if text not in digests}
+            self._foreign |= dict.fromkeys(t for t in named if named[t] is None)
+            yield [parts for parts in named.values() if parts is not None]
         if not digests:
             return
         # These texts cannot be taken apart, but the columns are in the documents.
         async for page in self._sink.scan(self._generation, documents=True, part=part):
-            yield [
-                key_of(stored.document, key)
+            keys = {
+                stored.key: key_of(stored.document, key)
                 for stored in page
                 if stored.key in digests and stored.document is not None
-            ]
+            }
+            self._foreign |= dict.fromkeys(t for t in keys if key_text(keys[t]) != t)
+            yield [parts for text, parts in keys.items() if key_text(parts) == text]
 
     async def _boundary(self, lower: Parts | None, count: int) -> Parts | None:
         async with self._source.read(scanning=True) as reader:
@@ -301,7 +313,11 @@ class Comparer:
         for parts in suspects:
             text = key_text(parts)
             want, have = expected.get(parts), after.get(text)
-            if parts in failed or self._equal(want, have):
+            if parts in failed:
+                if have is not None and have.document is not None:
+                    await self._named(parts)
+                continue
+            if self._equal(want, have):
                 continue
             if _version(before.get(text)) != _version(have):
                 absent.pop(parts, None)
@@ -318,6 +334,20 @@ class Comparer:
                 names = self._names(want, have.document)
                 found.different[parts] = Difference(text, names)
         return again
+
+    async def possible(self, keys: Iterable[Parts]) -> list[Parts]:
+        """Those that the view can have: a name that somebody else gave to a document
+        may be no value of the key's type."""
+        return [
+            parts
+            for parts in keys
+            if await can_be_a_key(self._source, self._plan, parts)
+        ]
+
+    async def _named(self, parts: Parts) -> None:
+        """Note where what failed to be derived is no key of the view at all."""
+        if not await self.possible([parts]):
+            self._foreign[key_text(parts)] = None
 
     async def _expected(
         self, keys: list[Parts]

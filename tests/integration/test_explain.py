@@ -108,9 +108,19 @@ def test_rows_of_a_group(command: Explain) -> None:
 
 
 def test_a_key_of_another_type_is_refused(command: Explain) -> None:
-    code, text = command("explain", "product", "abc")
-    assert (code, "does not fit the types" in text) == (2, True)
-    assert "Traceback" not in text
+    for words in (("explain", "product", "abc"), ("preview", "product", "--key=abc")):
+        code, text = command(*words)
+        assert (code, "does not fit the types" in text) == (2, True)
+        assert "Traceback" not in text
+
+
+def test_another_text_of_a_key_is_told_as_it_is_written(command: Explain) -> None:
+    """Its document would be shown, and be missing in every target."""
+    for words in (("explain", "product", "01"), ("preview", "product", "--key=01")):
+        code, text = command(*words)
+        assert (code, "'01' is written '1'" in text) == (2, True), text
+    code, text = command("explain", "dearest", "n" * 600)
+    assert (code, "is written 'sha256:" in text) == (2, True), text
 
 
 async def test_a_row_of_a_document_is_one_whose_change_derives_it(dsn: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -211,6 +212,42 @@ async def test_every_planted_fault_is_found_and_mended_and_nothing_else_touched(
     await traffic.stop()
     await bridge.settled()
     await bridge.ends_exact()
+
+
+STRANGE = {
+    "item": ["abc", "1:2", "9" * 30],
+    "pair": ["abc", "1:2:3", "%31:1", "sha256:zz"],
+}
+"""Names that no key of the views can have."""
+
+
+async def test_names_that_are_no_keys_are_shown_and_left_behind_by_a_rebuild(
+    bridge: Bridge,
+) -> None:
+    """Somebody wrote documents of their own into the index: nothing breaks by them."""
+    bridge.execute(*SCHEMA.split(";"), "alter table item replica identity full", QUIET)
+    views = {"item": VIEWS["item"], "pair": f'{VIEWS["item"]}\nkey = ["id", "n"]'}
+    bridge.configure(views, sinks=["search"], daemon='audit = "100% per second"')
+    bridge.daemon.start()
+    await bridge.ready()
+    with httpx.Client(base_url=bridge.es, trust_env=False) as search:
+        for view, names in STRANGE.items():
+            for name in names:
+                where = f"/{bridge.prefix}{view}--g1/_doc/{quote(name)}?refresh=true"
+                search.put(where, json=planted("item", "1")).raise_for_status()
+    for view, option in (("item", "--sample=1000"), ("pair", "--repair")):
+        code, found = await verify(bridge, view, option)
+        shown = {"missing": [], "different": [], "extra": sorted(STRANGE[view])}
+        assert (code, wrong(found["search"])) == (1, shown)
+        code, told = await pgbridge(bridge, "backfill", view)
+        assert code == 0, told
+    # Neither a failure nor a dead letter.
+    assert not [
+        t for t in (await bridge.daemon.status())["targets"] if t["dead_letters"]
+    ]
+    assert (await pgbridge(bridge, "backfill", "pair", "--rebuild"))[0] == 0
+    assert (await verify(bridge, "pair"))[0] == 0
+    assert '"error"' not in bridge.daemon.log.read_text()
 
 
 async def test_what_is_not_visible_yet_is_no_difference(

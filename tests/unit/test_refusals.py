@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.errors import Halt, Transient
+from bridge.errors import Halt, Refusal, Transient
 from bridge.refusals import first_line, of_connection
 
 
@@ -24,6 +24,7 @@ from bridge.refusals import first_line, of_connection
         ("SSL error: certificate verify failed", Halt),
         ("SSL SYSCALL error: EOF detected", Transient),
         ("SSL connection has been closed unexpectedly", Transient),
+        ('connection is bad: invalid sslmode value: "bogus"', Refusal),
         ("", Transient),
     ],
 )

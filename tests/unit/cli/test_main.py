@@ -153,6 +153,18 @@ def test_a_source_that_is_away_ends_with_1(
     assert "hunter2" not in shown.out + shown.err
 
 
+@pytest.mark.parametrize("command", ["check", "plan", "run", "status"])
+def test_an_address_without_a_host_does_not_show_its_password(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "pgbridge.toml"
+    path.write_text("[source]\ndsn = 'postgresql://me:hunter2/shop'\n")
+    assert call([command, "-c", str(path)]) == Exit.USAGE
+    shown = capsys.readouterr()
+    assert "source.dsn has a port that is none" in shown.err
+    assert "hunter2" not in shown.out + shown.err
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [

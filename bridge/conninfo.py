@@ -1,0 +1,37 @@
+"""What a connection string of Postgres gives, read once for all who connect.
+
+The one thing to know: nothing of it is ever quoted, since what stands in the wrong
+place may be a password.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from bridge.errors import Refusal
+
+_FORM = "write postgresql://USER@HOST:PORT/DATABASE, special characters as %XX"
+
+
+def parameters(dsn: str, key: str = "source.dsn") -> dict[str, Any]:
+    """The parameters by their names. `key` is what the configuration calls the string.
+
+    Refusal for one that libpq does not take.
+    """
+    try:
+        given = conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:
+        raise Refusal(
+            f"{key} is not a connection string that libpq takes", hint=_FORM
+        ) from None
+    ports = str(given.get("port", ""))
+    if not re.fullmatch("[0-9,]*", ports) or any(
+        int(port) > 65535 for port in ports.split(",") if port
+    ):
+        # `postgresql://USER:PASSWORD/DATABASE` has the password there.
+        raise Refusal(f"{key} has a port that is none", hint=_FORM)
+    return given
