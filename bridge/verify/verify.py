@@ -189,13 +189,26 @@ class _Waiter:
         await self._store.emit_marker("verify")
         try:
             async with asyncio.timeout(self._timeout_s):
-                while (await self.position(key)).lsn < lsn:  # noqa: ASYNC110
+                while (reached := await self.position(key)).lsn < lsn:
+                    if reached == Position(0, 0):
+                        await self._must_be_kept(key)
                     await asyncio.sleep(_POLL_S)
         except TimeoutError:
             raise Halt(
                 f"{key} does not come on: it has not applied what was compared",
                 hint="see `pgbridge status`; is the daemon running?",
             ) from None
+
+
+    async def _must_be_kept(self, key: GenerationKey) -> None:
+        """Halt when the generation was dropped: readers see another one by now."""
+        for row in await self._store.generations.all():
+            if row.key == key and row.state is not GenerationState.DROPPED:
+                return
+        raise Halt(
+            f"{key} was dropped while it was compared: readers see another one",
+            hint="verify that one",
+        )
 
 
 async def differences(config: Config) -> Mapping[str, Comparison]:

@@ -163,6 +163,7 @@ encoding = "hash"
 """
 
 
+@pytest.mark.slow
 async def test_two_targets_of_a_view_in_one_sink(bridge: Bridge, seed: int) -> None:
     """Each has a life of its own: what is done with one leaves the other alone."""
     bridge.execute(*SCHEMA.split(";"), QUIET)

@@ -98,6 +98,10 @@ async def test_a_notice_that_fails_fails_nobody(bridge: Bridge) -> None:
     admin = f'admin_dsn = "{bridge.dsn}"'
     bridge.configure({"item": 'table = "item"'}, source=admin, sinks=["cache"])
     assert (await pgbridge(bridge, "apply"))[0] == 0
+    # Nor is it where the daemon's role had made one of that name before.
+    drops = [f"drop event trigger pgbridge_{event}" for event in ("altered", "dropped")]
+    bridge.execute(*drops, f"alter function bridge.notice_v1() owner to {ROLE}")
+    assert (await pgbridge(bridge, "apply"))[0] == 0
     emits = "function pg_logical_emit_message(boolean, text, text, boolean)"
     with psycopg.connect(bridge.dsn, autocommit=True) as own:
         own.execute(f"set role {ROLE}".encode())

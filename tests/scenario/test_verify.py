@@ -12,9 +12,12 @@ import pytest
 import redis
 
 from bridge.config import load
+from bridge.errors import Halt
+from bridge.store import Store
+from bridge.store.rows import GenerationKey
 from bridge.verify import verify as verifying
 from tests.fixtures.private import MakePostgres
-from tests.fixtures.waiting import eventually
+from tests.fixtures.waiting import DEADLINE_S, eventually
 from tests.scenario.conftest import MakeBridge
 from tests.scenario.harness import SCHEMA, Traffic
 from tests.scenario.test_life import pgbridge
@@ -285,4 +288,26 @@ async def test_what_is_not_visible_yet_is_no_difference(
         server.alter_system(synchronous_standby_names=None)
     (found,) = await work
     assert not found.found.wrong
+    await bridge.ends_exact()
+
+
+async def test_what_is_dropped_while_it_is_compared_is_told(bridge: Bridge) -> None:
+    """At once, and not after a minute that the daemon does not come on."""
+    bridge.execute(
+        "create table item (id bigint primary key, name text)",
+        "insert into item select g, 'item ' || g from generate_series(1, 20) g",
+    )
+    key = {"item/cache": 'key = "item:{generation}:{id}"'}
+    bridge.configure({"item": 'table = "item"'}, sinks=["cache"], options=key)
+    bridge.daemon.start()
+    await bridge.ready()
+    gone = GenerationKey("cache", f"{bridge.prefix}item", 1)
+    async with await Store.open(bridge.dsn) as store:
+        waiter = verifying._Waiter(store, DEADLINE_S)
+        waiting = asyncio.create_task(waiter.applied(gone, 2**52))
+        for _ in range(2):
+            code, told = await pgbridge(bridge, "backfill", "item", "--rebuild")
+            assert code == 0, told
+        with pytest.raises(Halt, match="was dropped while it was compared"):
+            await waiting
     await bridge.ends_exact()

@@ -3,7 +3,9 @@
 -- so it belongs to one: what runs with everybody's rights is nobody else's to replace.
 --
 -- It fails for nobody: whatever goes wrong here, what was asked for is done.
-create or replace function bridge.notice_v1()
+drop function if exists bridge.notice_v1();  -- else it would stay with who made it
+
+create function bridge.notice_v1()
 returns event_trigger
 language plpgsql
 set search_path = pg_catalog, pg_temp
