@@ -199,7 +199,6 @@ class _Waiter:
                 hint="see `pgbridge status`; is the daemon running?",
             ) from None
 
-
     async def _must_be_kept(self, key: GenerationKey) -> None:
         """Halt when the generation was dropped: readers see another one by now."""
         for row in await self._store.generations.all():
