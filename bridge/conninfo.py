@@ -7,6 +7,7 @@ place may be a password.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import psycopg
@@ -35,3 +36,11 @@ def parameters(dsn: str, key: str = "source.dsn") -> dict[str, Any]:
         # `postgresql://USER:PASSWORD/DATABASE` has the password there.
         raise Refusal(f"{key} has a port that is none", hint=_FORM)
     return given
+
+
+def where(given: Mapping[str, Any]) -> str:
+    """`HOST:PORT/DATABASE` of connection parameters, without user and password."""
+    host = given.get("host") or given.get("hostaddr") or "the local socket"
+    port = f":{given['port']}" if given.get("port") else ""
+    database = given.get("dbname") or given.get("user")
+    return f"{host}{port}" + (f"/{database}" if database else "")

@@ -292,9 +292,13 @@ class Daemon:
             _log.warning(problem.message, hint=problem.hint, state=state)
         self._known.state, self._known.reason = state, problem.message
 
-    def _stand_by(self, reason: str) -> None:
+    def _stand_by(self, away: Transient | None) -> None:
+        if away is not None:
+            self._tell("connecting", away)
+            return
+        reason = "another daemon runs; standing by"
         self._known.state, self._known.reason = "standby", reason
-        _log.info("standing by", reason=reason)
+        _log.info("standing by", reason="another daemon runs")
 
     # — stopping —
 

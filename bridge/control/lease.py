@@ -53,14 +53,14 @@ class Lease:
         dsn: str,
         *,
         interval_s: float = 1.0,
-        standing_by: Callable[[str], None] = lambda _reason: None,
+        standing_by: Callable[[Transient | None], None] = lambda _away: None,
     ) -> Lease:
         """Wait until nobody else holds the lease, then hold it.
 
         Looks every `interval_s` seconds, as long as it takes, and calls `standing_by`
-        with the reason whenever that changes: another daemon runs, or the source is
-        away. Polls, since a session that waits for a lock keeps vacuum from its work.
-        Halt or Refusal when the source refuses. May be cancelled.
+        whenever the reason changes: with why the source is away, or with None while
+        another daemon runs. Polls, since a session that waits for a lock keeps vacuum
+        from its work. Halt or Refusal when the source refuses. May be cancelled.
         """
         connection: AsyncConnection[DictRow] | None = None
         told = ""
@@ -76,14 +76,14 @@ class Lease:
                         await lease._say()
                         connection = None
                         return lease
-                    reason = "another daemon runs; standing by"
+                    why, reason = None, "another daemon runs"
                 except Transient as away:
                     if connection is not None:
                         await connection.close()
                         connection = None
-                    reason = away.message
+                    why, reason = away, away.message
                 if reason != told:
-                    standing_by(reason)
+                    standing_by(why)
                     told = reason
                 await asyncio.sleep(interval_s)
         finally:

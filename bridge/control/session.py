@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from importlib.resources import files
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import DictRow, dict_row
 
-from bridge.conninfo import parameters
+from bridge.conninfo import parameters, where
 from bridge.errors import BridgeError, Halt, Transient
 from bridge.refusals import is_away, of_connection
 from bridge.source.postgres import PINNED
@@ -68,14 +68,6 @@ async def try_replication(dsn: str) -> None:
             make_conninfo("", **given, replication="database"), autocommit=True
         )
         await connection.close()
-
-
-def where(given: dict[str, Any]) -> str:
-    """`HOST:PORT/DATABASE` of connection parameters, without user and password."""
-    host = given.get("host") or given.get("hostaddr") or "the local socket"
-    port = f":{given['port']}" if given.get("port") else ""
-    database = given.get("dbname") or given.get("user")
-    return f"{host}{port}" + (f"/{database}" if database else "")
 
 
 def address(dsn: str) -> str:

@@ -15,7 +15,7 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow, dict_row
 
-from bridge.conninfo import parameters
+from bridge.conninfo import parameters, where
 from bridge.errors import BridgeError, Halt, Refusal, Transient
 from bridge.refusals import is_away, of_connection
 from bridge.store.queries import QUERIES
@@ -48,14 +48,14 @@ _CONNECTION = {
 }
 
 
-def wrapped(error: psycopg.Error) -> BridgeError:
-    """What an error of psycopg means for what happens next.
+def wrapped(error: psycopg.Error, place: str = "") -> BridgeError:
+    """What an error of psycopg means for what happens next; `place` is where.
 
     Only the primary message of the server is quoted; DETAIL and CONTEXT hold values.
     """
     state = error.sqlstate
     if state is None:
-        return of_connection(str(error))
+        return of_connection(str(error), place=place)
     message = error.diag.message_primary or type(error).__name__
     if error.diag.source_function == "exec_stmt_raise":
         # Said by one of our own functions, which quote names alone.
@@ -86,6 +86,7 @@ async def connect(dsn: str, *, application_name: str) -> AsyncConnection[DictRow
     """
     given = parameters(dsn)
     given.setdefault("connect_timeout", "10")
+    place = where(given)
     given |= _CONNECTION | {"application_name": application_name}
     try:
         connection = await AsyncConnection.connect(
@@ -100,7 +101,7 @@ async def connect(dsn: str, *, application_name: str) -> AsyncConnection[DictRow
             await connection.close()
             raise
     except psycopg.Error as error:
-        raise wrapped(error) from error
+        raise wrapped(error, place) from error
     return connection
 
 

@@ -141,7 +141,7 @@ def test_drop_without_a_terminal_needs_yes(
     assert "--yes" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["check", "plan", "apply"])
+@pytest.mark.parametrize("command", ["check", "plan", "apply", "status", "wait"])
 def test_a_source_that_is_away_ends_with_1(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -149,7 +149,7 @@ def test_a_source_that_is_away_ends_with_1(
     path.write_text("[source]\ndsn = 'host=/nowhere dbname=x password=hunter2'\n")
     assert call([command, "-c", str(path)]) == Exit.FAILED
     shown = capsys.readouterr()
-    assert "cannot be reached" in shown.out + shown.err
+    assert "the source at /nowhere/x cannot be reached" in shown.out + shown.err
     assert "hunter2" not in shown.out + shown.err
 
 
