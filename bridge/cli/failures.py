@@ -105,7 +105,7 @@ def _excerpt(error: BridgeError) -> str:
     query = getattr(error, "query", None)
     if not isinstance(error, QueryRefusal) or error.at is None or not query:
         return ""
-    at = min(error.at, len(query))
+    at = min(error.at, len(query.rstrip()))
     start = query.rfind("\n", 0, at) + 1
     end = query.find("\n", at)
     line = query[start : end if end >= 0 else None].replace("\t", " ")

@@ -69,6 +69,12 @@ def _identifier(value: str) -> str:
     return value
 
 
+def _function(value: str) -> str:
+    if not re.fullmatch(r".+\..+", value):
+        raise ValueError("does not name its schema such as shop.price_of")
+    return value
+
+
 def _nonempty(value: tuple[str, ...]) -> tuple[str, ...]:
     if not value:
         raise ValueError('has nothing in it such as ["id"]')
@@ -82,6 +88,7 @@ SlotName = Annotated[str, AfterValidator(_slot)]
 Dsn = Annotated[str, AfterValidator(_dsn)]
 Identifier = Annotated[str, AfterValidator(_identifier)]
 Identifiers = Annotated[tuple[Identifier, ...], AfterValidator(_nonempty)]
+FunctionName = Annotated[str, AfterValidator(_function)]
 Text = Annotated[str, StringConstraints(min_length=1)]
 Duration = Annotated[float, BeforeValidator(parse_duration)]
 Size = Annotated[int, BeforeValidator(parse_size)]
@@ -164,7 +171,7 @@ class View(_Closed):
     table: Text | None = None
     columns: Identifiers | None = None
     key: Identifiers | None = None
-    functions: tuple[Text, ...] = ()
+    functions: tuple[FunctionName, ...] = ()
     targets: tuple[Target, ...] = ()
 
 

@@ -243,7 +243,7 @@ async def owner(connection: Session, config: Config) -> Owner:
 
 async def rows(connection: Session, name: str, **values: object) -> list[Any]:
     """What the statement `name` of this package gives."""
-    with wrapped("its address"):
+    with wrapped():
         cursor = await connection.execute(sql(name), values or None)
         return await cursor.fetchall()
 

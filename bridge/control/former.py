@@ -93,7 +93,7 @@ async def plan_former(
         for row in rows
         if "query" in row.definition and not _is_current(row, plans)
     }
-    with wrapped("its address"):
+    with wrapped():
         catalog = await read_definitions(
             session, list(definitions.values()), config.source.search_path
         )

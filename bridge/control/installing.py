@@ -52,7 +52,7 @@ async def install_schema(looked: Survey, permission: Permission, tell: Tell) -> 
             config.admin_dsn, read_only=False, key="source.admin_dsn"
         ) as admin:
             role = looked.session.info.user
-            with wrapped("its address"):
+            with wrapped():
                 await admin.execute(
                     SQL("create schema if not exists bridge authorization {}").format(
                         Identifier(role)
@@ -83,7 +83,7 @@ async def _install(dsn: str, key: str, tell: Tell) -> None:
         if not (await one(connection, "notices"))["may"]:
             return
         try:
-            with wrapped("its address"):
+            with wrapped():
                 async with connection.transaction():
                     await connection.execute(sql("install_notices").encode())
         except Halt as refusal:

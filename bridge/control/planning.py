@@ -48,7 +48,7 @@ class Planned:
 
 async def read_views(session: Session, config: Config) -> Catalog:
     """What the source says of the views' queries and all that they refer to."""
-    with wrapped("its address"):
+    with wrapped():
         return await read_definitions(
             session, list(config.views.values()), config.source.search_path
         )
@@ -122,7 +122,7 @@ def sink_target(target: TargetConfig, plan: ViewPlan) -> Target:
 async def estimate(connection: Session, plan: ViewPlan) -> tuple[int, int]:
     """About how many documents a view has, and the bytes of their rows; 0: nobody has
     counted yet."""
-    with wrapped("its address"):
+    with wrapped():
         cursor = await connection.execute(plan.estimate_sql.encode())
         row = await cursor.fetchone()
     assert row is not None

@@ -144,14 +144,14 @@ async def _drop_publication(own: Session, config: SourceConfig) -> bool:
     statement = SQL("drop publication if exists {}").format(
         Identifier(config.publication)
     )
-    with wrapped("its address"):
+    with wrapped():
         found = await own.execute(
             "select 1 from pg_publication where pubname = %s", [config.publication]
         )
         if not await found.fetchone():
             return False
     try:
-        with wrapped("its address"):
+        with wrapped():
             await own.execute(statement)
     except BridgeError as refusal:
         if config.admin_dsn is None:
@@ -163,6 +163,6 @@ async def _drop_publication(own: Session, config: SourceConfig) -> bool:
         async with session(
             config.admin_dsn, read_only=False, key="source.admin_dsn"
         ) as admin:
-            with wrapped("its address"):
+            with wrapped():
                 await admin.execute(statement)
     return True

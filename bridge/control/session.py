@@ -80,8 +80,8 @@ def address(dsn: str) -> str:
 
 
 @contextmanager
-def wrapped(place: str) -> Iterator[None]:
-    """Errors of psycopg inside the block become the bridge's."""
+def wrapped(place: str = "") -> Iterator[None]:
+    """Errors of psycopg inside the block become the bridge's; `place` is where."""
     try:
         yield
     except psycopg.Error as error:
@@ -93,23 +93,24 @@ def of_postgres(error: psycopg.Error, place: str) -> BridgeError:
     state = error.sqlstate
     if state is None:
         return of_connection(str(error), place=place)
+    source = f"the source at {place}" if place else "the source"
     # The primary message only: DETAIL, CONTEXT and parameters hold values.
     message = error.diag.message_primary or type(error).__name__
     if is_away(state):
         return Transient(
-            f"the source at {place} is not available: {message}",
+            f"{source} is not available: {message}",
             hint="try again when it takes connections; the daemon does so by itself",
         )
     if state == "42501":
         return Halt(
-            f"the source at {place} refuses: {message}",
+            f"{source} refuses: {message}",
             hint="`pgbridge check` prints the grants that the role needs",
         )
     if state in ("3F000", "42P01", "42883") and "bridge" in message:
         return Halt(
-            f"the schema bridge is not installed at {place}",
+            "the schema bridge is not installed" + (f" at {place}" if place else ""),
             hint="`pgbridge apply` installs it, and `pgbridge run` too",
         )
     if state.startswith("22"):  # data exception: the message quotes the value
         message = f"a value does not fit ({type(error).__name__})"
-    return Halt(f"the source at {place} answers {state}: {message}")
+    return Halt(f"{source} answers {state}: {message}")

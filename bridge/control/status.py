@@ -155,7 +155,7 @@ def _shown(row: Mapping[str, Any]) -> GenerationKey:
 
 async def targets(connection: Session) -> list[dict[str, Any]]:
     """A row a target, as `bridge.status()` tells."""
-    with wrapped("its address"):
+    with wrapped():
         cursor = await connection.execute("select * from bridge.status()")
         return [dict(row) for row in await cursor.fetchall()]
 

@@ -41,13 +41,16 @@ def _parse_source(query: str) -> ast.SelectStmt:
         raise QueryRefusal(
             f"the query cannot be read: {message}",
             hint="it is one `select` of PostgreSQL",
-            at=at if isinstance(at, int) and 0 <= at <= len(query) else None,
+            # Without a place it has met the end.
+            at=at if isinstance(at, int) and 0 <= at <= len(query) else len(query),
         ) from error
-    if len(statements) != 1:
+    if not statements:
+        raise QueryRefusal("the query is empty", hint="a view is one `select`", at=0)
+    if len(statements) > 1:
         raise QueryRefusal(
             f"the query is {len(statements)} statements, not one",
             hint="a view is one `select`",
-            at=statements[1].stmt_location if len(statements) > 1 else None,
+            at=statements[1].stmt_location,
         )
     statement = statements[0].stmt
     if not isinstance(statement, ast.SelectStmt):

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pglast.parser import scan
-from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
+from psycopg.sql import SQL, Composable, Identifier, Literal
 
 from bridge.catalog import Type
 
@@ -312,14 +312,14 @@ def matching_sql(query: str, key: Sequence[KeyColumn]) -> str:
 def estimate_sql(leaves: Sequence[int]) -> str:
     """The rows of these tables by the statistics, as many documents as keys, and what
     they take on disk."""
-    oids: Composed = SQL(", ").join(Literal(oid) for oid in leaves)
+    oids = Literal([*map(str, leaves)])  # none of a table without partitions
     return (
         SQL(
             "select coalesce(sum(greatest(reltuples, 0)), 0)::pg_catalog.int8"
             " as documents,\n"
             "       coalesce(sum(pg_catalog.pg_table_size(oid)), 0)::pg_catalog.int8"
             " as size_bytes\n"
-            "  from pg_catalog.pg_class where oid in ({})"
+            "  from pg_catalog.pg_class where oid = any({}::pg_catalog.oid[])"
         )
         .format(oids)
         .as_string(None)

@@ -163,10 +163,11 @@ def _place(fields: Fields, name: str, field: Field) -> None:
 
 
 def _clash(name: str, part: str) -> Refusal:
+    other = f'"{part}"' if part != name else f'one whose name begins with "{name}."'
     return Refusal(
-        f'columns "{name}" and "{part}" would be one field: Elasticsearch reads a dot'
+        f'columns "{name}" and {other} would be one field: Elasticsearch reads a dot'
         " in a name as a step into an object",
-        hint=f"give one another name: select … as {name.replace('.', '_')}",
+        hint="give one another name: select … as a_b in the place of a.b",
     )
 
 

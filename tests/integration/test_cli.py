@@ -202,6 +202,27 @@ def test_what_is_in_the_way_of_a_view_is_found_with_the_statement_that_mends_it(
     assert shop("apply")[0] == 0
 
 
+@pytest.mark.parametrize("query", [";", "select id from product where", "-- none"])
+def test_a_query_that_ends_too_early_is_refused(shop: Shop, query: str) -> None:
+    shop.write(f'[views.v]\nquery = "{query}"\n[[views.v.targets]]\nsink = "mem"')
+    code, out, err = shop("plan")
+    assert (code, out) == (Exit.USAGE, "")
+    assert "view v: the query" in err.splitlines()[0]
+    assert err.splitlines()[-1].startswith("help: ")
+
+
+def test_a_table_without_partitions_is_planned_and_made(shop: Shop) -> None:
+    shop.execute(
+        "create table event (id int, day date, primary key (id, day))"
+        " partition by range (day)"
+    )
+    shop.write('[views.v]\ntable = "event"\n[[views.v.targets]]\nsink = "mem"')
+    assert shop("check")[0] == 0
+    assert shop("plan")[0] == Exit.USAGE
+    assert shop("apply")[0] == 0
+    assert shop("preview", "v")[:2] == (0, "")
+
+
 def test_a_role_gets_by_with_the_grants_that_check_prints(
     shop: Shop, role: str
 ) -> None:

@@ -224,6 +224,7 @@ def test_unknown_names_are_refused_with_the_nearest(
         ("source.wal_budget", "'99999999999TiB'"),
         ("views.a.columns", "[]"),
         ("views.a.columns", "['x', 'x']"),
+        ("views.a.functions", "['price_of']"),
     ],
 )
 def test_wrong_values_are_refused_with_their_place(key: str, value: str) -> None:

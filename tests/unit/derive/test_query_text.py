@@ -16,7 +16,9 @@ from bridge.errors import QueryRefusal
     [
         ("select id, from r", "syntax error", "from"),
         ("select 1; select 2", "2 statements", None),
-        ("", "0 statements", None),
+        ("", "is empty", None),
+        (";", "is empty", ";"),
+        ("select id from r where", "syntax error at end", None),
         ("select 1;", "semicolon", ";"),
         ("delete from r", "not a `select`", "delete"),
         ("create table r (id int)", "not a `select`", "create"),
@@ -33,6 +35,8 @@ def test_only_one_select_that_reads_is_taken(
     with pytest.raises(QueryRefusal, match=why) as refusal:
         parse_source(query)
     assert refusal.value.hint
+    if "at end" in why:
+        assert refusal.value.at == len(query)
     if at is not None:
         assert refusal.value.at == query.index(at)
 
