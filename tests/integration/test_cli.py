@@ -202,15 +202,6 @@ def test_what_is_in_the_way_of_a_view_is_found_with_the_statement_that_mends_it(
     assert shop("apply")[0] == 0
 
 
-@pytest.mark.parametrize("query", [";", "select id from product where", "-- none"])
-def test_a_query_that_ends_too_early_is_refused(shop: Shop, query: str) -> None:
-    shop.write(f'[views.v]\nquery = "{query}"\n[[views.v.targets]]\nsink = "mem"')
-    code, out, err = shop("plan")
-    assert (code, out) == (Exit.USAGE, "")
-    assert "view v: the query" in err.splitlines()[0]
-    assert err.splitlines()[-1].startswith("help: ")
-
-
 def test_a_table_without_partitions_is_planned_and_made(shop: Shop) -> None:
     shop.execute(
         "create table event (id int, day date, primary key (id, day))"
@@ -299,6 +290,8 @@ def test_wrong_credentials_and_databases_end_with_1(shop: Shop, role: str) -> No
         ("query = 'select id, now() as at from product'", "now()"),
         ("query = 'delete from product returning id'", "select"),
         ("query = 'select id, titel from product'", "titel"),
+        ("query = ';'", "the query is empty"),
+        ("query = 'select id from product where '", "at end of input"),
         ("table = 'nowhere'", "nowhere"),
         ("table = 'product'\ncolumns = ['id', 'titel']", "titel"),
         ("query = 'select title from product'", "key"),
