@@ -203,10 +203,7 @@ def test_what_is_in_the_way_of_a_view_is_found_with_the_statement_that_mends_it(
 
 
 def test_a_table_without_partitions_is_planned_and_made(shop: Shop) -> None:
-    shop.execute(
-        "create table event (id int, day date, primary key (id, day))"
-        " partition by range (day)"
-    )
+    shop.execute("create table event (id int primary key) partition by range (id)")
     shop.write('[views.v]\ntable = "event"\n[[views.v.targets]]\nsink = "mem"')
     assert shop("check")[0] == 0
     assert shop("plan")[0] == Exit.USAGE
