@@ -107,12 +107,21 @@ def up(directory: Path, config: Path | None = None) -> Addresses:
             # At once: what did start must be found by `down`, whatever comes next.
             _write(directory, state)
     if failed:
-        raise failed
+        raise _with_what_runs(failed, state)
     addresses = _addresses(state)
     config = config or directory / CONFIG_FILE
     if not config.exists():
         config.write_text(CONFIG.format(**addresses))
     return Addresses(**addresses)
+
+
+def _with_what_runs(failed: Exception, state: dict[str, Running]) -> Exception:
+    """The failure of one server, beside which the others are not forgotten."""
+    running = [name for name, server in state.items() if server.alive]
+    if not running or not isinstance(failed, Halt):
+        return failed
+    others = f"{' and '.join(running)} did start: `pgbridge dev down` stops what runs"
+    return Halt(failed.message, hint=f"{failed.hint}; {others}".removeprefix("; "))
 
 
 def down(directory: Path, config: Path | None = None, *, keep: bool = False) -> int:

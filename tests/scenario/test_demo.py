@@ -118,4 +118,5 @@ async def test_it_is_interrupted_without_a_trace(tmp_path: Path, place: Place) -
         process.send_signal(signal.SIGINT)
         assert await ended(process) == 130
     assert "Traceback" not in output.read_text()
+    assert output.read_text().endswith("Ended early; servers and data are removed.\n")
     await nothing_is_left(place, process.pid)

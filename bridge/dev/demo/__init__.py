@@ -60,6 +60,9 @@ def run(seconds: float = SECONDS) -> int:
             with running(place) as servers:
                 screen.say(f"They run after {time.monotonic() - start:.0f} s")
                 return _with(servers, screen, seconds)
+        except KeyboardInterrupt:
+            screen.say("Ended early; servers and data are removed.")
+            raise
         finally:
             place.close()
 
