@@ -318,6 +318,8 @@ class Catalog:
     """Of each operator the function behind it."""
     function_names: Mapping[tuple[str, str], Names]
     operator_names: Mapping[tuple[str, str], Names]
+    loose_casts: bool
+    """Somebody has made a cast that gives something for a null."""
     version: int
     """`server_version_num`."""
 

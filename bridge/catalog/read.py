@@ -214,6 +214,7 @@ async def _complete(
         operators=dict(operators),
         function_names=await _names(connection, statement("function_names")),
         operator_names=await _names(connection, statement("operator_names")),
+        loose_casts=bool((await fetch(connection, statement("loose_casts")))[0][0]),
         version=version,
     )
 

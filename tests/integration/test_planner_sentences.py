@@ -184,3 +184,21 @@ async def test_a_null_safe_link_is_spelled_so_that_an_index_serves(db: Rows) -> 
     await db.run("insert into r values (8, null)")
     found, changed = await db.change(view, "insert into u values (10, 0, null)")
     assert changed == {("8",)} <= found
+
+
+async def test_a_cast_may_give_something_for_a_null(db: Rows) -> None:
+    """Where somebody has made one, no cast makes an outer join an inner one."""
+    query = (
+        "select r.id, t.v from r left join u on u.rid = r.id "
+        "left join t on t.code = coalesce(u.code, 'd') where u.k::mood = 'none'"
+    )
+    await db.run("create type mood as enum ('none', 'some')")
+    await db.run(
+        "create function mood(int) returns mood immutable language sql return "
+        "case when $1 is null then 'none' else 'some' end::mood"
+    )
+    await db.run("create cast (int as mood) with function mood(int)")
+    with pytest.raises(QueryRefusal, match=r"a change of public\.t "):
+        await db.plan(query, functions=("public.mood",))
+    await db.run("alter function mood(int) strict")
+    await db.plan(query, functions=("public.mood",))

@@ -49,6 +49,8 @@ class Nulls:
         match value:
             case ast.ColumnRef():
                 return self._column(value, level, join)
+            case ast.TypeCast() if self.catalog.loose_casts:
+                return False  # which cast it is, the query does not tell
             case ast.TypeCast() | ast.CollateClause():
                 return value.arg is not None and self.null(value.arg, level, join)
             case ast.BoolExpr(boolop=BoolExprType.NOT_EXPR):
