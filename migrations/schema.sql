@@ -658,7 +658,7 @@ begin
         previous.number,
         coalesce(shown.documents, 0),
         p.epoch || ':' || p.lsn,
-        greatest(flushed - p.lsn, 0)::bigint,
+        case when p.lsn is not null then greatest(flushed - p.lsn, 0) end::bigint,
         case
             when p.lsn >= flushed then 0
             when kept.behind_since is not null

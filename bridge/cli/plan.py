@@ -37,6 +37,7 @@ _VERBS = {
     "keep": ("unchanged", "unchanged"),
 }
 """What is said of a number of steps: of the source, of targets."""
+_LEFT_OVER = "to prune"
 
 
 def plan(
@@ -158,7 +159,7 @@ def _print(steps: Sequence[Step]) -> None:
     out = console()
     width = max(len(step.name) for step in steps)
     for step in steps:
-        sign, style = _SIGNS[step.action.value]
+        sign, style = _SIGNS["drop" if step.left_over else step.action.value]
         out.print(
             Text(
                 f"  {sign} {step.kind.value:<11} {step.name:<{width}}  {step.why}",
@@ -169,9 +170,13 @@ def _print(steps: Sequence[Step]) -> None:
 
 def _summary(steps: Sequence[Step]) -> str:
     counts = Counter(
-        _VERBS[step.action.value][step.kind.value == "target"] for step in steps
+        _LEFT_OVER
+        if step.left_over
+        else _VERBS[step.action.value][step.kind.value == "target"]
+        for step in steps
     )
     verbs = dict.fromkeys(verb for both in _VERBS.values() for verb in both)
+    verbs[_LEFT_OVER] = None
     return ", ".join(f"{counts[verb]} {verb}" for verb in verbs if counts[verb])
 
 

@@ -15,7 +15,7 @@ import typer
 
 from bridge.cli.options import ConfigFile, duration, known_view, load
 from bridge.cli.output import say
-from bridge.errors import BridgeError, Exit
+from bridge.errors import BridgeError, Exit, Refusal
 
 if TYPE_CHECKING:
     from bridge.config import Config
@@ -46,14 +46,17 @@ def wait(
     loaded = load(config)
     views = [known_view(loaded, view)] if view else list(loaded.views)
     patience_s = duration(timeout, "--timeout")
-    wanted = None
+    wanted = epoch = None
     if lsn is not None:
         try:
-            wanted = Position.parse(lsn).lsn if ":" in lsn else parse_lsn(lsn)
+            if ":" in lsn:
+                epoch, wanted = Position.parse(lsn)
+            else:
+                wanted = parse_lsn(lsn)
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
     reached, late = asyncio.run(
-        _wait(loaded, views, wanted, patience_s, searchable=searchable)
+        _wait(loaded, views, wanted, patience_s, epoch=epoch, searchable=searchable)
     )
     at = format_lsn(reached)
     if late:
@@ -75,6 +78,7 @@ async def _wait(
     wanted: int | None,
     patience_s: float,
     *,
+    epoch: int | None,
     searchable: bool,
 ) -> tuple[int, list[str]]:
     """The position waited for, and the targets that have not reached it."""
@@ -86,6 +90,13 @@ async def _wait(
     deadline = time.monotonic() + patience_s
     async with await Store.open(config.source.dsn) as store:
         await is_running(store)
+        source = await store.read_source()
+    if epoch is not None and source is not None and source.epoch != epoch:
+        raise Refusal(
+            f"that position is of epoch {epoch}, and the source's history is in "
+            f"{source.epoch}",
+            hint="leave --lsn out to wait for all that is committed now",
+        )
     async with session(config.source.dsn, read_only=False) as connection:
         if wanted is None:
             wanted = await _mark(connection)

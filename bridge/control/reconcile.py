@@ -39,6 +39,9 @@ class Step:
     name: str
     why: str
 
+    left_over: bool = False
+    """Nothing is done by it, and the file has no such target."""
+
     @property
     def does_something(self) -> bool:
         """Whether anything changes by it."""
@@ -333,7 +336,7 @@ def _leftovers(
         else:
             action = Action.DROP
             why = "no longer in the file; fed no more, kept until `apply --prune`"
-        steps.append(Step(action, PartKind.TARGET, str(target), why))
+        steps.append(Step(action, PartKind.TARGET, str(target), why, target.stopped))
     return steps
 
 

@@ -366,6 +366,7 @@ def test_status_before_and_after(shop: Shop) -> None:
         "dead_letters", "progress",
     }  # fmt: skip
     assert (target["state"], target["building"]) == ("building", 1)
+    assert (target["position"], target["lag_bytes"]) == (None, None)
     assert "products" in shop("status")[1]
 
 

@@ -140,6 +140,9 @@ def test_wait_is_read_your_writes(bridge: Bridge) -> None:
         assert "is kept" in bridge("wait", "--view", "product", "--timeout", "30s")
         assert bridge.cached("p1:3") == {"id": 3, "title": f"round {round_}"}
     assert bridge.json("explain", "product", "3")["targets"][0]["same"] is True
+    # A position of another history says nothing of this one.
+    assert "is kept" in bridge("wait", "--lsn", "1:0/1")
+    bridge("wait", "--lsn", "9:0/1", code=2)
 
 
 @pytest.mark.usefixtures("daemon")
