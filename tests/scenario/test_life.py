@@ -150,6 +150,7 @@ async def test_no_reader_is_ever_shown_less_than_before(
     await bridge.ends_exact()
 
 
+@pytest.mark.slow
 async def test_what_is_kept_for_a_rollback_is_kept_for_long_enough(
     bridge: Bridge,
 ) -> None:

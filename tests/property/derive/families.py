@@ -302,6 +302,10 @@ def folded(g: Grammar) -> str:
         f"from {two} q group by {q}) q on q.v = {p}",
         f"select p.id k, q.b qb from {one} p {join} (select distinct on ({q}) * from "
         f"{two} q order by {q}, q.id::text) q on {link}",
+        f"select p.id k, q.n from {one} p {join} (select q.*, row_number() over "
+        f"(partition by {q} order by q.id::text) n from {two} q) q on {link}",
+        "select p.id k, (select count(*) from (select a, b, c, id from x union "
+        f"select a, b, c, id from y) q where {link}) n from {one} p",
     )
 
 

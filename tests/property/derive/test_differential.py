@@ -120,6 +120,7 @@ FIRST = {
     Rule.POSITIVE: 8,
     Rule.BRANCHES: 3,
     Rule.ALWAYS: 8,
+    Rule.TEXTS: 15,
 }
 """Seeds that are known to catch a mutant at once."""
 
