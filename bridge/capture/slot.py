@@ -50,7 +50,7 @@ class SlotState:
     name: str
     plugin: str
     ours: bool
-    """It is a slot of the database that was asked."""
+    """It is one for pgoutput, of the database that was asked."""
     active_pid: int | None
     wal_status: str
     """reserved, extended, unreserved or lost."""
@@ -67,19 +67,23 @@ class SlotState:
         return self.wal_status == "lost" or self.invalidation_reason is not None
 
     def require_usable(self) -> None:
-        """SlotLost when it is; Halt when it is not one of ours."""
+        """Halt when it is not one of ours; SlotLost when it is lost."""
+        if not self.ours:
+            raise _others(self.name)
         if self.lost:
             raise SlotLost(
                 f"the replication slot {self.name} was invalidated"
                 f" ({self.invalidation_reason or self.wal_status})",
                 hint="its changes are gone: a new slot and a rebuild are needed",
             )
-        if self.plugin != "pgoutput" or not self.ours:
-            raise Halt(
-                f"the replication slot {self.name} is not of this database and "
-                "pgoutput",
-                hint="choose another source.slot",
-            )
+
+
+def _others(name: str) -> Halt:
+    return Halt(
+        f"the replication slot {name} is another's: not for pgoutput, or not of this "
+        "database",
+        hint="choose another source.slot; it is left as it is",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,14 +210,11 @@ async def free_slot(connection: Connection, name: str) -> bool:
 async def drop_slot(connection: Connection, name: str) -> bool:
     """Drop it; False when there is none. SlotActive while somebody streams.
 
-    Halt when the slot of that name is another database's: names are the server's.
+    Halt when the slot of that name is another's: names are the server's.
     """
     found = await describe_slot(connection, name)
     if found is not None and not found.ours:
-        raise Halt(
-            f"the replication slot {name} is not of this database",
-            hint="choose another source.slot; it is left as it is",
-        )
+        raise _others(name)
     try:
         with wrapped(f"cannot drop the replication slot {name}", missing=SlotMissing):
             await connection.execute(

@@ -123,7 +123,7 @@ async def drop_source(own: Session, config: SourceConfig, tell: Tell) -> bool:
     slot = await describe_slot(own, config.slot)
     try:
         if slot is not None and not slot.ours:  # names are the server's
-            tell(f"slot {config.slot} stays: it is another database's")
+            tell(f"slot {config.slot} stays: it is not pgbridge's")
         elif await drop_slot(own, config.slot):
             removed.append(f"slot {config.slot}")
     except SlotActive as error:

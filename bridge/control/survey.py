@@ -149,7 +149,7 @@ async def survey(
             )
         publication = await describe_publication(connection, config.source.publication)
         slot = await describe_slot(connection, config.source.slot)
-        if slot is not None and not slot.lost:
+        if slot is not None and not (slot.ours and slot.lost):
             slot.require_usable()
         lacking = await _lacking(connection, planned.plans)
         tables = _publishable(planned.plans, lacking, publication)
