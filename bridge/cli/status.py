@@ -88,6 +88,11 @@ def _print(found: Mapping[str, Any]) -> None:
         right=(4, 5, 6),
         styles=styles,
     )
+    for name in sinks.keys() - shown:
+        if sinks[name]["state"] != "ok":
+            say(
+                f"sink {name} is {sinks[name]['state']}; no target of the file is in it"
+            )
     for command in reversed(found["commands"]):
         if command["state"] in ("pending", "running"):
             what = f"{command['kind']}, by {command['by']}"

@@ -44,6 +44,7 @@ from bridge.store.rows import (
     CommandRow,
     CommandState,
     GenerationKey,
+    GenerationState,
 )
 
 _log = logger("bridge.control")
@@ -66,6 +67,8 @@ class Operator:
         self._agenda = Agenda()
         self._announced = asyncio.Event()
         self._pausing = {name: asyncio.Lock() for name in assembly.lanes}
+        self._switched: set[tuple[int, GenerationKey]] = set()
+        """Parts of commands that are carried out, while others of theirs wait."""
         life.commands_first = self.commands_first
 
     def announce(self, command: int, lsn: int) -> None:
@@ -111,7 +114,11 @@ class Operator:
             with suppress(Refusal):
                 match parse(row):
                     case Promote(generations=keys) | RollBack(generations=keys):
-                        if any(each[:2] == key[:2] for each in keys):
+                        # Not what waits for another sink.
+                        if any(
+                            each[:2] == key[:2] and (row.id, each) not in self._switched
+                            for each in keys
+                        ):
                             found.append(row)
                     case Cancel(command=command):
                         store = self._assembly.store.backfills
@@ -219,9 +226,9 @@ class Operator:
             case Backfill():
                 return await self._backfill(command, row.issued_at)
             case Promote():
-                return await self._promote(command)
+                return await self._promote(command, row)
             case RollBack():
-                return await self._roll_back(command)
+                return await self._roll_back(command, row)
             case Cancel():
                 return await self._cancel(command)
             case Retry():
@@ -294,31 +301,52 @@ class Operator:
             for target, number in zip(wanted, numbers, strict=True)
         )
 
-    async def _promote(self, command: Promote) -> str:
+    async def _promote(self, command: Promote, row: CommandRow) -> str:
         await _all(
-            self._switch_to(key, force=command.force, complete=True)
+            self._switch_to(key, row, force=command.force, complete=True)
             for key in command.generations
         )
         return ", ".join(f"{key} is live" for key in command.generations)
 
-    async def _roll_back(self, command: RollBack) -> str:
-        await _all(self._switch_to(key, force=True) for key in command.generations)
+    async def _roll_back(self, command: RollBack, row: CommandRow) -> str:
+        await _all(self._switch_to(key, row, force=True) for key in command.generations)
         return ", ".join(f"{key} is live" for key in command.generations)
 
     async def _switch_to(
-        self, key: GenerationKey, *, force: bool, complete: bool = False
+        self,
+        key: GenerationKey,
+        row: CommandRow,
+        *,
+        force: bool,
+        complete: bool = False,
     ) -> int:
         """Let readers see this one; its number. `complete`: not one being built."""
-        generation = self._fed(key)
-        if complete and generation in self._life.building:
-            raise Halt(
-                f"{generation} is not complete yet",
-                hint="it is promoted by itself as soon as it is",
-            )
         # A switch that a crash has cut off is known once its sink has told.
-        await self._life.claimed[key.sink].wait()
-        await self._life.switches.promote(generation, force=force)
-        return generation.number
+        if (claimed := self._life.claimed.get(key.sink)) is not None:
+            await claimed.wait()
+        if not await self._was_switched(key, row):
+            generation = self._fed(key)
+            if complete and generation in self._life.building:
+                raise Halt(
+                    f"{generation} is not complete yet",
+                    hint="it is promoted by itself as soon as it is",
+                )
+            await self._life.switches.promote(generation, force=force)
+        self._switched.add((row.id, key))
+        return key.number
+
+    async def _was_switched(self, key: GenerationKey, row: CommandRow) -> bool:
+        """Whether this part of a command was carried out before a crash, and something
+        asked for later since: to do it again would undo that."""
+        if (row.id, key) in self._switched:
+            return True
+        if row.state is not CommandState.RUNNING or row.started_at is None:
+            return False
+        for found in await patiently(self._assembly.store.generations.all):
+            live = found.state is GenerationState.LIVE and found.key[:2] == key[:2]
+            if live and found.key != key and found.published_at is not None:
+                return found.published_at > row.started_at
+        return False
 
     def _fed(self, key: GenerationKey) -> Generation:
         generation = self._assembly.generation(key)

@@ -105,7 +105,9 @@ class Audit:
     def _begin(self, generation: Generation) -> _Walk | None:
         assembly = self._assembly
         plan = assembly.plan(generation)
-        if plan is None:
+        target = generation.target
+        kept = keeps_documents(assembly.config, target.sink, target.options)
+        if plan is None or not kept:
             return None
         comparer = Comparer(
             assembly.pipeline.source,

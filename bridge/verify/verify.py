@@ -105,7 +105,11 @@ def _live(looked: Survey, view: str, target: str | None) -> list[_Live]:
                 f"target {configured} is not built yet",
                 hint="`pgbridge status` shows how far it is",
             )
-        found.append(_as_built(looked, configured, live))
+        built = _as_built(looked, configured, live)
+        if keeps_documents(
+            looked.config, configured.sink, built.generation.target.options
+        ):
+            found.append(built)
     if not found and target is not None:
         targets = ", ".join(map(str, looked.config.views[view].targets))
         raise Refusal(

@@ -174,9 +174,13 @@ class Places:
             known = await self._client.hgetall(keys.generations)
             described = known.pop(number.encode(), None)
             if described is not None:
+                held = _holds(json.loads(described))
                 place = json.loads(described)["place"]
+                others = [json.loads(text) for text in known.values()]
+                # Where the others only remove, nothing of this one is theirs.
                 shared = any(
-                    json.loads(text)["place"] == place for text in known.values()
+                    other["place"] == place and (_holds(other) or not held)
+                    for other in others
                 )
                 live = await self._client.get(keys.live)
                 pipeline = self._client.pipeline(transaction=True)
@@ -198,8 +202,8 @@ class Places:
         left to be removed when this is interrupted."""
         naming = naming_described(described, keys.name, number)
         prefix = keys.versions(described["place"])
-        held = described["encoding"] != Encoding.NONE
-        async for names, versions in self.pages(prefix) if held else _nothing():
+        pages = self.pages(prefix) if _holds(described) else _nothing()
+        async for names, versions in pages:
             values: list[str | bytes] = []
             for name, stored in zip(names, versions, strict=True):
                 _, deleted, value = parse_version(stored)
@@ -216,7 +220,15 @@ class Places:
         pipeline = self._client.pipeline(transaction=True)
         pipeline.delete(keys.count(described["place"]))
         pipeline.hdel(keys.dropping, str(number))
-        pipeline.hdel(NAMES, names_described(described, keys.name, number))
+        own, known = (
+            names_described(described, keys.name, number),
+            await self._client.hgetall(keys.generations),
+        )
+        if not any(
+            names_described(json.loads(text), keys.name, int(other)) == own
+            for other, text in known.items()
+        ):
+            pipeline.hdel(NAMES, own)
         await pipeline.execute()
 
     async def pages(
@@ -258,6 +270,11 @@ def taken(other: str) -> Halt:
         f" with the other's file, or, where that is gone for good, `redis-cli -n N del"
         f" {OWNER}` with the database's number, then `pgbridge resume` the sink",
     )
+
+
+def _holds(described: dict[str, Any]) -> bool:
+    """Whether a generation has values, and their versions."""
+    return bool(described["encoding"] != Encoding.NONE)
 
 
 def named_alike(layout: Layout, found: bytes | None) -> Halt | None:

@@ -348,6 +348,24 @@ async def test_a_changed_template_is_another_place(
     assert await server.exists("p:7") == 1
 
 
+async def test_what_becomes_a_cache_leaves_no_values(
+    redis_url: str, server: Redis, open_redis: OpenRedis
+) -> None:
+    """Its keys are only removed from then on: what was there of them is gone too."""
+    sink = await open_redis(redis_url)
+    one, two = generation(1), generation(2, encoding="none")
+    await sink.prepare(one, OWNER)
+    await sink.write(one, [put("7", 10)])
+    await sink.prepare(two, OWNER)
+    await sink.publish(two)
+    await sink.drop(one)
+    assert not await server.exists("products:7")
+    with pytest.raises(Halt, match="are those of target products"):
+        await sink.prepare(generation(name="other", key="products:{id}"), OWNER)
+    await sink.drop(two)
+    assert await stored_keys(server) == {"pgbridge:owner", "pgbridge:cache:mark"}
+
+
 async def test_what_is_named_alike_is_told_before_it_is_mixed(
     redis_url: str, server: Redis, open_redis: OpenRedis
 ) -> None:

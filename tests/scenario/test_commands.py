@@ -206,3 +206,36 @@ async def test_what_a_command_waits_for_is_told(bridge: Bridge) -> None:
         assert "waits" not in bridge.one(told, command)
     await bridge.settled()
     await bridge.ends_exact()
+
+
+async def test_a_paused_sink_holds_up_no_other(bridge: Bridge) -> None:
+    """What was asked of both is done in the one: an edit after it goes on there, and is
+    not undone when the rest of it is carried out again after a kill."""
+    bridge.execute(*SCHEMA.split(";"))
+    key = {"item/cache": 'key = "item:{generation}:{id}"'}
+    bridge.configure({"item": 'table = "item"'}, options=key)
+    bridge.daemon.start()
+    await bridge.ready()
+    done = "select finished_at is not null from bridge.command where id = %s"
+    for command in ("backfill('item', rebuild => true)", "pause('cache')"):
+        issued = bridge.one(f"select bridge.{command}")
+        await eventually(lambda i=issued: bridge.one(done, i))  # type: ignore[misc]
+    bridge.execute("update item set name = 'owed to the cache' where id = 1")
+    rollback = bridge.one("select bridge.rollback('item')")
+    live = "select number from bridge.generation where state = 'live' and sink = %s"
+    await eventually(lambda: bridge.one(live, "search") == 1)
+    bridge.configure({"item": 'query = "select id, n from item"'}, options=key)
+    await eventually(lambda: bridge.one(live, "search") == 3)
+    assert bridge.one(live, "cache") == 2
+    await bridge.daemon.kill()
+    bridge.daemon.start()
+    message = "select message from bridge.command where id = %s"
+    await eventually(lambda: "waits" in bridge.one(message, rollback))
+    await eventually(bridge.daemon.status)
+    assert bridge.one(live, "search") == 3
+    bridge.execute("select bridge.resume('cache')")
+    await eventually(lambda: bridge.one(done, rollback))
+    await bridge.ready()
+    assert (bridge.one(live, "search"), bridge.one(live, "cache")) == (3, 3)
+    await bridge.settled()
+    await bridge.ends_exact()

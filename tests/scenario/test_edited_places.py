@@ -115,6 +115,34 @@ async def test_no_edit_shows_a_reader_less_than_before(
     await bridge.ends_exact()
 
 
+async def test_what_was_rolled_back_from_is_built_again_in_its_place(
+    bridge: Bridge,
+) -> None:
+    """Readers of both keys see no gap, though one generation takes another's keys."""
+    bridge.execute(*SCHEMA.split(";"), QUIET)
+    first, second = EDITS[:2]
+    configure(bridge, first)
+    bridge.daemon.start()
+    await taken_up(bridge, first)
+    configure(bridge, second)
+    await taken_up(bridge, second)
+    async with (
+        reading(bridge, "item", STILL),
+        reading_keys(bridge, "item", first.template) as one,
+        reading_keys(bridge, "item", second.template) as two,
+    ):
+        for words, live in ((["rollback"], 1), (["backfill", "--rebuild"], 3)):
+            command = [words[0], "item", *words[1:], "--target", "cache"]
+            code, told = await pgbridge(bridge, *command)
+            assert code == 0, told
+            await taken_up(bridge, second._replace(cache=live))
+            now = written(bridge)
+            for each in (one, two):
+                await eventually(lambda r=each, n=now: r.last("cache") >= n)  # type: ignore[misc]
+    await bridge.settled()
+    await bridge.ends_exact()
+
+
 async def test_the_keys_of_another_target_are_not_taken(bridge: Bridge) -> None:
     """A view gets another name and keeps its keys: it says so and waits, and nothing of
     the old one goes before it is dropped."""

@@ -11,6 +11,7 @@ import itertools
 import signal
 from contextlib import suppress
 from itertools import product
+from pathlib import Path
 from typing import NamedTuple
 
 import httpx
@@ -20,7 +21,7 @@ import redis
 
 from tests.fixtures.waiting import eventually
 from tests.scenario.harness import SCHEMA
-from tests.scenario.readers import reading
+from tests.scenario.readers import reading, reading_keys
 from tests.scenario.test_edits import ITEM, NAME_AS_TEXT, RAW, get, rows
 from tests.scenario.test_life import NEW, OLD, QUIET, STILL, configure, pgbridge
 from tests.scenario.world import Bridge
@@ -41,6 +42,11 @@ SHOWN = ("generation.published", "generation.recorded", "generation.dropped")
 SWITCHED = ("generation.publish", "generation.published", "generation.recorded")
 COMMAND = ("command.begun", "command.done")
 EDITED = ("rollback", "once more", "undone")
+
+CACHED = """
+    select array_agg(number) from bridge.generation
+    where sink = 'cache' and state = %s
+"""
 
 
 class Case(NamedTuple):
@@ -284,6 +290,73 @@ async def test_what_is_pruned_while_it_is_rolled_back(
     states = "select json_object_agg(number, state) from bridge.generation"
     assert bridge.one(states) == {"1": "live", "2": "previous"}
     assert outcomes(bridge, "rollback") <= {"done", "failed"}
+    await bridge.settled()
+    await bridge.ends_exact()
+
+
+MOVED = (*BUILDING, *SHOWN[:2])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("probe", MOVED)
+@pytest.mark.parametrize("then", ["", "undone"])
+async def test_killed_while_keys_move(bridge: Bridge, probe: str, then: str) -> None:
+    """From one prefix to another, and back where the edit is taken back: the keys of
+    before are there and current all along, and what is given up is gone."""
+    bridge.execute(*SCHEMA.split(";"), QUIET)
+    configure(bridge, OLD, "one:{id}")
+    bridge.daemon.start()
+    await bridge.ready()
+    assert await bridge.daemon.stop() == 0
+    async with (
+        reading(bridge, "item", STILL),
+        reading_keys(bridge, "item", "one:{id}") as readers,
+    ):
+        bridge.daemon.start(kill_at=probe)
+        await bridge.ready()
+        configure(bridge, OLD, "two:{id}")
+        assert await bridge.daemon.ended(90.0) == -signal.SIGKILL
+        (moved,) = bridge.one(CACHED, "live")
+        moved = moved == 2 or (await standing(bridge))["cache"].shown == 2
+        if then:
+            configure(bridge, OLD, "one:{id}")
+        bridge.daemon.start()
+        await at_rest(bridge)
+        written = bridge.one("select n from item where id = 0")
+        await eventually(lambda: readers.last("cache") >= written)
+    ended = {"": ([2], [1]), "undone": ([3], [2]) if moved else ([1], None)}
+    states = (bridge.one(CACHED, "live"), bridge.one(CACHED, "previous"))
+    assert states == ended[then]
+    assert (await standing(bridge))["search"].live == 1
+    with redis.Redis.from_url(bridge.redis) as client:
+        kept = {name: client.exists(f"{name}:0") for name in ("one", "two")}
+    assert kept == {"one": 1, "two": int(moved or not then)}
+    await bridge.settled()
+    await bridge.ends_exact()
+
+
+async def test_a_backfill_is_cancelled_while_its_last_range_is_kept(
+    bridge: Bridge, tmp_path: Path
+) -> None:
+    """Then it is cancelled, whoever asks, and stays so when the daemon dies of it."""
+    hold = tmp_path / "hold"
+    hold.mkdir()
+    await built(bridge, "sweep")
+    bridge.daemon.start(hold=hold)
+    await bridge.ready()
+    (hold / "armed").write_text("backfill.kept")
+    ask(bridge, "sweep")
+    await eventually((hold / "reached").exists)
+    ask(bridge, "cancel")
+    state = "select state from bridge.{} where {} order by id desc limit 1"
+    command = state.format("command", "kind = 'backfill'")
+    await eventually(lambda: bridge.one(command) == "cancelled")
+    backfill = state.format("backfill", "kind = 'sweep'")
+    await eventually(lambda: bridge.one(backfill) == "cancelled")
+    await bridge.daemon.kill()
+    bridge.daemon.start()
+    await at_rest(bridge)
+    assert (bridge.one(command), bridge.one(backfill)) == ("cancelled", "cancelled")
     await bridge.settled()
     await bridge.ends_exact()
 

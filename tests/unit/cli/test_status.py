@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from bridge.cli.status import _beside, _note, _source
+import pytest
+
+from bridge.cli.status import _beside, _note, _print, _source
 
 ROW = ("cache", "down", "product", "g1", "1,204", "2 h", "0", "cannot be reached; see")
 
@@ -23,6 +25,31 @@ def test_what_is_wrong_with_a_sink_is_said_once() -> None:
     assert _note(target, sink, first=True) == "away"
     assert _note(target, sink, first=False) == ""
     assert _note(target | {"state": "halted"}, sink, first=False) == "halted: away"
+
+
+def test_a_sink_that_needs_attention_is_named_also_without_a_target(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    target: dict[str, Any] = dict.fromkeys(
+        ("building", "progress", "previous", "documents", "dead_letters", "lag_seconds")
+    )
+    target |= {"sink": "search", "name": "products", "generation": 1}
+    target |= {"state": "live", "reason": "", "view": "product"}
+    sinks = [
+        {"name": name, "state": state, "reason": "", "owed_keys": 0}
+        for name, state in (("search", "ok"), ("cache", "paused"))
+    ]
+    source = {
+        "state": "streaming",
+        "reason": "",
+        "position": None,
+        "lag_bytes": 0,
+        "retained_bytes": None,
+    }
+    _print({"source": source, "sinks": sinks, "targets": [target], "commands": []})
+    told = capsys.readouterr().out
+    assert "sink cache is paused; no target of the file is in it" in told
+    assert "1 of 2 sinks needs attention" in told
 
 
 def test_what_is_level_is_not_called_behind_for_the_bridges_own_log() -> None:
