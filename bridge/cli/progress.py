@@ -48,7 +48,6 @@ class _Since:
 def _bar(what: str) -> Iterator[Advance]:
     from rich.progress import (
         BarColumn,
-        MofNCompleteColumn,
         Progress,
         TextColumn,
         TimeRemainingColumn,
@@ -59,18 +58,25 @@ def _bar(what: str) -> Iterator[Advance]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        TextColumn("{task.fields[done]}"),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
     since = _Since()
     with Progress(*columns, console=console(sys.stderr), transient=True) as shown:
-        task = shown.add_task(what, total=None, rate="")
+        task = shown.add_task(what, total=None, rate="", done="")
 
         def advance(done: float, total: float | None) -> None:
             done_here, elapsed_s = since(done)
-            rate = done_here / max(elapsed_s, 0.001)
-            shown.update(task, completed=done, total=total, rate=f"{count(rate)}/s")
+            rate, total = done_here / max(elapsed_s, 0.001), _known(done, total)
+            of = f" of {count(total)}" if total else ""
+            shown.update(
+                task,
+                completed=done,
+                total=total,
+                done=f"{count(done)}{of}",
+                rate=f"{count(rate)}/s",
+            )
 
         yield advance
 
@@ -91,11 +97,16 @@ def _lines(what: str, unit: str) -> Advance:
     return advance
 
 
+def _known(done: float, total: float | None) -> float | None:
+    """What there is in all; None where an estimate was passed."""
+    return total if total and done <= total else None
+
+
 def line(what: str, unit: str, done: float, total: float | None, rate: float) -> str:
     """`backfill of product: 61 %, 7,200 documents, 9,800/s, 12 s left`."""
     parts = []
-    if total:
-        parts.append(share(min(done / total, 1.0)))
+    if total := _known(done, total):
+        parts.append(share(done / total))
     parts.append(f"{count(done)} {unit}")
     if rate > 0:
         parts.append(f"{count(rate)}/s")

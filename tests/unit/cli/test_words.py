@@ -41,3 +41,5 @@ def test_lines_of_progress_show_rate_and_time_left() -> None:
         == "backfill of product: 60 %, 600 documents, 300/s, 1.3 s left"
     )
     assert line("x", "documents", 0, None, 0.0) == "x: 0 documents"
+    # More than was estimated: how much of it all is not known.
+    assert line("x", "documents", 60_000, 5_000, 0.0) == "x: 60,000 documents"
