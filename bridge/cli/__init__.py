@@ -111,6 +111,8 @@ def _not_text(arguments: Sequence[str]) -> Exception | None:
 def _config_last(arguments: list[str]) -> list[str]:
     """`-c FILE` may stand before the command: moved behind it, where it is taken."""
     match arguments:
+        case ["dead-letters" | "dev" as group, *rest]:
+            return [group, *_config_last(rest)]
         case ["-c" | "--config", file, command, *rest]:
             return [command, *rest, "-c", file]
         case [option, command, *rest] if option.startswith("--config="):

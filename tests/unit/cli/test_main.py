@@ -126,6 +126,10 @@ def test_unknown_views_and_sinks_name_the_nearest(
     # The configuration may stand before the command, too.
     assert call(["-c", str(path), "preview", "prodct"]) == Exit.USAGE
     assert "'product'" in capsys.readouterr().err
+    for words in (["dead-letters", "-c", str(path), "list"],
+                  [f"--config={path}", "dead-letters", "list"]):  # fmt: skip
+        assert call([*words, "prodct"]) == Exit.USAGE
+        assert "'product'" in capsys.readouterr().err
     assert call(["pause", "cash", "-c", str(path)]) == Exit.USAGE
     assert "'cache'" in capsys.readouterr().err
 
