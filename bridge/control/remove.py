@@ -120,23 +120,26 @@ async def drop_source(own: Session, config: SourceConfig, tell: Tell) -> bool:
     Halt while the slot is read; Transient.
     """
     removed = []
+
+    def gone(what: str) -> None:  # at once: a later part may be refused
+        removed.append(what)
+        tell(f"{what} is dropped")
+
     slot = await describe_slot(own, config.slot)
     try:
         if slot is not None and not slot.ours:  # names are the server's
             tell(f"slot {config.slot} stays: it is not pgbridge's")
         elif await drop_slot(own, config.slot):
-            removed.append(f"slot {config.slot}")
+            gone(f"slot {config.slot}")
     except SlotActive as error:
         raise Halt(
             f"slot {config.slot} is in use: a daemon is running",
             hint="stop it first, with SIGTERM",
         ) from error
     if await _drop_publication(own, config):
-        removed.append(f"publication {config.publication}")
+        gone(f"publication {config.publication}")
     if await migrate.remove(config.dsn):
-        removed.append("schema bridge")
-    for each in removed:
-        tell(f"{each} is dropped")
+        gone("schema bridge")
     return bool(removed)
 
 
