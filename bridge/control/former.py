@@ -10,6 +10,7 @@ start, since the tables may have changed under it.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -100,6 +101,7 @@ async def plan_former(
     planned: dict[str, ViewPlan] = {}
     refusals: dict[str, str] = {}
     for name, definition in definitions.items():
+        await asyncio.sleep(0)  # as for the others
         try:
             planned[name] = plan_view(definition, catalog)
         except QueryRefusal as refusal:

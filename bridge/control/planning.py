@@ -6,6 +6,7 @@ that the place of the mistake can be shown.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -70,12 +71,14 @@ async def plan(
 ) -> Planned:
     """Read the catalog and plan every view. ViewRefusal, Transient or Halt.
 
-    A view that is among the `applied`, and is refused now, stands in `refused`.
+    A view that is among the `applied`, and is refused now, stands in `refused`. Of
+    thousands each lets others run before it: whoever holds the lease must say so.
     """
     catalog = await read_views(session, config)
     plans: dict[str, ViewPlan] = {}
     refused: dict[str, ViewRefusal] = {}
     for name in config.views:
+        await asyncio.sleep(0)
         only = replace(config, views={name: config.views[name]})
         try:
             plans |= plan_views(only, catalog)

@@ -10,16 +10,6 @@ import pytest
 
 from tests.scenario.world import ROLE, Bridge
 
-NOT_YET = frozenset(
-    f"test_{name}"
-    for name in (
-        *("cache_losses", "crash", "history", "leaving", "life_kills"),
-        *("load", "other_history", "promotion", "random_views", "search_losses"),
-        *("servers", "verify", "views", "visibility"),
-    )
-)
-"""Scenarios whose daemon is a superuser: not seen to pass under the least role yet."""
-
 
 class MakeBridge(Protocol):
     """Makes a bridge; its daemon is killed when the test ends."""
@@ -34,11 +24,13 @@ class MakeBridge(Protocol):
 def make_bridge(
     tmp_path: Path, es_url: str, es_prefix: str, redis_url: str
 ) -> Iterator[MakeBridge]:
-    """A maker of bridges over Postgres servers of the test's own."""
+    """A maker of bridges over Postgres servers of the test's own; their daemons have
+    the least role that can run them."""
     made: list[Bridge] = []
 
     def make(dsn: str, *, es: str | None = None, redis: str | None = None) -> Bridge:
         bridge = Bridge(tmp_path, dsn, es or es_url, redis or redis_url, es_prefix)
+        bridge.role = ROLE
         made.append(bridge)
         return bridge
 
@@ -50,12 +42,6 @@ def make_bridge(
 
 
 @pytest.fixture
-def bridge(
-    request: pytest.FixtureRequest, database: str, make_bridge: MakeBridge
-) -> Bridge:
-    """A bridge over a new database on the shared Postgres 18 and the shared sinks; its
-    daemon has the least role that can run it."""
-    made = make_bridge(database)
-    if request.module.__name__.rpartition(".")[2] not in NOT_YET:
-        made.role = ROLE
-    return made
+def bridge(database: str, make_bridge: MakeBridge) -> Bridge:
+    """A bridge over a new database on the shared Postgres 18 and the shared sinks."""
+    return make_bridge(database)

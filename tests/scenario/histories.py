@@ -58,6 +58,4 @@ async def halts(bridge: Bridge, why: str, command: str = "pgbridge apply") -> No
 
 def configure(bridge: Bridge, source: str, daemon: str) -> None:
     """The daemon reaches its source at this address, the test at its own."""
-    own, bridge.dsn = bridge.dsn, source
-    bridge.configure(VIEWS, daemon=daemon)
-    bridge.dsn = own
+    bridge.configure(VIEWS, daemon=daemon, via=source)

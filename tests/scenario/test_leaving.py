@@ -123,7 +123,10 @@ def test_a_slot_of_that_name_that_is_anothers_is_left_as_it_is(
                 assert bridge.slot in error
                 assert hint == "help: choose another source.slot; it is left as it is"
             assert bridge.one("select to_regnamespace('bridge')") is None
-            bridge.execute("create publication " + bridge.slot)
+            bridge.execute(
+                f"create publication {bridge.slot}",
+                f"alter publication {bridge.slot} owner to {bridge.role}",
+            )
             code, out, err = pgbridge(bridge, "drop", "--yes")
             assert code == 0, err
             assert f"slot {bridge.slot} stays" in out

@@ -202,11 +202,10 @@ async def test_the_source_comes_after_the_daemon(
 ) -> None:
     """Live and not ready while it is unreachable; then as if it had always been."""
     source = await proxy(database)
-    bridge = make_bridge(source.url)
-    direct = make_bridge(database)
-    direct.execute(*SCHEMA.split(";"))
+    bridge = make_bridge(database)
+    bridge.execute(*SCHEMA.split(";"))
     await source.refuse()
-    bridge.configure(VIEWS)
+    bridge.configure(VIEWS, via=source.url)
     bridge.daemon.start()
     await eventually(lambda: answers(bridge, "live", 200))
     await eventually(lambda: answers(bridge, "ready", 503))
@@ -214,7 +213,7 @@ async def test_the_source_comes_after_the_daemon(
     await source.accept()
     await bridge.ready()
     await eventually(lambda: answers(bridge, "ready", 200))
-    direct.execute("update item set n = n + 1")
+    bridge.execute("update item set n = n + 1")
     await bridge.settled()
     await bridge.ends_exact()
 

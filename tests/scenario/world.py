@@ -64,14 +64,18 @@ class Bridge:
         source: str = "",
         daemon: str = "",
         more: str = "",
+        via: str | None = None,
     ) -> None:
         """Write the file. `options` are lines of TOML by SINK or VIEW/SINK, `only` the
         sinks of a view that is not in all; `source` and `daemon` are lines of those
-        tables, `more` comes after the sinks."""
+        tables, `more` comes after the sinks. `via`: where the daemon has its source."""
         options = options or {}
-        dsn = self.dsn
+        dsn = via or self.dsn
         if self.role is not None:
-            self.execute(GRANTS.decode())
+            # Some configure while no standby answers that commits wait for.
+            local = make_conninfo(self.dsn, options="-c synchronous_commit=local")
+            with psycopg.connect(local, autocommit=True) as own:
+                own.execute(GRANTS)
             dsn = make_conninfo(dsn, user=self.role)
         parts = [
             f'[source]\ndsn = "{dsn}"\nslot = "{self.slot}"',
