@@ -147,13 +147,17 @@ async def _search(
 async def _cache(
     bridge: Bridge, view: str, template: str, readers: Readers, stopping: asyncio.Event
 ) -> None:
+    named = f"pgbridge:{bridge.prefix}{view}:live"
     async with contextlib.aclosing(redis.asyncio.from_url(bridge.redis)) as client:
 
         async def look() -> None:
-            live = await client.get(f"pgbridge:{bridge.prefix}{view}:live")
-            number = "" if live is None else live.decode()
-            key = template.replace("{generation}", number).replace("{id}", str(KEY))
-            found = await client.get(key)
+            while True:
+                number = await client.get(named) or b""
+                key = template.replace("{generation}", number.decode())
+                found = await client.get(key.replace("{id}", str(KEY)))
+                # Of a number that is not shown any more, it may be of the past.
+                if (await client.get(named) or b"") == number:
+                    break
             readers.saw("cache", None if found is None else orjson.loads(found))
 
         await _repeat(look, stopping)

@@ -75,6 +75,7 @@ def written(bridge: Bridge) -> int:
     return int(bridge.one("select n from item where id = %s", KEY))
 
 
+@pytest.mark.slow
 async def test_no_edit_shows_a_reader_less_than_before(
     bridge: Bridge, seed: int
 ) -> None:

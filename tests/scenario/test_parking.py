@@ -292,6 +292,7 @@ async def test_ten_documents_a_second_are_taken_as_they_can_be(
     await bridge.ends_exact()
 
 
+@pytest.mark.slow
 async def test_a_slot_that_is_moved_while_all_sinks_are_parked_is_noticed(
     bridge: Bridge, seed: int
 ) -> None:

@@ -7,6 +7,7 @@ what is written twice at one version, may not.
 
 from __future__ import annotations
 
+import asyncio
 import random
 import re
 from collections import defaultdict
@@ -16,7 +17,6 @@ from typing import TypeAlias
 import pytest
 
 from tests.fixtures.http_faults import HttpFaults, MakeHttpFaults, Request
-from tests.fixtures.waiting import eventually
 from tests.scenario.conftest import MakeBridge
 from tests.scenario.world import Bridge
 
@@ -95,9 +95,9 @@ async def replayed(bridge: Bridge, search: HttpFaults, hold: Path) -> Sent:
     (hold / "reached").unlink(missing_ok=True)
     bridge.daemon.start(hold=hold)
     await bridge.ready()
-    wait = "select bridge.wait_for(pg_current_wal_flush_lsn(), '{}', '0 s')"
+    wait = "select bridge.wait_for(pg_current_wal_flush_lsn(), '{}', '60 s')"
     for view in VIEWS:
-        assert await eventually(lambda v=view: bridge.one(wait.format(v)))  # type: ignore[misc]
+        assert await asyncio.to_thread(bridge.one, wait.format(view))
     await bridge.daemon.kill()
     return written(requests)
 

@@ -224,6 +224,7 @@ STRANGE = {
 """Names that no key of the views can have."""
 
 
+@pytest.mark.slow
 async def test_names_that_are_no_keys_are_shown_and_left_behind_by_a_rebuild(
     bridge: Bridge,
 ) -> None:
