@@ -61,6 +61,8 @@ def several_texts(catalog: Catalog, oid: int, modifier: int, *, plain: bool) -> 
 
 def alike(level: Level, catalog: Catalog) -> frozenset[int]:
     """The outputs of a level of which equal values always have one text."""
+    if level.branches:  # what it gives is theirs, in their scopes
+        return frozenset.intersection(*(alike(b, catalog) for b in level.branches))
     return frozenset(
         index
         for index, output in enumerate(level.outputs)

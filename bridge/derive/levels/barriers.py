@@ -47,8 +47,9 @@ def mark(query: Query, catalog: Catalog, rules: Rules) -> None:
         _mark(level, aggregates=id(level) in aggregated)
         level.always = level.always and Rule.ALWAYS in rules
     for level in query.levels:
-        every = frozenset(range(len(level.outputs)))
-        level.alike = alike(level, catalog) if Rule.TEXTS in rules else every
+        if level.chooses:
+            every = frozenset(range(len(level.outputs)))
+            level.alike = alike(level, catalog) if Rule.TEXTS in rules else every
 
 
 def _mark(level: Level, *, aggregates: bool) -> None:

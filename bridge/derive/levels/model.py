@@ -179,7 +179,7 @@ class Level:
     """Outputs that mean something outside: those that the level groups, partitions or
     is distinct by; None: all of them."""
     alike: frozenset[int] = frozenset()
-    """Outputs of which equal values always have one text."""
+    """Outputs of which equal values always have one text, of a level that `chooses`."""
     grouped: bool = False
     """It has one row for each value of the passing outputs."""
     limited: bool = False
@@ -195,10 +195,14 @@ class Level:
     always: bool = False
     """It gives a row even when nothing satisfies its conditions."""
 
+    @property
+    def chooses(self) -> bool:
+        """It makes a row of several, whose equal values may have several texts."""
+        return self.grouped or self.passing is not None
+
     def tells(self, output: int) -> bool:
         """Whether its rows of one text of this output are made of rows of that text."""
-        chooses = self.grouped or self.passing is not None
-        return not chooses or output in self.alike
+        return not self.chooses or output in self.alike
 
     def scope(self) -> Iterator[Level]:
         """The level and those around it, whose items it can name."""
