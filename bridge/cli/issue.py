@@ -65,9 +65,8 @@ async def outcome(
             case CommandState.DONE:
                 return row
             case CommandState.FAILED | CommandState.CANCELLED:
-                what, _, hint = row.message.partition(
-                    "; "
-                )  # as `errors.sentence` joins
+                # As `errors.sentence` joins them.
+                what, _, hint = row.message.partition("; ")
                 raise BridgeError(what or f"command {command} {row.state}", hint=hint)
             case _:
                 if row.message and row.message != told:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import pytest
 
-from tests.scenario.world import ROLE, Bridge
+from tests.scenario.world import Bridge
 
 
 class MakeBridge(Protocol):
@@ -30,7 +30,6 @@ def make_bridge(
 
     def make(dsn: str, *, es: str | None = None, redis: str | None = None) -> Bridge:
         bridge = Bridge(tmp_path, dsn, es or es_url, redis or redis_url, es_prefix)
-        bridge.role = ROLE
         made.append(bridge)
         return bridge
 

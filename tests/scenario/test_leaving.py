@@ -13,7 +13,7 @@ import redis
 from bridge.cli import call
 from tests.fixtures.servers import PostgresAddress
 from tests.scenario import harness
-from tests.scenario.world import Bridge
+from tests.scenario.world import ROLE, Bridge
 
 pytestmark = pytest.mark.scenario
 
@@ -125,7 +125,7 @@ def test_a_slot_of_that_name_that_is_anothers_is_left_as_it_is(
             assert bridge.one("select to_regnamespace('bridge')") is None
             bridge.execute(
                 f"create publication {bridge.slot}",
-                f"alter publication {bridge.slot} owner to {bridge.role}",
+                f"alter publication {bridge.slot} owner to {ROLE}",
             )
             code, out, err = pgbridge(bridge, "drop", "--yes")
             assert code == 0, err

@@ -45,8 +45,6 @@ class Bridge:
     es: str
     redis: str
     prefix: str
-    role: str | None = None
-    """Of the daemon; None: whoever the dsn names, which is a superuser."""
     daemon: Daemon = field(init=False)
 
     def __post_init__(self) -> None:
@@ -70,13 +68,11 @@ class Bridge:
         sinks of a view that is not in all; `source` and `daemon` are lines of those
         tables, `more` comes after the sinks. `via`: where the daemon has its source."""
         options = options or {}
-        dsn = via or self.dsn
-        if self.role is not None:
-            # Some configure while no standby answers that commits wait for.
-            local = make_conninfo(self.dsn, options="-c synchronous_commit=local")
-            with psycopg.connect(local, autocommit=True) as own:
-                own.execute(GRANTS)
-            dsn = make_conninfo(dsn, user=self.role)
+        # Some configure while no standby answers that commits wait for.
+        local = make_conninfo(self.dsn, options="-c synchronous_commit=local")
+        with psycopg.connect(local, autocommit=True) as own:
+            own.execute(GRANTS)
+        dsn = make_conninfo(via or self.dsn, user=ROLE)
         parts = [
             f'[source]\ndsn = "{dsn}"\nslot = "{self.slot}"',
             f'publication = "{self.slot}"\n{source}\n',
@@ -187,6 +183,6 @@ class Bridge:
         """Whoever makes a table in a test does it for the owner of them all."""
         own = statement.encode()
         made = statement.lstrip().lower().startswith("create table")
-        if self.role is None or not made:
+        if not made:
             return own
         return own.rstrip(b"; \n") + b";\n" + GRANTS
