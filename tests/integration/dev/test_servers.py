@@ -16,7 +16,7 @@ import pytest
 from bridge.dev import Place, PostgresServer, ValkeyServer, detached, open_place
 from bridge.dev.keeper import descendants
 from bridge.dev.process import is_running
-from tests.fixtures.waiting import eventually
+from tests.fixtures.waiting import DEADLINE_S, eventually
 
 OWNER = """
 import json, signal, sys
@@ -24,6 +24,8 @@ from pathlib import Path
 from bridge.dev import PostgresServer, ValkeyServer, open_place
 place = open_place(Path(sys.argv[1]))
 servers = [PostgresServer(place).start(), ValkeyServer(place).start()]
+# Whoever is started in a shell's background begins with SIGINT ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 print(json.dumps([server.pid for server in servers]), flush=True)
 signal.pause()
 """
@@ -55,7 +57,7 @@ async def test_nothing_is_left_of_an_owner_that_was_ended(
     below = {pid for server in pids for pid in [server, *descendants(server)]}
     assert len(below) > len(pids)  # Postgres has children
     os.killpg(owner.pid, ending)
-    owner.wait()
+    owner.wait(DEADLINE_S)
     owner.stdout.close()
     await eventually(lambda: not any(is_running(pid) for pid in below))
     await eventually(lambda: not list((cache / "run").glob("*/*-*")))
