@@ -21,6 +21,7 @@ TIERS = (
 )
 
 pytest_plugins = [
+    "tests.fixtures.sharing",
     "tests.fixtures.servers",
     "tests.fixtures.private",
     "tests.fixtures.proxy",

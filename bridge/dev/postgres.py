@@ -201,8 +201,13 @@ def database_of(dsn: str, database: str) -> str:
 
 
 def create_database(dsn: str, name: str) -> str:
-    """Create database `name`, empty and in UTF-8, on the server of `dsn`; its dsn."""
-    statement = sql.SQL("create database {} encoding 'UTF8' template template0")
+    """Create database `name`, empty and in UTF-8, on the server of `dsn`; its dsn.
+
+    Copied as files, which costs half as much where nothing is written through.
+    """
+    statement = sql.SQL(
+        "create database {} encoding 'UTF8' template template0 strategy file_copy"
+    )
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(statement.format(sql.Identifier(name)))
     return database_of(dsn, name)

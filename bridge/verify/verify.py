@@ -55,20 +55,20 @@ class _Live(NamedTuple):
 
 async def verify(
     config: Config,
-    view: str,
+    view: str | None = None,
     *,
     target: str | None = None,
     sample: int | None = None,
     timeout_s: float = 60.0,
     progress: Callable[[str, int], None] = lambda _target, _count: None,
 ) -> list[Verified]:
-    """Compare every live target of a view, or those of SINK or SINK/NAME.
+    """Compare the live targets of a view (None: of all), or those of SINK or SINK/NAME.
 
     `sample` compares about that many documents, or all of fewer, others each time.
     Refusal when there is no such view or target; Halt when nothing is live, or the
     daemon does not come on within `timeout_s`; Transient when a server is away.
     """
-    if view not in config.views:
+    if view is not None and view not in config.views:
         raise Refusal(
             f"there is no view {view} in the file",
             hint=f"the views are {', '.join(config.views)}",
@@ -84,7 +84,8 @@ async def verify(
                 waiter = _Waiter(store, timeout_s)
                 return [
                     await _verify(looked, source, waiter, live, sample, progress)
-                    for live in _live(looked, view, target)
+                    for each in (config.views if view is None else [view])
+                    for live in _live(looked, each, target)
                 ]
         finally:
             await source.close()
@@ -219,8 +220,4 @@ async def differences(config: Config) -> Mapping[str, Comparison]:
 
     Transient when a server is away, Halt when a target is not live.
     """
-    found: dict[str, Comparison] = {}
-    for view in config.views:
-        for result in await verify(config, view):
-            found[f"{result.sink}/{result.name}"] = result.found
-    return found
+    return {f"{each.sink}/{each.name}": each.found for each in await verify(config)}

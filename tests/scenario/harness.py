@@ -309,8 +309,7 @@ async def exact(config: Path, *, empty: bool = False, former: bool = False) -> N
     from another definition than the file's, unless it may be `former`.
     """
     try:
-        read = load(config)
-        verified = [each for view in read.views for each in await verify(read, view)]
+        verified = await verify(load(config))
     except BridgeError as problem:
         raise Differs(str(problem)) from problem
     old = [f"{v.sink}/{v.name} g{v.number}" for v in verified if v.former]

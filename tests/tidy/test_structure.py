@@ -5,8 +5,6 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-import pytest
-
 from tests.tidy.sources import PACKAGES, ROOT, Source, sources
 
 BRIDGE = sources("bridge")
@@ -22,17 +20,25 @@ def within(name: str, module: str) -> bool:
     return name == module or name.startswith(f"{module}.")
 
 
-@pytest.mark.parametrize("source", CODE, ids=lambda source: source.name)
-def test_every_module_says_what_it_is_for(source: Source) -> None:
-    assert ast.get_docstring(source.tree), f"{source.name} has no docstring"
+def imports_of(found: list[Source], module: str) -> list[str]:
+    """Where these files import the module, or something in it."""
+    return [
+        f"{source.name}:{line} {name}"
+        for source in found
+        for line, name in source.imports()
+        if within(name, module)
+    ]
 
 
-@pytest.mark.parametrize("source", CODE, ids=lambda source: source.name)
-def test_the_environment_is_read_in_one_place(source: Source) -> None:
-    if source.name.startswith(READS_ENVIRONMENT):
-        return
+def test_every_module_says_what_it_is_for() -> None:
+    assert [s.name for s in CODE if not ast.get_docstring(s.tree)] == []
+
+
+def test_the_environment_is_read_in_one_place() -> None:
     reads = [
         f"{source.name}:{node.lineno}"
+        for source in CODE
+        if not source.name.startswith(READS_ENVIRONMENT)
         for node in ast.walk(source.tree)
         if (isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv"))
         or (isinstance(node, ast.alias) and node.name in ("environ", "getenv"))
@@ -40,11 +46,15 @@ def test_the_environment_is_read_in_one_place(source: Source) -> None:
     assert reads == []
 
 
-@pytest.mark.parametrize("source", SINKS, ids=lambda source: source.name)
-def test_plug_ins_import_the_contract_alone(source: Source) -> None:
+def test_plug_ins_import_the_contract_alone() -> None:
+    assert [found for source in SINKS for found in foreign(source)] == []
+
+
+def foreign(source: Source) -> list[str]:
+    """What a plug-in's file imports of the project beside its own and the contract."""
     own = ".".join(source.name.split("/")[:2])
     in_tests = "test" in source.path.stem or "tests" in source.path.parts
-    foreign = [
+    return [
         f"{source.name}:{line} {name}"
         for line, name in source.imports()
         if name.split(".")[0] in PACKAGES
@@ -52,7 +62,6 @@ def test_plug_ins_import_the_contract_alone(source: Source) -> None:
         and not (within(name, "bridge.sink") and names_contract(name))
         and not (in_tests and within(name, "bridge.sink.conformance"))
     ]
-    assert foreign == []
 
 
 def names_contract(name: str) -> bool:
@@ -64,16 +73,13 @@ def names_contract(name: str) -> bool:
     )
 
 
-@pytest.mark.parametrize("source", CODE, ids=lambda source: source.name)
-def test_queries_are_parsed_in_derive_alone(source: Source) -> None:
-    if source.name.startswith(PARSES_QUERIES):
-        return
-    assert [n for n in source.imports() if within(n[1], "pglast")] == []
+def test_queries_are_parsed_in_derive_alone() -> None:
+    elsewhere = [s for s in CODE if not s.name.startswith(PARSES_QUERIES)]
+    assert imports_of(elsewhere, "pglast") == []
 
 
-@pytest.mark.parametrize("source", SINKS, ids=lambda source: source.name)
-def test_sinks_do_not_talk_to_postgres(source: Source) -> None:
-    assert [n for n in source.imports() if within(n[1], "psycopg")] == []
+def test_sinks_do_not_talk_to_postgres() -> None:
+    assert imports_of(SINKS, "psycopg") == []
 
 
 def test_docker_is_no_package() -> None:
@@ -125,11 +131,13 @@ TIMED = {
 """They show that something does *not* happen, which no condition can."""
 
 
-@pytest.mark.parametrize("source", TESTS, ids=lambda source: source.name)
-def test_tests_wait_for_conditions_and_not_for_time(source: Source) -> None:
-    if source.name.startswith(PACED) or source.name in TIMED:
-        return
-    assert [f"{source.name}:{line}" for line in sleeps(source.tree)] == []
+def test_tests_wait_for_conditions_and_not_for_time() -> None:
+    assert [
+        f"{source.name}:{line}"
+        for source in TESTS
+        if not source.name.startswith(PACED) and source.name not in TIMED
+        for line in sleeps(source.tree)
+    ] == []
 
 
 def test_sleeps_are_seen() -> None:

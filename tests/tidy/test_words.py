@@ -8,8 +8,6 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from tests.tidy.sources import PACKAGES, ROOT, Source, sources
 
 # Words that say nothing about what a thing is. `info` is what libraries call theirs.
@@ -53,10 +51,12 @@ def banned(name: str) -> bool:
     return words[-1] in BANNED
 
 
-@pytest.mark.parametrize("source", CODE, ids=lambda source: source.name)
-def test_names_say_what_things_are(source: Source) -> None:
+def test_names_say_what_things_are() -> None:
     assert [
-        f"{source.name}:{line} {name}" for line, name in defined(source) if banned(name)
+        f"{source.name}:{line} {name}"
+        for source in CODE
+        for line, name in defined(source)
+        if banned(name)
     ] == []
 
 
@@ -122,10 +122,13 @@ def amiss(hint: str) -> bool:
     return (hint[0].isupper() and not name) or hint.endswith(".")
 
 
-@pytest.mark.parametrize("source", sources(*PACKAGES), ids=lambda source: source.name)
-def test_hints_are_written_alike(source: Source) -> None:
-    found = [f"{source.name}:{line} {h}" for line, h in hints(source) if amiss(h)]
-    assert found == []
+def test_hints_are_written_alike() -> None:
+    assert [
+        f"{source.name}:{line} {hint}"
+        for source in sources(*PACKAGES)
+        for line, hint in hints(source)
+        if amiss(hint)
+    ] == []
 
 
 def test_hints_that_are_not_are_seen() -> None:
