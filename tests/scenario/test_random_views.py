@@ -1,5 +1,5 @@
-"""Random views, many at once in one daemon, under random traffic: after each round
-every document in every sink is what the view's own query gives.
+"""Random views over random tables, many at once in one daemon, under random traffic:
+after each round every document in every sink is what the view's own query gives.
 
 PGBRIDGE_TEST_RANDOM_VIEWS is how many views there are (default 12), `…_RANDOM_S` for
 how many seconds rounds go on (default 10; twelve rounds at least), `…_RANDOM_SINKS`
@@ -14,6 +14,7 @@ import os
 import time
 from collections import Counter
 from contextlib import suppress
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -27,10 +28,11 @@ from bridge.derive.definition import ViewDefinition, read_definitions
 from bridge.derive.plan import plan_view
 from bridge.errors import QueryRefusal
 from bridge.keys import key_text
+from tests.property.derive.drawing import drawn_schema
 from tests.property.derive.families import FAMILIES
-from tests.property.derive.grammar import TABLES, Grammar
-from tests.property.derive.traffic import FOLDED, IDS, WRITTEN, changing, inserting
-from tests.property.derive.world import TYPES, VIEWS
+from tests.property.derive.grammar import Asked, Grammar
+from tests.property.derive.schema import Schema, Table, quoted
+from tests.property.derive.traffic import changing, inserting
 from tests.scenario.conftest import MakeBridge
 from tests.scenario.harness import eventually
 from tests.scenario.world import Bridge
@@ -40,59 +42,79 @@ pytestmark = pytest.mark.scenario
 COUNT = int(os.environ.get("PGBRIDGE_TEST_RANDOM_VIEWS", "12"))
 BUDGET_S = float(os.environ.get("PGBRIDGE_TEST_RANDOM_S", "10"))
 SINKS = os.environ.get("PGBRIDGE_TEST_RANDOM_SINKS", "search cache").split()
+STYLE = "-c TimeZone=UTC -c IntervalStyle=iso_8601"
+PATH = "-c search_path=public,ext"
 ROUNDS_MIN, TRANSACTIONS, ROWS = 12, 2, 2
-REST = """
-create table part (id int not null, a int, b int, c int, primary key (id))
-  partition by range (id);
-create table part_low partition of part for values from (minvalue) to (3);
-create table part_high partition of part for values from (3) to (maxvalue);
-alter table part_low replica identity full;
-alter table part_high replica identity full;
-alter table v add foreign key (c) references r on delete cascade on update cascade;
-alter table u add foreign key (b) references v on delete set null;
-"""
-"""Rows that go, move and lose their parent because another one does."""
-GENERATED = """
-update w set a = 0 where a is null;
-alter table w alter a set not null, alter b set not null, alter c set not null;
-create unique index old on w (id, a, b, c);
-alter table w replica identity using index old;
-"""
-"""`full` is not for a table with a generated column."""
+REFUSED = (
+    psycopg.IntegrityError,
+    psycopg.errors.FeatureNotSupported,
+    psycopg.errors.LockNotAvailable,
+)
+"""A key, a reference, or one that leads to what is truncated forbids the statement."""
 
 
-def prepare(own: psycopg.Connection) -> None:
-    """The tables of the planner's differential test, as a bridge needs them."""
-    own.execute("create domain whole as int")
-    own.execute("create extension citext")
-    for table in (*TABLES, *FOLDED):
-        key, a, b, c, more = TYPES[table]
-        columns = f"id {key} primary key, a {a}, b {b}, c {c}{more}"
-        own.execute(f"create table {table} ({columns})".encode())
-        if not more:
-            own.execute(f"alter table {table} replica identity full".encode())
-    for statement in (*REST.split(";\n"), *GENERATED.split(";\n"), *VIEWS.split(";\n")):
-        if statement.strip():
-            own.execute(statement.encode())
+def prepare(own: psycopg.Connection, schema: Schema) -> Schema:
+    """The tables as a bridge needs them; the schema as it could be made."""
+    schema = replace(schema, tables=tuple(map(_identified, schema.tables)))
+    for statement in schema.statements(own.info.server_version):
+        own.execute(statement.encode())
+    for name in {schema.extensions, *(table.schema for table in schema.tables)}:
+        own.execute(f"grant usage on schema {quoted(name)} to public".encode())
+    for table in schema.tables:
+        for leaf in table.leaves():
+            _identify(own, table, leaf)
+    made = []
+    for view in schema.views:
+        with suppress(psycopg.Error):
+            own.execute(view.statement.encode())
+            made.append(view)
+    return replace(schema, views=tuple(made))
 
 
-def refill(own: psycopg.Connection, dice: Random) -> None:
+def _identified(table: Table) -> Table:
+    """With a generated column every other one is to be in an index."""
+    if not any(c.generated for c in table.columns):
+        return table
+    if not all(c.kind.family.compares for c in table.columns):
+        return replace(table, columns=table.written)
+    return replace(
+        table,
+        columns=tuple(
+            c if c.generated else replace(c, not_null=True) for c in table.columns
+        ),
+    )
+
+
+def _identify(own: psycopg.Connection, table: Table, leaf: str) -> None:
+    identity = "full"
+    if len(table.written) < len(table.columns):
+        columns = ", ".join(quoted(c.name) for c in table.written)
+        name = quoted(f"old {leaf}")
+        own.execute(f"create unique index {name} on {leaf} ({columns})".encode())
+        identity = f"using index {name}"
+    own.execute(f"alter table {leaf} replica identity {identity}".encode())
+
+
+def refill(own: psycopg.Connection, schema: Schema, dice: Random) -> None:
     """A few rows more in each table: some of them are there already."""
-    for table in WRITTEN:
+    for table in schema.tables:
         for _ in range(ROWS):
             with suppress(psycopg.IntegrityError):
                 own.execute(inserting(dice, table).encode())
 
 
-async def accepted(dsn: str, dice: Random) -> tuple[dict[str, str], int]:
+async def accepted(
+    dsn: str, schema: Schema, dice: Random
+) -> tuple[dict[str, Asked], int]:
     """Queries that the planner takes, by the view's name, and how many were asked."""
-    found: dict[str, str] = {}
+    found: dict[str, Asked] = {}
     asked = 0
-    grammar = Grammar(dice, FAMILIES)
+    grammar = Grammar(dice, schema, FAMILIES)
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as own:
         while len(found) < COUNT:
             views = [
-                ViewDefinition(f"view{i}", query=grammar.query()) for i in range(40)
+                ViewDefinition(f"view{i}", query=query, key=key)
+                for i, (query, key) in enumerate(grammar.asked() for _ in range(40))
             ]
             catalog = await read_definitions(own, views, ["public"])
             for view in views:
@@ -102,7 +124,7 @@ async def accepted(dsn: str, dice: Random) -> tuple[dict[str, str], int]:
                     rows = await own.execute(f"select from ({view.query}) v".encode())
                     likely = rows.rowcount > 0 and plan.finds_keys
                     if likely or dice.random() < 0.1:
-                        found[f"v{len(found)}"] = str(view.query)
+                        found[f"v{len(found)}"] = Asked(str(view.query), view.key)
                 if len(found) == COUNT:
                     break
     return found, asked
@@ -111,12 +133,11 @@ async def accepted(dsn: str, dice: Random) -> tuple[dict[str, str], int]:
 class Writer:
     """Transactions of several statements, and others that run while one is open."""
 
-    def __init__(self, dsn: str, dice: Random) -> None:
+    def __init__(self, dsn: str, schema: Schema, dice: Random) -> None:
+        self.schema = schema
         self.dice = dice
-        self.one = psycopg.connect(dsn)
-        self.other = psycopg.connect(dsn)
-        self.other.execute("set lock_timeout = '50ms'")
-        self.other.commit()
+        self.one = psycopg.connect(dsn, options=PATH)
+        self.other = psycopg.connect(dsn, options=f"{PATH} -c lock_timeout=50ms")
 
     def close(self) -> None:
         self.one.close()
@@ -134,26 +155,10 @@ class Writer:
     def statement(self, own: psycopg.Connection) -> None:
         """One or two under a savepoint, which may be rolled back."""
         dice = self.dice
-        with suppress(psycopg.IntegrityError, psycopg.errors.LockNotAvailable):
+        with suppress(*REFUSED):
             with own.transaction(force_rollback=dice.random() < 0.1):
                 for _ in range(dice.choice((1, 1, 2))):
-                    own.execute(self.text().encode())
-
-    def text(self) -> str:
-        dice = self.dice
-        table = dice.choice(WRITTEN)
-        if table in FOLDED:
-            return changing(dice, table)
-        match dice.randrange(80):
-            case 0 if dice.random() < 0.3:
-                return f"truncate {table} cascade"
-            case 1:
-                return f"delete from {table} where a = {dice.randint(0, 2)}"
-            case 2:  # keys move all at once
-                return f"update {table} set id = id + {IDS} where id <= 2"
-            case 3:
-                return f"update {table} set id = id - {IDS} where id > {IDS}"
-        return changing(dice, table)
+                    own.execute(changing(dice, self.schema).encode())
 
     def end(self, own: psycopg.Connection) -> None:
         own.rollback() if self.dice.random() < 0.1 else own.commit()
@@ -165,9 +170,9 @@ Documents = dict[str, str]
 class Sinks:
     """What is in the sinks, and what SQL says that must be there."""
 
-    def __init__(self, bridge: Bridge, queries: dict[str, str]) -> None:
+    def __init__(self, bridge: Bridge, views: dict[str, Asked]) -> None:
         self.bridge = bridge
-        self.queries = queries
+        self.views = views
         self.keys: dict[str, tuple[str, ...]] = {}
         self.compared = 0
 
@@ -175,23 +180,26 @@ class Sinks:
         async with await psycopg.AsyncConnection.connect(
             self.bridge.dsn, autocommit=True
         ) as own:
-            views = [ViewDefinition(n, query=q) for n, q in self.queries.items()]
+            views = [
+                ViewDefinition(n, query=v.query, key=v.key)
+                for n, v in self.views.items()
+            ]
             catalog = await read_definitions(own, views, ["public"])
             self.keys = {v.name: plan_view(v, catalog).shape.key for v in views}
 
     def truth(self) -> dict[str, tuple[Documents, set[str]]]:
         """By view the documents by key, and the keys that are not unique."""
         found = {}
-        with psycopg.connect(self.bridge.dsn) as own:
+        with psycopg.connect(self.bridge.dsn, options=STYLE) as own:
             own.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-            for name, query in self.queries.items():
+            for name, view in self.views.items():
                 listed = sql.SQL(", ").join(
                     sql.SQL("v.{}::text").format(sql.Identifier(k))
                     for k in self.keys[name]
                 )
                 rows = own.execute(
                     sql.SQL("select {}, row_to_json(v.*)::text from ({}) v").format(
-                        listed, sql.SQL(query)
+                        listed, sql.SQL(view.query)
                     )
                 ).fetchall()
                 keyed = [(key_text(tuple(parts)), text) for *parts, text in rows]
@@ -234,7 +242,7 @@ class Sinks:
                     for key in (documents.keys() | there.keys()) - several
                     if not _same(documents.get(key), there.get(key), sink)
                 }
-                assert not wrong, f"{sink}/{view}: {wrong}\n{self.queries[view]}"
+                assert not wrong, f"{sink}/{view}: {wrong}\n{self.views[view]}"
                 self.compared += len(documents)
         return True
 
@@ -247,6 +255,11 @@ def _same(expected: str | None, found: str | None, sink: str) -> bool:
     return bool(json.loads(expected) == json.loads(found))
 
 
+def _configured(view: Asked) -> str:
+    key = f"\nkey = {json.dumps(view.key)}" if view.key else ""
+    return f"query = '''{view.query}'''{key}"
+
+
 async def test_random_views_follow_random_traffic(
     request: pytest.FixtureRequest, make_bridge: MakeBridge, seed: int
 ) -> None:
@@ -254,24 +267,23 @@ async def test_random_views_follow_random_traffic(
     bridge = make_bridge(dsn)
     dice = Random(seed)
     with psycopg.connect(dsn, autocommit=True) as own:
-        prepare(own)
-        refill(own, dice)
-    queries, asked = await accepted(dsn, dice)
-    print(f"seed {seed}: {asked} views, {len(queries)} of them accepted")
-    sinks = Sinks(bridge, queries)
+        schema = prepare(own, drawn_schema(Random(seed)))
+        refill(own, schema, dice)
+    views, asked = await accepted(dsn, schema, dice)
+    print(f"seed {seed}: {asked} views, {len(views)} of them accepted")
+    sinks = Sinks(bridge, views)
     await sinks.plan()
     bridge.configure(
-        {name: f"query = '''{query}'''" for name, query in queries.items()},
-        sinks=SINKS,
+        {name: _configured(view) for name, view in views.items()}, sinks=SINKS
     )
     bridge.daemon.start()
     await bridge.ready()
-    writer = Writer(dsn, dice)
+    writer = Writer(dsn, schema, dice)
     try:
         deadline, rounds = time.monotonic() + BUDGET_S, 0
         while rounds < ROUNDS_MIN or time.monotonic() < deadline:
             with psycopg.connect(dsn, autocommit=True) as own:
-                refill(own, dice)
+                refill(own, schema, dice)
             for _ in range(TRANSACTIONS):
                 writer.transaction()
             await eventually(

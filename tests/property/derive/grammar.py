@@ -1,49 +1,49 @@
-"""Random queries: whole small ones from a grammar, and families around its traps.
-
-Every table has `id` (its key) and columns of small integers, many of them null and
-many of them equal, so that links match, miss and move often.
-"""
+"""Random queries over a schema: whole small ones from a grammar, or out of families."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from random import Random
+from typing import NamedTuple, TypeAlias
 
-TABLES = ("r", "u", "v", "w")
-COLUMNS = ("id", "a", "b", "c")
+from tests.property.derive import kinds
+from tests.property.derive.kinds import Kind
+from tests.property.derive.schema import Schema, quoted
+from tests.property.derive.terms import Item, Scope, Term
+from tests.property.derive.words import Words
 
-
-@dataclass
-class Scope:
-    """What can be named: aliases with their columns, innermost last."""
-
-    items: list[tuple[str, list[str]]] = field(default_factory=list)
-    outer: Scope | None = None
-
-    def names(self) -> list[str]:
-        return [
-            f"{alias}.{column}" for alias, columns in self.items for column in columns
-        ]
+Columns: TypeAlias = dict[str, Kind]
 
 
-class Grammar:
+class Asked(NamedTuple):
+    """A view as a user would write it: a query, and perhaps its key."""
+
+    query: str
+    key: tuple[str, ...] | None = None
+
+
+class Grammar(Words):
     """One random query after another."""
 
     def __init__(
-        self, dice: Random, families: Sequence[Callable[[Grammar], str]] = ()
+        self,
+        dice: Random,
+        schema: Schema,
+        families: Sequence[Callable[[Grammar], str]] = (),
     ) -> None:
-        self.dice = dice
+        super().__init__(dice, schema)
         self.families = families
-        self.count = 0
-        self.expressions: list[tuple[str, str, list[str]]] = []
+        self.expressions: list[tuple[str, str, Columns]] = []
+        self.listed: list[str] = []
 
-    def chance(self, share: float) -> bool:
-        return self.dice.random() < share
-
-    def alias(self) -> str:
-        self.count += 1
-        return f"q{self.count}"
+    def asked(self) -> Asked:
+        """A query, now and then with its key named."""
+        self.listed = []
+        query = self.query()
+        if not self.listed or self.chance(0.6):
+            return Asked(query)
+        count = min(len(self.listed), self.dice.choice((1, 1, 2)))
+        return Asked(query, tuple(self.dice.sample(self.listed, k=count)))
 
     def query(self) -> str:
         self.count = 0
@@ -65,69 +65,7 @@ class Grammar:
         listed = ", ".join(f"{name} as ({body})" for name, body, _ in self.expressions)
         return f"with {listed} {body}"
 
-    # Columns and conditions.
-
-    def column(self, scope: Scope) -> str:
-        names = scope.names()
-        around = scope.outer
-        while around is not None and self.chance(0.3):
-            names = around.names() or names
-            around = around.outer
-        return self.dice.choice(names) if names else "1"
-
-    def value(self, scope: Scope) -> str:
-        column = self.column(scope)
-        match self.dice.randrange(8):
-            case 0:
-                return f"coalesce({column}, {self.dice.randint(0, 3)})"
-            case 1:
-                return f"coalesce({column}, {self.column(scope)})"
-            case _:
-                return column
-
-    def link(self, left: Scope, right: Scope) -> str:
-        """A condition between two scopes, mostly an equality of columns."""
-        one = self.dice.choice(left.names() or ["1"])
-        other = self.dice.choice(right.names() or ["1"])
-        match self.dice.randrange(24):
-            case 0:
-                return f"{one} = coalesce({other}, 1)"
-            case 1:
-                return f"coalesce({one}, 1) = {other}"
-            case 2:
-                return f"{one} is not distinct from {other}"
-            case 3:
-                return f"{one} >= {other} and {one} <= {other} + 1"
-            case 4:
-                return f"({one} = {other} or {self.dice.choice(left.names())} = 1)"
-            case 5:
-                third = self.dice.choice(right.names())
-                return f"({one} = {other} or {one} = {third})"
-            case 6:
-                return f"{one} between {other} and {self.dice.choice(right.names())}"
-            case 7:
-                third = self.dice.choice(right.names())
-                return f"{one} = case when {third} = 1 then {other} else {third} end"
-            case 8:
-                return f"{one}::text = {other}::text"
-            case _:
-                return f"{one} = {other}"
-
-    def plain(self, scope: Scope) -> str:
-        """A condition on one row."""
-        column = self.column(scope)
-        return self.dice.choice(
-            [
-                f"{column} = {self.dice.randint(0, 3)}",
-                f"{column} is not null",
-                f"{column} is null",
-                f"{column} > {self.dice.randint(0, 3)}",
-                f"coalesce({column}, 1) = 1",
-                f"{column} in (1, 2)",
-                f"({column} = 1 or {self.column(scope)} = 2)",
-                f"not {column} = 1",
-            ]
-        )
+    # Conditions.
 
     def conditions(self, scope: Scope, depth: int) -> str:
         parts = [self.plain(scope) for _ in range(self.dice.choice((0, 0, 0, 1, 2)))]
@@ -140,87 +78,99 @@ class Grammar:
         inner = Scope(outer=scope)
         source = self.source(inner, depth - 1)
         where = self.link(inner, scope) if self.chance(0.8) else self.plain(inner)
-        column = self.column(Scope(inner.items))
         body = f"from {source} where {where}"
-        tested = self.column(scope)
-        return self.dice.choice(
-            [
-                f"exists (select {body})",
-                f"exists (select {body})",
-                f"not exists (select {body})",
+        found = self.pair(Scope(inner.items), scope)
+        forms = [f"exists (select {body})"] * (3 if found else 1)
+        forms += [
+            f"(exists (select {body}) or {self.plain(scope)})",
+            f"exists (select count(*) {body} having count(*) > 1)",
+            f"(select count(*) {body}) > 1",
+        ]
+        if found is not None:
+            column, tested = found
+            forms += [
                 f"{tested} in (select {column} {body})",
                 f"{tested} in (select {column} from {source})",
                 f"{tested} in (select {column} {body} group by {column})",
                 f"{tested} not in (select {column} {body})",
                 f"{tested} > all (select {column} {body})",
                 f"{tested} > any (select {column} {body})",
-                f"(exists (select {body}) or {self.plain(scope)})",
-                f"{tested} = (select max({column}) {body})",
-                f"exists (select count(*) {body} having count(*) > 1)",
-                f"(select count(*) {body}) > 1",
+                f"{tested} = (select {column.greatest} {body})",
             ]
-        )
+            column2, tested2 = self.pair(Scope(inner.items), scope) or found
+            forms.append(
+                f"({tested}, {tested2}) in (select {column}, {column2} from {source})"
+            )
+        return self.dice.choice(forms)
 
     # Range items.
 
-    def item(self, scope: Scope, depth: int) -> tuple[str, str, list[str]]:
+    def item(self, scope: Scope, depth: int) -> tuple[str, Item]:
         """One item: its SQL, alias and columns. Not yet in the scope."""
+        alias = self.alias()
         if depth > 0 and self.chance(0.3):
-            alias = self.alias()
             lateral = self.chance(0.5) and bool(scope.items)
             outer = Scope(list(scope.items), scope.outer) if lateral else scope.outer
             body, columns = self.sub_select(
                 outer or Scope(), depth - 1, lateral=lateral
             )
-            return f"{'lateral ' if lateral else ''}({body}) {alias}", alias, columns
+            return f"{'lateral ' if lateral else ''}({body}) {alias}", (alias, columns)
         if self.expressions and self.chance(0.4):
             name, _, columns = self.dice.choice(self.expressions)
-            alias = self.alias()
-            return f"{name} {alias}", alias, columns
-        alias = self.alias()
+            return f"{name} {alias}", (alias, columns)
         if self.chance(0.06):
             return self.rows_of_none(scope, alias)
-        table = self.dice.choice(("r", "u", "v", "w", "vu", "vv", "vg", "part"))
-        columns = {"vu": ["id", "a"], "vv": ["id", "n"], "vg": ["a", "n"]}.get(
-            table, list(COLUMNS)
-        )
-        if table == "w":
-            columns.append("d")  # a generated column
-        return f"{table} {alias}", alias, columns
+        chosen = self.dice.choice((*self.schema.tables, *self.schema.views))
+        return f"{chosen} {alias}", (alias, chosen.kinds)
 
-    def rows_of_none(self, scope: Scope, alias: str) -> tuple[str, str, list[str]]:
+    def rows_of_none(self, scope: Scope, alias: str) -> tuple[str, Item]:
         """Rows that come out of no table: functions in `from`, and lists of values."""
-        if scope.items and self.chance(0.5):
-            one, two = (self.dice.choice(scope.names()) for _ in range(2))
-            made = f"lateral unnest(array[{one}::int, {two}::int]) {alias}(x)"
-            return made, alias, ["x"]
-        made = self.dice.choice(("generate_series(0, 2)", "(values (0), (1), (2))"))
-        return f"{made} {alias}(x)", alias, ["x"]
+        names = [n for n in scope.names() if n.family.gathered]
+        if names and self.chance(0.5):
+            one = self.dice.choice(names)
+            two = self.dice.choice([n for n in names if n.kind is one.kind])
+            made = f"lateral unnest(array[{one}, {two}]) {alias}(x)"
+            return made, (alias, {"x": one.kind})
+        if self.chance(0.5):
+            return f"generate_series(0, 2) {alias}(x)", (alias, {"x": kinds.INT})
+        kind = self.dice.choice(kinds.KINDS[:8])
+        rows = ", ".join(f"({v}::{kind.name})" for v in set_of(kind.family.literals))
+        return f"(values {rows}) {alias}(x)", (alias, {"x": kind})
 
     def source(self, scope: Scope, depth: int) -> str:
         """The `from` list; fills the scope."""
-        sql, alias, columns = self.item(scope, depth)
-        scope.items.append((alias, columns))
+        sql, first = self.item(scope, depth)
+        scope.items.append(first)
         for _ in range(self.dice.choice((0, 0, 1, 1, 2))):
-            right, alias, columns = self.item(scope, depth)
-            added = Scope([(alias, columns)])
+            right, item = self.item(scope, depth)
+            added = Scope([item])
             on = [self.link(added, Scope(scope.items))]
             if self.chance(0.25):
-                on.append(self.plain(Scope([*scope.items, (alias, columns)])))
+                on.append(self.plain(Scope([*scope.items, item])))
             if self.chance(0.15):
                 on = [self.plain(added)]
-            kinds = ["join", "join", "left join", "left join"]
+            joins = ["join", "join", "left join", "left join"]
             if not right.startswith("lateral"):
-                kinds.append("right join")
-            kind = self.dice.choice(kinds)
-            scope.items.append((alias, columns))
-            shared = [c for c in COLUMNS if c in columns and c in scope.items[0][1]]
-            if len(scope.items) == 2 and shared and self.chance(0.04):
-                sql = f"{sql} natural {kind} {right}"
-            elif len(scope.items) == 2 and shared and self.chance(0.15):
-                sql = f"{sql} {kind} {right} using ({self.dice.choice(shared)})"
+                joins.append("right join")
+            join = self.dice.choice(joins)
+            scope.items.append(item)
+            shared = [
+                c
+                for c, k in item[1].items()
+                if len(scope.items) == 2
+                and c in first[1]
+                and k.family is first[1][c].family
+                and k.family.compares
+            ]
+            alike = len(shared) == len(item[1].keys() & first[1].keys())
+            if shared and alike and self.chance(0.04):
+                sql = f"{sql} natural {join} {right}"
+            elif shared and self.chance(0.15):
+                count = min(len(shared), self.dice.choice((1, 1, 2)))
+                using = ", ".join(self.dice.sample(shared, k=count))
+                sql = f"{sql} {join} {right} using ({using})"
             else:
-                sql = f"{sql} {kind} {right} on {' and '.join(on)}"
+                sql = f"{sql} {join} {right} on {' and '.join(on)}"
         return sql
 
     def total(self, scope: Scope) -> str:
@@ -229,92 +179,119 @@ class Grammar:
         self.dice.shuffle(names)
         return ", ".join(names)
 
-    def table_select(self, outer: Scope, depth: int) -> tuple[str, list[str]]:
+    def table_select(self, outer: Scope, depth: int) -> tuple[str, Columns]:
         scope = Scope(outer=outer)
         source = self.source(scope, 0)
-        chosen = self.dice.sample(scope.names(), k=min(3, len(scope.names())))
+        names = scope.names()
+        chosen = self.dice.sample(names, k=min(3, len(names)))
         listed = ", ".join(f"{c} as x{i}" for i, c in enumerate(chosen))
         where = self.conditions(scope, depth)
-        return f"select {listed} from {source}{where}", [
-            f"x{i}" for i in range(len(chosen))
-        ]
+        return f"select {listed} from {source}{where}", {
+            f"x{i}": c.kind for i, c in enumerate(chosen)
+        }
 
     def sub_select(
         self, outer: Scope, depth: int, *, lateral: bool
-    ) -> tuple[str, list[str]]:
+    ) -> tuple[str, Columns]:
         """A derived table of any kind."""
         scope = Scope(outer=outer)
         source = self.source(scope, depth)
+        own = Scope(scope.items)
         conditions = [self.plain(scope)] if self.chance(0.3) else []
         if lateral and outer.names() and self.chance(0.85):
-            conditions.append(self.link(Scope(scope.items), outer))
+            conditions.append(self.link(own, outer))
         where = f" where {' and '.join(conditions)}" if conditions else ""
-        names = scope.names()
+        names = own.names()
         one, two, three = (self.dice.choice(names) for _ in range(3))
         body = f"from {source}{where}"
-        kind = self.dice.randrange(15)
-        if kind > 11:
-            made = self.several(one, two, three, Scope(scope.items), kind)
-            return made.format(body=body), ["x0", "x1", "x2"]
-        if kind < 3:
-            return f"select {one} x0, {two} x1, {three} x2 {body}", ["x0", "x1", "x2"]
-        if kind < 5:
-            return (
-                f"select {one} x0, count(*) x1, max({two}) x2 {body} group by {one}",
-                [
-                    "x0",
-                    "x1",
-                    "x2",
-                ],
-            )
-        if kind == 5:
-            return f"select count(*) x0, min({two}) x1 {body}", ["x0", "x1"]
-        if kind == 6:
-            order = self.total(Scope(scope.items))
-            count = self.dice.randint(1, 2)
-            made = f"select {one} x0, {two} x1 {body} order by {order} limit {count}"
-            return made, ["x0", "x1"]
-        if kind == 7:
-            order = self.total(Scope(scope.items))
-            chosen = f"select distinct on ({one}) {one} x0, {two} x1 {body}"
-            return f"{chosen} order by {one}, {order}", ["x0", "x1"]
-        if kind == 8:
-            return f"select distinct {one} x0, {two} x1 {body}", ["x0", "x1"]
-        if kind == 9:
-            order = self.total(Scope(scope.items))
-            window = f"row_number() over (partition by {one} order by {order})"
-            return f"select {one} x0, {two} x1, {window} x2 {body}", ["x0", "x1", "x2"]
-        if kind == 10:
-            other = Scope(outer=outer)
-            more = self.source(other, 0)
-            three, four = (self.dice.choice(other.names()) for _ in range(2))
-            word = self.dice.choice(("union all", "union", "except", "intersect"))
-            second = f"select {three}, {four} from {more}"
-            return f"select {one} x0, {two} x1 {body} {word} {second}", ["x0", "x1"]
-        return f"select coalesce({one}, 1) x0, {two} x1 {body}", ["x0", "x1"]
+        order = self.total(own)
+        match self.dice.randrange(16):
+            case 0 | 1 | 2:
+                outputs = [one, two, three]
+                tail = ""
+            case 3 | 4:
+                outputs = [one, COUNT, two.greatest]
+                tail = f" group by {one}"
+            case 5:
+                outputs = [COUNT, two.greatest]
+                tail = ""
+            case 6:
+                outputs = [one, two]
+                tail = f" order by {order} limit {self.dice.randint(1, 2)}"
+            case 7:
+                head = Term(f"distinct on ({one}) {one}", one.kind)
+                outputs, tail = [head, two], f" order by {one}, {order}"
+            case 8:
+                outputs, tail = [Term(f"distinct {one}", one.kind), two], ""
+            case 9:
+                window = f"row_number() over (partition by {one} order by {order})"
+                outputs, tail = [one, two, Term(window, kinds.BIGINT)], ""
+            case 10:
+                return self.union(one, two, body, outer)
+            case 11:
+                given = Term(f"coalesce({one}, {self.literal(one)})", one.kind)
+                outputs, tail = [given, two], ""
+            case 12:
+                outputs, tail = [one, two, COUNT], f" group by {one}, {two}"
+            case kind:
+                outputs, tail = self.several(one, two, three, order, kind)
+        listed = ", ".join(f"{o} x{i}" for i, o in enumerate(outputs))
+        columns = {f"x{i}": o.kind for i, o in enumerate(outputs)}
+        return f"select {listed} {body}{tail}", columns
 
-    def several(self, one: str, two: str, three: str, scope: Scope, kind: int) -> str:
-        """Groups by expressions and in several ways, and windows; `{body}` is open."""
-        if kind == 12:
-            group = self.pick(
-                f"coalesce({one}, 1)", f"({one} = 1)::int", f"{one}, {three}"
-            )
-            first = group.split(", ")[0] if group.startswith(one) else group
-            having = self.pick("", " having count(*) > 1", f" having max({two}) = 1")
-            return (
-                f"select {first} x0, count(*) filter (where {two} = 1) x1, "
-                f"max({three}) x2 {{body}} group by {group}{having}"
-            )
+    def union(
+        self, one: Term, two: Term, body: str, outer: Scope
+    ) -> tuple[str, Columns]:
+        """Of two selects, the second of other tables if these have such columns."""
+        other = Scope(outer=outer)
+        more = self.source(other, 0)
+        fit = [
+            [n for n in Scope(other.items).names() if n.kind is of.kind]
+            for of in (one, two)
+        ]
+        if not all(fit):
+            more, fit = body.removeprefix("from "), [[one], [two]]
+        three, four = (self.dice.choice(f) for f in fit)
+        word = self.dice.choice(("union all", "union", "except", "intersect"))
+        first = f"select {one} x0, {two} x1 {body}"
+        second = f"select {three}, {four} from {more}"
+        return f"{first} {word} {second}", {"x0": one.kind, "x1": two.kind}
+
+    def several(
+        self, one: Term, two: Term, three: Term, order: str, kind: int
+    ) -> tuple[list[Term], str]:
+        """Groups by expressions and in several ways, and windows."""
+        value = self.literal(two)
         if kind == 13:
+            given = f"coalesce({one}, {self.literal(one)})"
+            group, first = (
+                self.pick(given, f"({one} = {self.literal(one)})::int", one),
+                one,
+            )
+            if group != one:
+                first = Term(group, one.kind if group == given else kinds.INT)
+            else:
+                group = f"{one}, {three}"
+            having = self.pick(
+                "", " having count(*) > 1", f" having {two.greatest} = {value}"
+            )
+            count = f"count(*) filter (where {two} = {value})"
+            return (
+                [first, Term(count, kinds.BIGINT), three.greatest],
+                f" group by {group}{having}",
+            )
+        if kind == 14:
             sets = self.pick(f"rollup ({one})", f"grouping sets (({one}), ({two}))")
-            return f"select {one} x0, count(*) x1, 1 x2 {{body}} group by {sets}"
+            return [one, COUNT], f" group by {sets}"
         window = self.pick(
             f"count({three}) over (partition by {one})",
             f"rank() over (partition by {one} order by {two})",
-            f"lag({three}) over (partition by {one} order by {self.total(scope)})",
-            f"max({three}) over (order by {two})",
         )
-        return f"select {one} x0, {two} x1, {window} x2 {{body}}"
+        over = Term(window, kinds.BIGINT)
+        if self.chance(0.5):
+            lag = f"lag({three}) over (partition by {one} order by {order})"
+            over = Term(lag, three.kind)
+        return [one, two, over], ""
 
     # The query itself.
 
@@ -325,14 +302,17 @@ class Grammar:
                 inner = Scope(outer=scope)
                 source = self.source(inner, depth - 1)
                 column = self.column(Scope(inner.items))
+                value = self.literal(column)
+                text = f"coalesce({column}::text, '9')"
                 what = self.dice.choice(
                     (
                         "count(*)",
-                        f"max({column})",
-                        f"array_agg({column} order by {column})",
-                        f"count(*) filter (where {column} = 1)",
-                        f"jsonb_object_agg(coalesce({column}, 9), 1 order by {column})",
+                        column.greatest,
+                        column.gathered,
+                        f"count(*) filter (where {column} = {value})",
+                        f"jsonb_object_agg({text}, 1 order by {text})",
                         f"json_agg(json_build_object('c', {column}) order by {column})",
+                        f"string_agg({column}::text, ',' order by {column}::text)",
                     )
                 )
                 where = self.link(Scope(inner.items), scope)
@@ -353,55 +333,82 @@ class Grammar:
                 )
             case 4:
                 return f"case when {self.plain(scope)} then {self.column(scope)} end"
+            case 5:
+                return self.of_any(scope)
             case _:
                 return self.value(scope)
+
+    def of_any(self, scope: Scope) -> str:
+        """A column of any type, one that does not compare as well."""
+        alias, columns = self.dice.choice(scope.items)
+        return f"{alias}.{self.dice.choice(list(columns))}"
 
     def root(self) -> str:
         scope = Scope()
         depth = 2
+        key: list[Term] = []
         if self.chance(0.7):
-            alias = self.alias()
-            scope.items.append((alias, list(COLUMNS)))
-            sql = f"{self.dice.choice(TABLES)} {alias}"
+            table, alias = self.dice.choice(self.schema.tables), self.alias()
+            scope.items.append((alias, table.kinds))
+            sql = f"{table} {alias}"
+            unique = self.dice.choice(table.keys)
+            key = [
+                Term(f"{alias}.{quoted(name)}", table.column(name).kind)
+                for name in unique
+            ]
             for _ in range(self.dice.choice((0, 1, 1, 2, 2, 3))):
-                right, alias, columns = self.item(scope, depth)
-                on = [self.link(Scope([(alias, columns)]), Scope(scope.items))]
+                right, item = self.item(scope, depth)
+                on = [self.link(Scope([item]), Scope(scope.items))]
                 if self.chance(0.3):
-                    on.append(self.link(Scope([(alias, columns)]), Scope(scope.items)))
+                    on.append(self.link(Scope([item]), Scope(scope.items)))
                 kind = self.dice.choice(("join", "join", "left join", "left join"))
                 sql = f"{sql} {kind} {right} on {' and '.join(on)}"
-                scope.items.append((alias, columns))
+                scope.items.append(item)
         else:
             sql = self.source(scope, depth)
         where = self.conditions(scope, depth)
         names = scope.names()
         if self.chance(0.35):
-            first = self.dice.choice(names)
-            alias = first.split(".")[0]
-            rest = [n for n in names if n.startswith(f"{alias}.") and n != first]
-            more = min(len(rest), self.dice.choice((0, 0, 1)))
-            groups = [first, *self.dice.sample(rest, k=more)]
-            listed = ", ".join(f"{g} as g{i}" for i, g in enumerate(groups))
-            having = ""
-            if self.chance(0.15):
-                having = self.pick(" having count(*) > 1", f" having max({first}) = 1")
-            other = self.dice.choice(names)
-            return (
-                f"select {listed}, count(*) n, sum({other}) s, "
-                f"array_agg({other} order by {other}) l "
-                f"from {sql}{where} group by {', '.join(groups)}{having}"
-            )
-        keys = [n for n in names if n.endswith(".id")]
-        key = keys[0] if keys and self.chance(0.8) else self.dice.choice(names)
-        outputs = [
+            return self.grouped(f"from {sql}{where}", names, key)
+        if not key or self.chance(0.15):
+            key = [self.dice.choice(names)]
+        outputs = [f"{k} as k{i}" for i, k in enumerate(key)]
+        self.dice.shuffle(outputs)
+        self.listed = [f"k{i}" for i in range(len(key))]
+        outputs += [
             f"{self.output(scope, depth)} as o{i}"
             for i in range(self.dice.randint(1, 3))
         ]
         distinct = "distinct " if self.chance(0.06) else ""
-        return f"select {distinct}{key} as k, {', '.join(outputs)} from {sql}{where}"
+        return f"select {distinct}{', '.join(outputs)} from {sql}{where}"
 
-    def pick(self, *choices: str) -> str:
-        return self.dice.choice(choices)
+    def grouped(self, body: str, names: list[Term], key: list[Term]) -> str:
+        """The root's rows in groups, by columns of one table or by its key."""
+        first = self.dice.choice(names)
+        alias = first.split(".")[0]
+        rest = [n for n in names if n.startswith(f"{alias}.") and n != first]
+        more = min(len(rest), self.dice.choice((0, 0, 1, 2)))
+        groups = [first, *self.dice.sample(rest, k=more)]
+        if key and self.chance(0.3):
+            groups = key
+        self.listed = [f"g{i}" for i in range(len(groups))]
+        listed = ", ".join(f"{g} as g{i}" for i, g in enumerate(groups))
+        having = ""
+        if self.chance(0.15):
+            value = self.literal(first)
+            having = self.pick(
+                " having count(*) > 1", f" having {first.greatest} = {value}"
+            )
+        other = self.dice.choice(names)
+        return (
+            f"select {listed}, count(*) n, {other.sum} s, {other.gathered} l "
+            f"{body} group by {', '.join(groups)}{having}"
+        )
 
-    def col(self) -> str:
-        return self.pick("a", "b", "c")
+
+COUNT = Term("count(*)", kinds.BIGINT)
+
+
+def set_of(values: Sequence[str]) -> list[str]:
+    """Each once, in order."""
+    return list(dict.fromkeys(values))

@@ -6,20 +6,15 @@ to it, so that any part of it can be taken out and the rest be played again.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from random import Random
 from typing import NamedTuple, TypeAlias
 
-from tests.property.derive.grammar import TABLES
+from tests.property.derive.schema import Column, Schema, Table, quoted
 
-FOLDED = ("x", "y")
-"""Tables of citext and text: their values are letters."""
-WRITTEN = (*TABLES, "part", *FOLDED)
-IDS = 5
-VALUES = (None, 0, 1, 1, 2, 2, 3)
-LETTERS = ("null", "'a'", "'a'", "'A'", "'b'", "'B'", "'c'")
-ROWS = 3
+ROWS = 4
+"""How many rows of each table are tried at first."""
 
 
 class Step(NamedTuple):
@@ -75,30 +70,16 @@ def _without(parts: tuple, depth: int) -> Iterator[tuple]:  # type: ignore[type-
                 yield (*parts[:at], less, *parts[at + 1 :])
 
 
-async def shrunk(
-    history: History, loses: Callable[[History], Awaitable[bool]]
-) -> History:
-    """A history that still loses, of which no part can be left out."""
-    found = True
-    while found:
-        found = False
-        for less in history.fewer():
-            if await loses(less):
-                history, found = less, True
-                break
-    return history
-
-
-def drawn(dice: Random, rounds: int) -> History:
+def drawn(dice: Random, schema: Schema, rounds: int) -> History:
     """A history by chance."""
-    rows = tuple(inserting(dice, table) for table in WRITTEN for _ in range(ROWS))
-    return History(rows, tuple(_round(dice) for _ in range(rounds)))
+    rows = tuple(inserting(dice, table) for table in schema.tables for _ in range(ROWS))
+    return History(rows, tuple(_round(dice, schema) for _ in range(rounds)))
 
 
-def _round(dice: Random) -> Round:
+def _round(dice: Random, schema: Schema) -> Round:
     batches: list[Batch] = []
     for _ in range(dice.choice((1, 1, 2, 3))):
-        transaction = _transaction(dice)
+        transaction = _transaction(dice, schema)
         if batches and dice.random() < 0.5:  # one batch of several transactions
             batches[-1] = (*batches[-1], transaction)
         else:
@@ -106,61 +87,81 @@ def _round(dice: Random) -> Round:
     return tuple(batches)
 
 
-def _transaction(dice: Random) -> Transaction:
+def _transaction(dice: Random, schema: Schema) -> Transaction:
     """One to four statements, some of them taken back."""
     steps = []
     for _ in range(dice.choice((1, 1, 2, 2, 3, 4))):
         if dice.random() < 0.08:
-            steps.append(Step(changing(dice, dice.choice(WRITTEN)), undone=True))
-        steps.append(Step(changing(dice, dice.choice(WRITTEN))))
+            steps.append(Step(changing(dice, schema), undone=True))
+        steps.append(Step(changing(dice, schema)))
     return tuple(steps)
 
 
-def changing(dice: Random, table: str) -> str:
-    """A statement that changes a row of the table, or its key."""
-    number = _key(dice, table)
-    match dice.randrange(10):
-        case 0 | 1 | 2:
-            return inserting(dice, table)
+def changing(dice: Random, schema: Schema) -> str:
+    """A statement that changes rows of a table, or their keys.
+
+    It may be refused, by a key or a reference.
+    """
+    table = dice.choice(schema.tables)
+    match dice.randrange(60):
+        case 0:
+            return f"truncate {table}{dice.choice((' cascade', ' cascade', ''))}"
+        case 1 | 2:
+            return f"delete from {table} where {_alike(dice, table)}"
         case 3 | 4:
-            return f"delete from {table} where id = {number}"
-        case 5:
-            other = _key(dice, table)
+            return f"update {table} set {_set(dice, table, 1)}"
+        case 5 | 6:
+            of = f"where {_alike(dice, table)}"
+            return f"update {table} set {_set(dice, table, 1)} {of}"
+        case case if case < 24:
+            return inserting(dice, table)
+        case case if case < 32:
+            return f"delete from {table} where {_one(dice, table)}"
+        case case if case < 38:
+            return f"update {table} set {_key(dice, table)} where {_one(dice, table)}"
+        case case if case < 44:
             return (
-                f"update {table} set id = {other} where id = {number} "
-                f"and not exists (select from {table} where id = {other})"
+                f"update {table} set {_set(dice, table, 3)} where {_one(dice, table)}"
             )
-        case 6:
-            return (
-                f"update {table} set a = {_value(dice, table)}, "
-                f"b = {_value(dice, table)}, c = {_value(dice, table)} "
-                f"where id = {number}"
-            )
-        case _:
-            column = dice.choice("abc")
-            value = _value(dice, table)
-            return f"update {table} set {column} = {value} where id = {number}"
+    return f"update {table} set {_set(dice, table, 1)} where {_one(dice, table)}"
 
 
-def inserting(dice: Random, table: str) -> str:
+def inserting(dice: Random, table: Table) -> str:
     """An insert that does nothing where the key is there."""
-    values = ", ".join(_value(dice, table) for _ in "abc")
+    names = ", ".join(quoted(column.name) for column in table.written)
+    values = ", ".join(_value(dice, column) for column in table.written)
+    return f"insert into {table} ({names}) values ({values}) on conflict do nothing"
+
+
+def _value(dice: Random, column: Column) -> str:
+    if not column.not_null and dice.random() < 0.15:
+        return "null"
+    return dice.choice(column.kind.values)
+
+
+def _set(dice: Random, table: Table, count: int) -> str:
+    """New values of some columns, of the key as well."""
+    columns = dice.sample(table.written, k=min(count, len(table.written)))
+    return ", ".join(f"{quoted(c.name)} = {_value(dice, c)}" for c in columns)
+
+
+def _key(dice: Random, table: Table) -> str:
+    """A new value of a column of a key."""
+    column = table.column(dice.choice(dice.choice(table.keys)))
+    return f"{quoted(column.name)} = {_value(dice, column)}"
+
+
+def _alike(dice: Random, table: Table) -> str:
+    """A condition that several rows may meet."""
+    fit = [c for c in table.columns if c.kind.family.compares and c.kind.values]
+    column = dice.choice(fit)
+    return f"{quoted(column.name)} = {dice.choice(column.kind.values)}"
+
+
+def _one(dice: Random, table: Table) -> str:
+    """A condition that one row meets, of which there may be none."""
+    key = ", ".join(quoted(name) for name in table.keys[0])
+    place = dice.randrange(ROWS)
     return (
-        f"insert into {table} values ({_key(dice, table)}, {values}) "
-        "on conflict do nothing"
+        f"({key}) = (select {key} from {table} order by {key} offset {place} limit 1)"
     )
-
-
-def _key(dice: Random, table: str) -> str:
-    if table in FOLDED:
-        return dice.choice(LETTERS[1:])
-    return str(dice.randint(1, IDS))
-
-
-def _value(dice: Random, table: str) -> str:
-    if table in FOLDED:
-        return dice.choice(LETTERS)
-    value = dice.choice(VALUES)
-    if value == 1 and dice.random() < 0.2:
-        return "1.0"
-    return "null" if value is None else str(value)

@@ -8,72 +8,72 @@ then be what the query itself gives.
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import psycopg
 from psycopg import AsyncConnection, AsyncRawCursor, sql
 
 from bridge.catalog import Catalog
+from bridge.catalog import Table as CatalogTable
+from bridge.changes import Identity, Relation, RelationColumn
 from bridge.derive.definition import ViewDefinition, read_definitions
+from bridge.derive.fastpath import compile_key
 from bridge.derive.levels import ALL, Rules
 from bridge.derive.plan import Planned, plan_ways
+from bridge.derive.shapes import digest_types
 from bridge.errors import QueryRefusal
-from tests.property.derive.grammar import COLUMNS, TABLES
-from tests.property.derive.traffic import FOLDED, WRITTEN, History, Step
+from bridge.source.postgres import PINNED
+from tests.property.derive.grammar import Asked
+from tests.property.derive.schema import FIXED, Schema, Table, quoted
+from tests.property.derive.traffic import History, Step
 
 SETUP = """
-create domain whole as int;
-create extension citext;
-create table changed_rows (place bigserial, relation oid, old text[], new text[]);
-create function note_change() returns trigger language plpgsql as $$
+create schema noted;
+create table noted.rows (place bigserial, relation oid, old text[], new text[]);
+create table noted.gone (relation oid);
+create function noted.truncated() returns trigger language plpgsql as $$
 begin
-  insert into changed_rows (relation, old, new) values (
-    coalesce((select inhparent from pg_inherits where inhrelid = tg_relid), tg_relid),
-    case when tg_op <> 'INSERT' then array[old.id, old.a, old.b, old.c]::text[] end,
-    case when tg_op <> 'DELETE' then array[new.id, new.a, new.b, new.c]::text[] end);
+  insert into noted.gone values (tg_relid);
   return null;
 end $$;
+create function noted.attempt(statement text) returns void language plpgsql
+set search_path = public, ext as $$
+begin
+  execute statement;
+exception when integrity_constraint_violation or feature_not_supported then
+  null;  -- by a key, a reference, or references to what was to be truncated
+end $$;
 """
-TABLE = """
-create table {0} (id {1} primary key, a {2}, b {3}, c {4}{5});
-create trigger note after insert or update or delete on {0}
-  for each row execute function note_change();
+NOTE = """
+create function noted.{function}() returns trigger language plpgsql as $$
+begin
+  insert into noted.rows (relation, old, new) values (
+    coalesce(pg_partition_root(tg_relid), tg_relid),
+    case when tg_op <> 'INSERT' then array[{old}]::text[] end,
+    case when tg_op <> 'DELETE' then array[{new}]::text[] end);
+  return null;
+end $$;
+create trigger note after insert or update or delete on {table}
+  for each row execute function noted.{function}();
+create trigger gone after truncate on {table}
+  for each statement execute function noted.truncated();
 """
-REST = """
-create table part (id int not null, a int, b int, c int, primary key (id))
-  partition by range (id);
-create table part_low partition of part for values from (minvalue) to (3);
-create table part_high partition of part for values from (3) to (maxvalue);
-create trigger note after insert or update or delete on part_low
-  for each row execute function note_change();
-create trigger note after insert or update or delete on part_high
-  for each row execute function note_change();
+"""Every value as the log has it: by the output of its type."""
+EMPTY = """
+do $$ declare name text; begin
+  for name in select nspname from pg_namespace where nspname !~ '^pg_'
+    and nspname <> 'information_schema'
+  loop execute format('drop schema %I cascade', name); end loop;
+  create schema public;
+end $$;
 """
-VIEWS = """
-create view vu as select u.id, coalesce(v.a, u.a) as a from u left join v on v.id = u.b;
-create view vv as select vu.id, coalesce(w.d, 0) + vu.a as n
-  from vu left join w on w.a = vu.a;
-create view vg as select a, count(*) as n from w group by a;
-"""
-TYPES = {
-    "r": ("int", "int", "int", "int", ""),
-    "u": ("bigint", "int", "bigint", "whole", ""),
-    "v": ("int", "smallint", "numeric", "int", ""),
-    "x": ("citext", "citext", "text", "citext", ""),
-    "y": ("text", "citext", "citext", "text", ""),
-    "w": (
-        "numeric",
-        "int",
-        "int",
-        "float8",
-        ", d int generated always as (coalesce(a, 0) + 1) stored",
-    ),
-}
-"""Links are between unlike types as well; of a numeric one value has several texts."""
 Parts = tuple[str | None, ...]
 Documents = dict[Parts, list[str]]
 
@@ -88,7 +88,16 @@ class Kept:
 
     definition: ViewDefinition
     planned: Planned
+    catalog: Catalog
     copy: Documents = field(default_factory=dict)
+
+
+@dataclass
+class Images:
+    """What happened to rows: all images by relation, and which were truncated."""
+
+    rows: dict[int, list[tuple[str | None, ...]]]
+    truncated: frozenset[int] = frozenset()
 
 
 @dataclass
@@ -96,6 +105,7 @@ class World:
     """One database with its views."""
 
     connection: AsyncConnection[Any]
+    schema: Schema
     refused: list[tuple[str, str]] = field(default_factory=list)
     keys_found: int = 0
     keys_changed: int = 0
@@ -104,23 +114,37 @@ class World:
         cursor = await self.connection.execute(query.encode(), parameters)
         return await cursor.fetchall() if cursor.description else []
 
-    async def plan(
-        self,
-        queries: Iterable[str],
-        rules: Rules = ALL,
-        keys: dict[str, tuple[str, ...]] | None = None,
-    ) -> list[Kept]:
+    async def create(self, table: Table) -> None:
+        """The triggers that note its changes."""
+
+        def listed(row: str) -> str:
+            return ", ".join(
+                "null" if c.generated else f"{_output(f'{row}.{quoted(c.name)}')}"
+                for c in table.columns
+            )
+
+        number = self.schema.tables.index(table)
+        await self.connection.execute(
+            NOTE.format(
+                function=f"note{number}",
+                table=table,
+                old=listed("old"),
+                new=listed("new"),
+            ).encode()
+        )
+
+    async def plan(self, asked: Iterable[Asked], rules: Rules = ALL) -> list[Kept]:
         """The views that are accepted; why the others are not is noted."""
         definitions = [
-            ViewDefinition(f"view{i}", query=query, key=(keys or {}).get(query))
-            for i, query in enumerate(queries)
+            ViewDefinition(f"view{i}", query=query, key=key)
+            for i, (query, key) in enumerate(asked)
         ]
         catalog = await read_definitions(self.connection, definitions, ["public"])
         kept = []
         for definition in definitions:
             planned = self._planned(definition, catalog, rules)
             if planned is not None:
-                kept.append(Kept(definition, planned))
+                kept.append(Kept(definition, planned, catalog))
         return kept
 
     def _planned(
@@ -158,42 +182,45 @@ class World:
                 return _documents(found)
             lower = upper[0]
 
-    async def images(self) -> dict[int, list[tuple[str | None, ...]]]:
-        """All images since the last call, by relation."""
+    async def images(self) -> Images:
+        """What happened since the last call."""
         rows = await self.run(
-            "select relation, old, new from changed_rows order by place"
+            "select relation, old, new from noted.rows order by place"
         )
-        await self.run("delete from changed_rows")
+        gone = await self.run("select relation from noted.gone")
+        await self.run("delete from noted.rows")
+        await self.run("delete from noted.gone")
         images: dict[int, list[tuple[str | None, ...]]] = defaultdict(list)
         for relation, old, new in rows:
             images[relation] += [tuple(i) for i in (old, new) if i is not None]
-        return images
+        return Images(images, frozenset(oid for (oid,) in gone))
 
-    async def keys(
-        self, view: Kept, images: dict[int, list[tuple[str | None, ...]]]
-    ) -> set[Parts]:
+    async def keys(self, view: Kept, images: Images) -> set[Parts]:
         """The keys that the images touch."""
         plan = view.planned.plan
         found: set[Parts] = set()
         for query in plan.key_queries:
-            rows = images.get(query.table.oid)
+            rows = images.rows.get(query.table.oid)
             if not rows:
                 continue
-            places = [COLUMNS.index(column) for column in query.columns]
-            taken = list(dict.fromkeys(tuple(row[p] for p in places) for row in rows))
+            relation = _relation(view.catalog.tables[query.table.oid])
             if query.sql is None:
-                found.update(taken)
-            else:
-                columns = [list(column) for column in zip(*taken, strict=True)]
-                found.update(await self.run(query.sql, *columns))
-        if plan.null_key and any(images.get(t.table.oid) for t in plan.tables):
+                found |= _of_rows(query.columns, relation, rows, view.catalog)
+                continue
+            names = [column.name for column in relation.columns]
+            places = [names.index(column) for column in query.columns]
+            taken = list(dict.fromkeys(tuple(row[p] for p in places) for row in rows))
+            columns = [list(column) for column in zip(*taken, strict=True)]
+            found.update(await self.run(query.sql, *columns))
+        if plan.null_key and any(images.rows.get(t.table.oid) for t in plan.tables):
             found.add((None,) * len(plan.shape.key))
         return found
 
-    async def apply(
-        self, view: Kept, images: dict[int, list[tuple[str | None, ...]]]
-    ) -> None:
-        """Derive again what the images touch."""
+    async def apply(self, view: Kept, images: Images) -> None:
+        """Derive again what the images touch; all of it when a table was emptied."""
+        if any(use.table.oid in images.truncated for use in view.planned.plan.tables):
+            view.copy = await self.scanned(view)
+            return
         found = await self.keys(view, images)
         self.keys_found += len(found)
         for parts in found:
@@ -213,10 +240,12 @@ class World:
                 (
                     k
                     for k in truth.keys() | view.copy.keys()
-                    if truth.get(k) != view.copy.get(k)
+                    if not _same(truth.get(k), view.copy.get(k))
                 ),
                 key=str,
             )
+            if not different:
+                return
             ways = "\n".join(
                 f"  {w.occurrence.alias} -> "
                 + " -> ".join(e.target.alias for e in w.edges)
@@ -231,10 +260,14 @@ class World:
 
     async def fill(self, rows: Iterable[str]) -> None:
         """Empty the tables and make these rows."""
-        await self.run(f"truncate {', '.join(WRITTEN)}")
+        await self.run(f"truncate {', '.join(map(str, self.schema.tables))}")
         for statement in rows:
-            await self.run(statement)
-        await self.run("delete from changed_rows")
+            await self.attempt(statement)
+        await self.images()
+
+    async def attempt(self, statement: str) -> None:
+        """Run it; nothing happens if a key or a reference forbids it."""
+        await self.run("select noted.attempt($1)", statement)
 
     async def transaction(self, steps: Iterable[Step]) -> None:
         """Its statements, some of them taken back."""
@@ -242,9 +275,52 @@ class World:
             for step in steps:
                 if step.undone:
                     async with self.connection.transaction(force_rollback=True):
-                        await self.run(step.statement)
+                        await self.attempt(step.statement)
                 else:
-                    await self.run(step.statement)
+                    await self.attempt(step.statement)
+
+
+def _output(value: str) -> str:
+    return f"case when {value} is not null then format('%s', {value}) end"
+
+
+def _relation(table: CatalogTable) -> Relation:
+    """The table as the log describes it."""
+    return Relation(
+        table.oid,
+        table.schema,
+        table.name,
+        Identity.FULL,
+        tuple(
+            RelationColumn(c.name, c.type_oid, c.modifier, in_identity=True)
+            for c in table.columns
+        ),
+    )
+
+
+def _of_rows(
+    columns: tuple[str, ...],
+    relation: Relation,
+    rows: Iterable[tuple[str | None, ...]],
+    catalog: Catalog,
+) -> set[Parts]:
+    """The keys that stand in the rows themselves."""
+    key = compile_key(columns, relation, digest_types(catalog.types))
+    assert key is not None
+    found: set[Parts] = set()
+    for row in rows:
+        identified = key([None if v is None else v.encode() for v in row])
+        assert identified is not None
+        found.add(identified[1])
+    return found
+
+
+def _same(one: list[str] | None, other: list[str] | None) -> bool:
+    """Equal but for how numbers are written, which no reader of JSON can tell."""
+    if one is None or other is None:
+        return one is other
+    read = partial(json.loads, parse_float=Decimal, parse_int=Decimal)
+    return sorted(map(str, map(read, one))) == sorted(map(str, map(read, other)))
 
 
 def _documents(rows: Iterable[tuple[Any, ...]]) -> Documents:
@@ -255,33 +331,53 @@ def _documents(rows: Iterable[tuple[Any, ...]]) -> Documents:
 
 
 @asynccontextmanager
-async def world(dsn: str) -> AsyncIterator[World]:
-    """A world in an empty database."""
+async def world(dsn: str, schema: Schema = FIXED) -> AsyncIterator[World]:
+    """A world in a database, which is empty before and after."""
     connection = await AsyncConnection.connect(
         dsn,
         autocommit=True,
         cursor_factory=AsyncRawCursor,
         options="-c synchronous_commit=off -c jit=off -c plan_cache_mode="
-        "force_generic_plan -c max_parallel_workers_per_gather=0",
+        "force_generic_plan -c max_parallel_workers_per_gather=0 "
+        "-c client_min_messages=warning",
     )
     async with connection:
-        made = World(connection)
+        made = World(connection, schema)
+        for setting in PINNED.items():
+            await connection.execute("select set_config($1, $2, false)", setting)
         await connection.execute(SETUP)
-        for table in (*TABLES, *FOLDED):
-            await connection.execute(TABLE.format(table, *TYPES[table]))
-        await connection.execute(REST + VIEWS)
+        for statement in schema.statements(connection.info.server_version):
+            await connection.execute(statement.encode())
+        for table in schema.tables:
+            await made.create(table)
+        for view in schema.views:
+            try:
+                await connection.execute(view.statement.encode())
+            except psycopg.Error:  # of a table that Postgres cannot make either
+                made.schema = replace(
+                    made.schema,
+                    views=tuple(v for v in made.schema.views if v is not view),
+                )
         yield made
+        await connection.execute(EMPTY)
 
 
 async def follow(
-    made: World, views: list[Kept], history: History
+    made: World, views: list[Kept], history: History, enough: int | None = None
 ) -> list[tuple[Kept, BaseException]]:
-    """Change rows and keep the views; those that lose a document, and by what."""
+    """Change rows and keep the views; those that lose a document, and by what.
+
+    It ends when `enough` of them do.
+    """
     lost: list[tuple[Kept, BaseException]] = []
     await made.fill(history.rows)
+    alive = []
     for view in views:
-        view.copy = await made.truth(view)
-    alive = list(views)
+        try:
+            view.copy = await made.truth(view)
+            alive.append(view)
+        except psycopg.Error as error:
+            lost.append((view, error))
     for round_ in history.rounds:
         batches = []
         for transactions in round_:
@@ -296,6 +392,6 @@ async def follow(
             except (Lost, psycopg.Error, AssertionError) as error:
                 lost.append((view, error))
                 alive.remove(view)
-        if not alive:
+        if not alive or (enough and len(lost) >= enough):
             break
     return lost
