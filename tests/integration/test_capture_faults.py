@@ -321,7 +321,7 @@ async def test_another_cluster(make_postgres: MakePostgres, database: str) -> No
     settings = prepare(database, TABLE)
     async with capturing(settings) as thread:
         identity = (await thread.opened()).identity
-    other = prepare(make_postgres().dsn, TABLE)
+    other = prepare(make_postgres(other=True).dsn, TABLE)
     error = await failure(replace(other, expected=identity))
     assert type(error) is HistoryChanged
     assert "another cluster" in error.message

@@ -21,7 +21,7 @@ from tests.scenario.histories import (
     in_next_epoch,
     started,
 )
-from tests.scenario.world import Bridge
+from tests.scenario.world import GRANTS, Bridge
 
 pytestmark = pytest.mark.scenario
 
@@ -238,7 +238,7 @@ async def test_another_cluster_stands_behind_the_address(
 ) -> None:
     """An empty one is kept from the sinks; one that was made from a dump halts, until
     the operator says that it takes the place of the first."""
-    first, second = make_postgres(), make_postgres()
+    first, second = make_postgres(), make_postgres(other=True)
     between = await proxy(first.dsn)
     bridge = make_bridge(first.dsn)
     await behind(bridge, between)
@@ -249,6 +249,7 @@ async def test_another_cluster_stands_behind_the_address(
     found = bridge.one("select name from item where id = 3")
     await eventually(lambda: bridge.value("item", "3")["name"] == found)
     second.execute(SCHEMA)
+    second.execute(GRANTS.decode())  # roles are in no dump
     await takes_over(bridge, between, first, second)
     await eventually(lambda: keeps_out(bridge))
     assert bridge.value("item", "3")["name"] == found
