@@ -6,6 +6,7 @@ result as the bytes that the server sent.
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from functools import cache
@@ -18,6 +19,7 @@ from psycopg.sql import SQL, Identifier, Literal
 
 from bridge.changes import Value
 from bridge.derive.view import KeyQuery, ViewPlan
+from bridge.errors import Transient
 from bridge.gate import Snapshot
 from bridge.keys import Parts
 from bridge.source import Digest, Failure, QueryFailed, Row
@@ -27,6 +29,9 @@ PAGE_BYTES = 4 << 20
 _FIRST_PAGE_ROWS = 256
 _PAGE_ROWS_MAX = 5001
 """More than a chunk has: a page that is not full tells that nothing is left."""
+READ_S_MAX = 1800.0
+"""Half of the time for which a sink remembers a delete. A document read in an older
+snapshot could come after one has been forgotten, and would be there for good."""
 _BREAKS = bytes.maketrans(b"\n\r", b"  ")
 _ARRAY_ROWS_MAX = 5000
 _KEYS_AT_ONCE = 10_000
@@ -71,6 +76,7 @@ class PostgresReader:
         self.insert_lsn = insert_lsn
         self._connection = connection
         self._page_rows = {} if page_rows is None else page_rows
+        self._began_s = time.monotonic()
 
     async def keys(
         self, query: KeyQuery, images: Sequence[tuple[Value, ...]]
@@ -209,7 +215,16 @@ class PostgresReader:
         columns = [list(column) for column in zip(*keys, strict=True)]
         with wrapped():
             cursor = await self._connection.execute(plan.documents_sql, columns)
-        return _rows(cursor.pgresult, len(plan.shape.key))
+        return self._young(_rows(cursor.pgresult, len(plan.shape.key)))
+
+    def _young(self, rows: list[Row]) -> list[Row]:
+        """The same rows. Transient where they were read in too old a snapshot."""
+        if time.monotonic() - self._began_s > READ_S_MAX:
+            raise Transient(
+                f"documents could not be read within {READ_S_MAX / 60:.0f} minutes",
+                hint="`pgbridge check` names the indexes that reading lacks",
+            )
+        return rows
 
     async def _bisect(
         self, plan: ViewPlan, keys: Sequence[Parts]
@@ -242,7 +257,7 @@ class PostgresReader:
         fetched = await self._connection.execute(
             b"fetch forward %d from scan" % size, prepare=False
         )
-        return _rows(fetched.pgresult, parts)
+        return self._young(_rows(fetched.pgresult, parts))
 
 
 def _rows(result: Any, parts: int) -> list[Row]:
