@@ -16,8 +16,9 @@ from bridge.assembly import Assembly
 from bridge.backfill.patience import patiently
 from bridge.backfill.ranges import Range, RangeBackfill, RangeLimits, RangeLog
 from bridge.backfill.rederive import RejectFor, ghosts, rederive
+from bridge.derive.parse import check_condition
 from bridge.derive.view import ViewPlan
-from bridge.errors import Halt, Refusal, Transient
+from bridge.errors import Halt, QueryRefusal, Refusal, Transient
 from bridge.keys import Parts, key_text
 from bridge.operations import Rejection, key_of
 from bridge.position import Position
@@ -266,10 +267,11 @@ class Jobs:
                 return await reader.matching(plan, condition)
 
         try:
+            check_condition(condition)
             return await patiently(look)
-        except (QueryFailed, Halt) as error:
+        except (QueryFailed, QueryRefusal, Halt) as error:
             # Its text is the operator's own: no row of the source is in it.
-            reason = error.message if isinstance(error, Halt) else str(error)
+            reason = str(error) if isinstance(error, QueryFailed) else error.message
             raise Refusal(
                 f"the condition cannot be used: {reason}",
                 hint=f"it is SQL on the columns of view {plan.name}: "

@@ -67,6 +67,16 @@ def _parse_source(query: str) -> ast.SelectStmt:
     return statement
 
 
+def check_condition(text: str) -> None:
+    """QueryRefusal unless the text is one expression: `a) or (b` is none, although it
+    could be read between parentheses."""
+    try:
+        for whole in (text, f"(\n{text}\n)"):
+            parse_sql(f"select {whole}")
+    except ParseError as error:
+        raise QueryRefusal(f"it is not one expression: {error.args[0]}") from error
+
+
 def parse_printed(query: str) -> ast.SelectStmt:
     """A query that Postgres printed, its SQL/JSON aggregates as the functions that
     they are. QueryRefusal for words of a Postgres that is newer than the parser."""

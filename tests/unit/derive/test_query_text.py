@@ -6,7 +6,7 @@ import pytest
 
 from bridge.catalog.nodetree import nodes, uses
 from bridge.derive import places
-from bridge.derive.parse import parse_source
+from bridge.derive.parse import check_condition, parse_source
 from bridge.derive.statements import uninlined_expressions
 from bridge.errors import QueryRefusal
 
@@ -100,3 +100,13 @@ def test_inner_nodes_come_before_those_that_hold_them() -> None:
     names = [node.name for node in nodes(TREE)]
     assert names[-1] == "QUERY"
     assert names.index("CONST") < names.index("FUNCEXPR")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["id = 1) or (id = 2", "id = 1;", "id = 1; select 1", "id = 1 order by id", ""],
+)
+def test_a_condition_is_one_expression(text: str) -> None:
+    with pytest.raises(QueryRefusal, match="one expression"):
+        check_condition(text)
+    check_condition("(id = 1) or (id = 2) -- both")
