@@ -287,10 +287,14 @@ class Watch:
                     await self._life.jobs.keys(generation, plan, owed)
 
     async def _remember(self, lane: Lane) -> None:
-        """Write down what the sink does, when it changes."""
+        """Write down what the sink does, when it changes; and of one that is away that
+        something is written for it, since its position does not move then."""
         told: tuple[LaneState, str] | None = None
+        behind = False
         while True:
             await asyncio.sleep(_TELL_S)
+            with suppress(Transient):
+                behind = await self._tell_behind(lane, before=behind)
             now = (lane.shown, lane.reason)
             if now == told:
                 continue
@@ -306,6 +310,19 @@ class Watch:
             except Transient:
                 continue
             told = now
+
+    async def _tell_behind(self, lane: Lane, *, before: bool) -> bool:
+        """Whether a sink that is away has not kept something; written down when that
+        is not as `before`. Transient."""
+        pipeline = self._assembly.pipeline
+        if lane.state is LaneState.OK or not pipeline.streaming:
+            return before
+        fed = self._fed(lane)
+        behind = any(pipeline.ledger.behind_since_s(one) for one in fed)
+        if behind != before:
+            reached = pipeline.progress.reached
+            await pipeline.progress.save({one: reached(one) for one in fed})
+        return behind
 
     # — truncated tables —
 

@@ -597,7 +597,7 @@ as $$
         select
             p.epoch = s.epoch
             and acknowledged is not null
-            and k.state = 'ok'
+            and k.state in ('ok', 'down')
             and not k.paused
             and g.halted is null
             and not g.sweep

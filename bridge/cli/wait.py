@@ -114,8 +114,10 @@ async def _wait(
             if time.monotonic() >= deadline:
                 return wanted, held
             await asyncio.sleep(_LOOK_S)
-    if searchable:
-        await _refresh(config, views)
+    while searchable and (unseen := await _refresh(config, views, deadline)):
+        if time.monotonic() >= deadline:
+            return wanted, unseen
+        await asyncio.sleep(_LOOK_S)
     return wanted, []
 
 
@@ -166,18 +168,28 @@ async def _held_back(connection: Session, views: Sequence[str]) -> list[str]:
     ]
 
 
-async def _refresh(config: Config, views: Sequence[str]) -> None:
-    """Make what is kept in the live generations visible to searches."""
+async def _refresh(config: Config, views: Sequence[str], deadline: float) -> list[str]:
+    """Make what is kept in the live generations visible to searches; those in which it
+    is not, each with why."""
     from bridge.control.planning import open_sinks
     from bridge.control.remove import former_target
     from bridge.control.survey import remember
+    from bridge.errors import Transient
     from bridge.sink import Generation
     from bridge.store.rows import GenerationState
 
-    remembered = await remember(config)
+    remembered, unseen = await remember(config), list[str]()
     async with open_sinks(config) as sinks:
         for key, row in remembered.generations.items():
-            if row.state is GenerationState.LIVE and row.view in views:
-                target = former_target(row.view, key)
-                if (sink := sinks.get(key.sink)) is not None:
-                    await sink.refresh(Generation(target, key.number))
+            sink = sinks.get(key.sink)
+            shown = row.state is GenerationState.LIVE and row.view in views
+            if sink is None or not shown:
+                continue
+            generation = Generation(former_target(row.view, key), key.number)
+            try:
+                async with asyncio.timeout(max(_LOOK_S, deadline - time.monotonic())):
+                    await sink.refresh(generation)
+            except (Transient, TimeoutError) as problem:
+                why = str(problem) or "it does not answer"
+                unseen.append(f"{key.sink}/{key.name} ({why})")
+    return unseen

@@ -18,7 +18,11 @@ select set_config('idle_session_timeout', %(idle)s, false);
 -- name: look_at_schema
 -- Whether there is a schema of that name, and whether it is the bridge's.
 select
-    to_regclass('bridge.migration') is not null as ours,
+    (
+        select count(*) = 3 from pg_attribute a
+        where a.attrelid = to_regclass('bridge.migration')
+            and a.attname in ('number', 'name', 'digest')
+    ) as ours,
     exists (
         select from pg_class c where c.relnamespace = to_regnamespace('bridge')
     )

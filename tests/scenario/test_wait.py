@@ -10,7 +10,9 @@ import httpx
 import psycopg
 import pytest
 
+from tests.fixtures.proxy import MakeProxy
 from tests.fixtures.waiting import eventually
+from tests.scenario.conftest import MakeBridge
 from tests.scenario.harness import SCHEMA, Traffic
 from tests.scenario.test_life import pgbridge
 from tests.scenario.world import Bridge
@@ -154,6 +156,26 @@ async def test_what_was_waited_for_is_found_by_a_search(
                 answer = await client.get(path, params={"q": f"n:{n}"})
             assert answer.json()["hits"]["total"]["value"] == 1
     await traffic.stop()
+
+
+async def test_a_search_that_is_away_is_waited_for(
+    database: str, make_bridge: MakeBridge, es_url: str, proxy: MakeProxy
+) -> None:
+    """Until the timeout, which names it; and no longer than until it is back."""
+    search = await proxy(es_url)
+    bridge = make_bridge(database, es=search.url)
+    await started(bridge)
+    bridge.execute("insert into item (id, name, n) values (-1, 'own', 1)")
+    for fault in (search.refuse, search.stall):
+        await fault()
+        command = ("wait", "--searchable", "--timeout", "2s")
+        code, told = await pgbridge(bridge, *command)
+        assert code == 3, told
+        assert f"search/{bridge.prefix}small" in told
+        await search.heal()
+    code, told = await pgbridge(bridge, "wait", "--searchable")
+    assert code == 0, told
+    await bridge.ends_exact()
 
 
 async def test_an_emptied_table_is_waited_for_in_every_target(bridge: Bridge) -> None:

@@ -111,7 +111,12 @@ async def test_an_edited_migration_is_found(database: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "somebody_s", ["create table bridge.x ()", "create function bridge.f() returns int"]
+    "somebody_s",
+    [
+        "create table bridge.x ()",
+        "create function bridge.f() returns int",
+        "create table bridge.migration (version text)",
+    ],
 )
 async def test_somebody_else_s_schema_is_left_alone(
     database: str, somebody_s: str
