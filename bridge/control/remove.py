@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 from psycopg.sql import SQL, Identifier
 
+from bridge import probes
 from bridge.capture.failures import SlotActive
 from bridge.capture.slot import describe_slot, drop_slot
 from bridge.config import SourceConfig
@@ -19,7 +20,7 @@ from bridge.control.survey import Remembered, Survey
 from bridge.errors import BridgeError, Halt
 from bridge.sink import Generation, Owner, Shape, Sink, Target
 from bridge.store import Store, migrate
-from bridge.store.rows import GenerationKey, GenerationRow
+from bridge.store.rows import GenerationKey, GenerationRow, SourceRow, TargetRow
 
 Tell = Callable[[str], None]
 
@@ -31,7 +32,8 @@ async def prune(
     only those that are fed no more already.
 
     One whose sink is gone from the file as well is forgotten, and the sink's own copy
-    stays: nobody knows its address any more.
+    stays: nobody knows its address any more, unless it was renamed and the copy stands
+    in the way of another one.
     """
     wanted = {(target.sink, target.name) for target in looked.wanted.targets}
     wanted |= looked.wanted.waiting
@@ -39,18 +41,17 @@ async def prune(
         identity = (row.sink, row.name)
         if identity in wanted or (stopped and row.wanted):
             continue
-        sink = looked.sinks.get(row.sink)
+        sink = await _keeper(row, looked.sinks, looked.owner)
+        why = f"sink {row.sink} is no longer in the file"
+        if sink is not None:
+            why = await _anothers(sink, looked.owner, await store.read_source())
         for generation in await store.generations.all():
             if generation.key[:2] == identity:
-                if sink is not None:
-                    await drop_generation(
-                        store, sink, generation, former_target(row.view, generation.key)
-                    )
-                else:
-                    tell(
-                        f"{generation.key} stays in sink {row.sink}, which is no longer"
-                        " in the file"
-                    )
+                if sink is None or why:
+                    tell(f"{generation.key} stays: {why}")
+                    continue
+                target = former_target(row.view, generation.key)
+                await drop_generation(store, sink, generation, target)
         await store.generations.remove_target(row.sink, row.name)
         tell(f"target {row} is dropped")
     for view in await store.generations.views():
@@ -61,12 +62,38 @@ async def prune(
             await store.remove_sink(known.name)
 
 
+async def _keeper(
+    row: TargetRow, sinks: Mapping[str, Sink], owner: Owner
+) -> Sink | None:
+    """Where a target was built, as far as the file still tells: a sink that is not in
+    it any more may have been renamed."""
+    if (own := sinks.get(row.sink)) is not None:
+        return own
+    target = former_target(row.view, GenerationKey(row.sink, row.name, 0))
+    for sink in sinks.values():
+        if await sink.inherits(target, owner):
+            return sink
+    return None
+
+
+async def _anothers(sink: Sink, owner: Owner, source: SourceRow | None) -> str:
+    """Why nothing in a sink is to be dropped: it is another bridge's. Empty: it is the
+    owner's, and knows from now on whose that is which is to be dropped."""
+    epoch = max(source.epoch if source else 0, await sink.highest_epoch(owner))
+    try:
+        await sink.claim(owner, epoch)
+    except Halt as refusal:
+        return refusal.message
+    return ""
+
+
 async def drop_generation(
     store: Store, sink: Sink, row: GenerationRow, target: Target
 ) -> None:
     """Feed it no more, remove it from the sink, forget it."""
     await store.generations.drop(row.key)
     await sink.drop(Generation(target, row.key.number))
+    await probes.reach("generation.dropped")
     await store.generations.forget(row.key)
 
 
@@ -91,14 +118,18 @@ async def drop_targets(
     """
     refuse_running(remembered)
     for identity, row in remembered.targets.items():
-        sink = sinks.get(row.sink)
-        if sink is None:
-            tell(f"target {row} stays: sink {row.sink} is no longer in the file")
+        sink = await _keeper(row, sinks, owner)
+        why = f"sink {row.sink} is no longer in the file"
+        if sink is not None:
+            why = await _anothers(sink, owner, remembered.source)
+        if sink is None or why:
+            tell(f"target {row} stays: {why}")
             continue
         for key in remembered.generations:
             if key[:2] == identity:
                 target = former_target(row.view, key)
                 await sink.drop(Generation(target, key.number))
+                await probes.reach("generation.dropped")
         tell(f"target {row} is dropped")
     for sink in sinks.values():
         await sink.release(owner)

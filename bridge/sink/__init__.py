@@ -302,6 +302,11 @@ class Sink(Protocol):
     async def drop(self, generation: Generation) -> None:
         """Remove a generation and all that belongs to it. Repeatable."""
 
+    async def inherits(self, target: Target, owner: Owner) -> bool:
+        """Whether what the owner has built for this target stands here and in the way,
+        under the name of a sink that the file does not have any more: a sink that was
+        renamed. It is dropped through this one then."""
+
     async def record(self, generation: Generation, position: Position) -> None:
         """Note that everything up to this position is in the generation."""
 

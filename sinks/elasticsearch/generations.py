@@ -261,12 +261,14 @@ class Generations:
         return None
 
     async def drop(self, generation: Generation) -> None:
-        """Delete the index; its aliases go with it."""
+        """Delete the index; its aliases go with it. Another's of that name stays."""
         found = await find_one(self._client, generation)
         if found is not None:
             if found.meta is None or not found.meta.is_of(
                 generation, self._places.owner
             ):
+                if self._places.known(generation) is None:
+                    return  # this one was never made
                 raise in_the_way(self._client, found, generation.target.name)
             answer = await self._client.request("DELETE", f"/{found.name}")
             if not answer.ok and answer.status != 404:

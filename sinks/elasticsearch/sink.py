@@ -134,6 +134,10 @@ class ElasticsearchSink:
         """Delete the index."""
         await self._generations.drop(generation)
 
+    async def inherits(self, _target: Target, _owner: Owner) -> bool:
+        """An index is its target's, whatever the sink is called."""
+        return False
+
     async def record(self, generation: Generation, position: Position) -> None:
         """Note the position in the index's `_meta`."""
         await self._generations.record(generation, position)

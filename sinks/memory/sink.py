@@ -190,6 +190,10 @@ class MemorySink:
         if server.live.get(generation.target.name) == generation.number:
             del server.live[generation.target.name]
 
+    async def inherits(self, _target: Target, _owner: Owner) -> bool:
+        """By its name alone: nothing is in the way."""
+        return False
+
     async def record(self, generation: Generation, position: Position) -> None:
         """The position goes where the documents are, so that they are lost together."""
         self._place(generation).position = position

@@ -125,6 +125,10 @@ class NullSink:
         if self._live.get(generation.target.name) == generation.number:
             del self._live[generation.target.name]
 
+    async def inherits(self, _target: Target, _owner: Owner) -> bool:
+        """Nothing stands here."""
+        return False
+
     async def record(self, generation: Generation, position: Position) -> None:
         """Remember the position."""
         self._positions[_address(generation)] = position

@@ -190,6 +190,10 @@ class Places:
                 pipeline.hdel(keys.positions, number)
                 if live == number.encode():
                     pipeline.delete(keys.live)
+                former = json.loads(described)["sink"]
+                if former != self._sink:  # that is not in the file any more
+                    of_it = mark_key(former), lost_key(former), beat_key(former)
+                    pipeline.delete(*of_it)
                 await pipeline.execute()
             unfinished = await self._client.hget(keys.dropping, number)
             if unfinished is not None:
@@ -297,7 +301,8 @@ def in_the_way(described: dict[str, Any], sink: str) -> Halt | None:
     return Halt(
         f"the name is taken by the view {described['view']} of the sink "
         f"{described['sink']} in the same Redis database",
-        hint="give the target another `name`",
+        hint="give the target another `name`; or, where that sink is no longer in the"
+        f" file, `pgbridge apply --prune` and then `pgbridge resume {sink}`",
     )
 
 

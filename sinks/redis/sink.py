@@ -196,6 +196,13 @@ class RedisSink:
         await self._places.drop(self._of(generation).layout)
         await self._audit.settle_losses()
 
+    async def inherits(self, target: Target, owner: Owner) -> bool:
+        """Whether that sink has entered generations of it."""
+        if await self._places.other_owner(owner):
+            return False
+        described = await self._places.described(target)
+        return any(each["sink"] == target.sink for each in described.values())
+
     async def record(self, generation: Generation, position: Position) -> None:
         """Note the position beside the generation."""
         await self._places.record(self._of(generation).layout, position)

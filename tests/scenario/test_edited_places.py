@@ -178,6 +178,40 @@ async def test_the_keys_of_another_target_are_not_taken(bridge: Bridge) -> None:
     await bridge.ends_exact()
 
 
+async def test_a_sink_that_is_renamed_is_another_one(bridge: Bridge) -> None:
+    """What was built under the old name is in the way of the new one until it is
+    dropped: what to do is told, and does it."""
+    bridge.execute(*SCHEMA.split(";"), QUIET)
+    bridge.configure({"item": OLD})
+    bridge.daemon.start()
+    await bridge.ready()
+    file = bridge.daemon.config
+    fresh = file.with_suffix(".new")
+    text = file.read_text()
+    for old, new in (("cache", "fast"), ("search", "find")):
+        text = text.replace(f"sinks.{old}]", f"sinks.{new}]")
+        text = text.replace(f'"{old}"', f'"{new}"')
+    fresh.write_text(text)
+    fresh.replace(file)
+
+    async def halted() -> bool:
+        targets = (await bridge.daemon.status()).get("targets") or []
+        reasons = [t["reason"] for t in targets if t["sink"] == "fast"]
+        return any("`pgbridge apply --prune`" in reason for reason in reasons)
+
+    await eventually(halted)
+    for command in ("apply --prune", "resume fast"):
+        code, told = await pgbridge(bridge, *command.split())
+        assert code == 0, told
+    await bridge.ready()
+    await bridge.settled()
+    await bridge.ends_exact()
+    code, told = await pgbridge(bridge, "drop", "--targets", "--yes")
+    assert code == 0, told
+    with redis.Redis.from_url(bridge.redis) as client:
+        assert client.keys("*") == []
+
+
 SECOND = """
 [[views.item.targets]]
 sink = "search"

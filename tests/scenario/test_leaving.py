@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,6 +12,7 @@ import pytest
 import redis
 
 from bridge.cli import call
+from bridge.dev.postgres import create_database
 from tests.fixtures.servers import PostgresAddress
 from tests.scenario import harness
 from tests.scenario.world import ROLE, Bridge
@@ -94,6 +96,27 @@ def test_dropped_with_its_targets_nothing_is_left(bridge: Bridge) -> None:
     assert bridge.one(slots, bridge.slot) == 0
     assert bridge.one("select count(*) from pg_publication") == 0
     assert bridge.one("select to_regnamespace('bridge')") is None
+
+
+async def test_what_another_bridge_has_built_is_not_dropped(
+    bridge: Bridge, postgres: PostgresAddress, tmp_path: Path
+) -> None:
+    """One whose targets have names that are taken halts; what it drops is its own."""
+    dsn = create_database(postgres.dsn, f"{bridge.slot}_other")
+    (tmp_path / "other").mkdir()
+    other = Bridge(tmp_path / "other", dsn, bridge.es, bridge.redis, bridge.prefix)
+    other.slot = f"{bridge.slot}_other"
+    for one in (bridge, other):
+        one.execute(*ITEMS)
+        one.configure({"item": 'table = "item"'})
+    assert pgbridge(bridge, "run", "--once")[0] == 0
+    assert pgbridge(other, "run", "--once")[0] == 4
+    other.configure({"item": 'table = "item"'}, sinks=["cache"])
+    for command in ("apply --prune", "drop --targets --yes"):
+        code, out, err = pgbridge(other, *command.split())
+        assert "another" not in out
+        assert code == (1 if command.startswith("apply") else 0), err
+        await harness.exact(bridge.daemon.config)
 
 
 @pytest.mark.parametrize(
