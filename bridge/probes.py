@@ -40,6 +40,9 @@ NAMES = frozenset(
         "generation.recorded",  # it is recorded, and nothing done that follows from it
         "generation.lost",  # another one is to be built for it, and is not begun
         "generation.dropped",  # it is gone from the sink, and still recorded
+        "schema.noticed",  # the log tells that something was altered; not looked yet
+        "schema.looked",  # something is found to be altered, and nothing done for it
+        "schema.derived",  # everything is derived for it, that is not yet written down
     }
 )
 

@@ -32,6 +32,7 @@ from bridge.control.commands import (
     RollBack,
     parse,
 )
+from bridge.control.cutoff import is_built
 from bridge.control.letters import generation_key
 from bridge.deliver import Lane
 from bridge.errors import Halt, Refusal, Transient, sentence
@@ -326,7 +327,7 @@ class Operator:
             await claimed.wait()
         if not await self._was_switched(key, row):
             generation = self._fed(key)
-            if complete and generation in self._life.building:
+            if complete and not await self._is_complete(generation):
                 raise Halt(
                     f"{generation} is not complete yet",
                     hint="it is promoted by itself as soon as it is",
@@ -334,6 +335,16 @@ class Operator:
             await self._life.switches.promote(generation, force=force)
         self._switched.add((row.id, key))
         return key.number
+
+    async def _is_complete(self, generation: Generation) -> bool:
+        """Whether all of it was built. What goes on with that in another life does not
+        count: it waits for what was asked before."""
+        if generation not in self._life.building:
+            return True
+        key, store = generation_key(generation), self._assembly.store
+        return generation not in self._life.lost and await patiently(
+            partial(is_built, store, key)
+        )
 
     async def _was_switched(self, key: GenerationKey, row: CommandRow) -> bool:
         """Whether this part of a command was carried out before a crash, and something
@@ -368,11 +379,17 @@ class Operator:
         by_generation: dict[GenerationKey, list[tuple[str | None, ...]]] = {}
         for letter in letters:
             by_generation.setdefault(letter.generation, []).append(letter.parts)
+        tried = 0
         for key, parts in by_generation.items():
-            generation = self._fed(key)
+            generation = self._assembly.generation(key)
+            if generation is None or not self._life.is_fed(generation):
+                continue  # of a target that was taken out, or what is to be dropped
             if (plan := self._assembly.plan(generation)) is not None:
                 await self._life.jobs.keys(generation, plan, parts)
-        return f"{len(letters)} dead letters were tried again"
+                tried += len(parts)
+        left = len(letters) - tried
+        then = f"; {left:,} of what is not kept up to date were not" if left else ""
+        return f"{tried:,} dead letters were tried again{then}"
 
 
 def waits_for(lane: Lane | None) -> str:

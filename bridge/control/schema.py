@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Protocol
 
+from bridge import probes
 from bridge.assembly import Assembly
 from bridge.backfill.patience import patiently
 from bridge.batch import Outlet
@@ -106,6 +107,7 @@ class SchemaWatch:
         Anybody may put such a notice there: the stream waits for a tenth of the time at
         most, and a look that is not waited for comes a moment later all the same.
         """
+        await probes.reach("schema.noticed")
         self._assembly.pipeline.progress.prove.set()
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -144,6 +146,8 @@ class SchemaWatch:
         now = await self._take(connection, before.facts)
         came = await fresh(connection, before.facts, now.facts)
         found = difference(before.facts, now.facts, came)
+        if found.plan or found.derive:
+            await probes.reach("schema.looked")
         if reason := await self._ends_life(found, touched=before.hint != now.hint):
             self._again(reason)
             return False
@@ -224,6 +228,7 @@ class SchemaWatch:
                 generation=generation.number,
             )
             await self._sweep(outlet, plan)
+        await probes.reach("schema.derived")
         self._paying.discard(outlet)
         self._settle()
 

@@ -181,6 +181,17 @@ def pgbridge(config: Path, *arguments: str) -> tuple[int, str, str]:
     return code, out, err
 
 
+def killed(config: Path, probe: str, *arguments: str) -> int:
+    """The exit code of one command that is to die at a probe."""
+    given, log = Armed(kill_at=probe), config.with_suffix(".log")
+    command = ["pgbridge", *given, *arguments, "-c", str(config)]
+    child = forkserver().start(_ENTRY, command, stdout=log, stderr=log)
+    try:
+        return child.wait(DEADLINE_S)
+    finally:
+        child.kill()
+
+
 _LEFT_ALONE = 1_000_000
 
 

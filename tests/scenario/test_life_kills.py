@@ -2,35 +2,42 @@
 
 The one thing to know: whatever was asked for before and after the kill must come to
 the end that it comes to without one: the same generations, seen by the same readers,
-and every document equal to SQL.
+and every document equal to SQL. What is asked for, and its end, is in `deaths.py`.
 """
 
 from __future__ import annotations
 
 import itertools
 import signal
-from contextlib import suppress
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
 
 import httpx
-import psycopg
 import pytest
 import redis
 
 from tests.fixtures.waiting import eventually
+from tests.scenario import harness
+from tests.scenario.deaths import (
+    TEMPLATE,
+    Case,
+    ask,
+    at_rest,
+    built,
+    dies,
+    expected,
+    letters,
+    outcomes,
+    standing,
+)
 from tests.scenario.harness import SCHEMA
 from tests.scenario.readers import reading, reading_keys
 from tests.scenario.test_edits import ITEM, NAME_AS_TEXT, RAW, get, rows
-from tests.scenario.test_life import NEW, OLD, QUIET, STILL, configure, pgbridge
+from tests.scenario.test_life import OLD, QUIET, STILL, configure, pgbridge
 from tests.scenario.world import Bridge
 
 pytestmark = pytest.mark.scenario
 
-TEMPLATE = "item:{generation}:{id}"
-NEWER = 'query = "select id, lower(name) as low, n from item"'
-SLOW = "backfill_rate = 20"
 BUILDING = (
     "generation.prepared",
     "backfill.chunk",
@@ -41,25 +48,14 @@ BUILDING = (
 SHOWN = ("generation.published", "generation.recorded", "generation.dropped")
 SWITCHED = ("generation.publish", "generation.published", "generation.recorded")
 COMMAND = ("command.begun", "command.done")
+LOOKED = ("schema.noticed", "schema.looked")
 EDITED = ("rollback", "once more", "undone")
+GIVEN_UP = ("cancel", "cancel sweep", "cancel where")
 
 CACHED = """
     select array_agg(number) from bridge.generation
     where sink = 'cache' and state = %s
 """
-
-
-class Case(NamedTuple):
-    """What is asked for, where the daemon dies of it, and what is asked for then."""
-
-    act: str
-    probe: str
-    then: str = ""
-    after: int = 0
-    """How many targets have passed the probe before."""
-
-    def __str__(self) -> str:
-        return "-".join(str(part) for part in self if part)
 
 
 STEADY = (
@@ -68,6 +64,8 @@ STEADY = (
     Case("rebuild", "generation.built", "cancel"),
     Case("rollback", "generation.published"),
     Case("edit", "generation.recorded", "rollback"),
+    Case("forced", "command.begun"),
+    Case("attached", "schema.looked"),
 )
 
 
@@ -82,9 +80,19 @@ def cases() -> list[object]:
         *product(["rebuild"], BUILDING[3:] + SHOWN[:2], ["", "cancel"], [1]),
         *product(["edit"], BUILDING + SHOWN[:2], ["", *EDITED]),
         *product(["rollback"], SWITCHED + COMMAND, ["", "rebuild", "edit"]),
+        *product(["forced"], SWITCHED + COMMAND, ["", "rollback", "edit"]),
+        *product(["forced"], SWITCHED, [""], [1]),
         *product(["cancel"], ["generation.abandoned", "generation.dropped"]),
+        *product(GIVEN_UP, COMMAND, [""], [1]),
+        *product(GIVEN_UP, COMMAND[1:]),
         *product(["pause", "resume"], COMMAND),
         *product(["sweep"], BUILDING[1:3] + COMMAND),
+        *product(["where"], COMMAND),
+        *product(["repair"], COMMAND, ["", "rebuild", "pause"]),
+        *product(["repair"], COMMAND, [""], [1]),
+        *product(["retry"], COMMAND, ["", "pause"]),
+        *product(["altered"], LOOKED[:1]),
+        *product(["attached"], (*LOOKED, "schema.derived"), ["", "rebuild"]),
     ]
     return [
         pytest.param(
@@ -94,158 +102,20 @@ def cases() -> list[object]:
     ]
 
 
-class Stood(NamedTuple):
-    """How one target was when the daemon had died, and before anything else."""
-
-    live: int
-    previous: int | None
-    shown: int
-    """What readers see: another one than the live one where that was cut off."""
-    newest: int = 0
-    """The last that was begun."""
-
-
-def expected(case: Case, stood: Stood) -> tuple[int, int | None]:
-    """The live and the previous generation at the end, as without the kill."""
-    switched = stood.shown != stood.live
-    if case.act == "rebuild":
-        done = 3 in (stood.shown, stood.live)
-        match case.then:
-            case "cancel":
-                return (3, 2) if done else (2, 1)
-            case "rollback" if done and not switched:
-                return 2, 3
-            case "rollback":  # to what is dropped by then, or before the rebuild ends
-                return (3, 2) if done else (3, 1)
-            case "edit":  # a rebuild not begun has nothing of its own to build then
-                begun = case.probe != "command.begun"
-                return (4, 3) if done else (4 if begun else 3, 2)
-        return 3, 2
-    if case.act == "edit" and case.then == "once more":
-        return stood.newest + 1, stood.shown
-    if case.act == "edit" and case.then == "undone":
-        return (3, 2) if stood.shown == 2 else (1, None)
-    if case.act == "edit":
-        recorded = stood.live == 2
-        return (1, 2) if case.then == "rollback" and recorded else (2, 1)
-    if case.act == "rollback":
-        return (3, 1) if case.then else (1, 2)
-    return 1, None
-
-
-def ask(bridge: Bridge, what: str) -> None:
-    """Ask for it; nothing where there is nothing to roll back to."""
-    match what:
-        case "rebuild":
-            bridge.execute("select bridge.backfill('item', rebuild => true)")
-        case "sweep":
-            bridge.execute("select bridge.backfill('item')")
-        case "rollback":
-            with suppress(psycopg.errors.ObjectNotInPrerequisiteState):
-                bridge.execute("select bridge.rollback('item')")
-        case "pause" | "resume":
-            bridge.execute(f"select bridge.{what}('cache')")
-        case "cancel":
-            bridge.execute(
-                "select bridge.cancel(id) from bridge.command"
-                " where kind = 'backfill' order by id desc limit 1"
-            )
-        case "edit":
-            configure(bridge, NEW, TEMPLATE)
-        case "undone":
-            configure(bridge, OLD, TEMPLATE)
-        case "once more":
-            configure(bridge, NEWER, TEMPLATE)
-        case _:
-            raise AssertionError(what)
-
-
-async def standing(bridge: Bridge) -> dict[str, Stood]:
-    """What is recorded of each target, and what its readers see."""
-    async with httpx.AsyncClient(base_url=bridge.es, trust_env=False) as client:
-        alias = (await client.get(f"/_alias/{bridge.prefix}item")).json()
-    with redis.Redis.from_url(bridge.redis, decode_responses=True) as client:
-        live = client.get(f"pgbridge:{bridge.prefix}item:live")
-    shown = {"search": int(next(iter(alias)).rpartition("--g")[2]), "cache": int(live)}
-    recorded = (
-        "select min(number) from bridge.generation where sink = %s and state = %s"
-    )
-    newest = "select next_generation - 1 from bridge.target where sink = %s"
-    return {
-        sink: Stood(
-            bridge.one(recorded, sink, "live"),
-            bridge.one(recorded, sink, "previous"),
-            number,
-            bridge.one(newest, sink),
-        )
-        for sink, number in shown.items()
-    }
-
-
-async def at_rest(bridge: Bridge) -> None:
-    """Wait until nothing is asked for any more, and nothing is built or dropped."""
-    query = """
-        select string_agg(what, ', ') from (
-            select concat_ws(' ', kind, id, state) as what
-            from bridge.command where state in ('pending', 'running')
-            union all
-            select concat_ws(' ', sink, number, state)
-            from bridge.generation where state in ('building', 'dropped')
-        ) left_over
-    """
-
-    async def still() -> bool:
-        bridge.daemon.must_run()
-        status = await bridge.daemon.status()
-        left = bridge.one(query)
-        assert left is None, left
-        return bool(status.get("targets"))
-
-    await eventually(still, deadline_s=120.0, every_s=0.1)
-
-
-async def built(bridge: Bridge, act: str) -> None:
-    """What is there before the act, by a daemon that nobody kills."""
-    bridge.execute(*SCHEMA.split(";"), QUIET)
-    configure(bridge, OLD, TEMPLATE)
-    bridge.daemon.start()
-    await bridge.ready()
-    if act in ("rollback", "rebuild"):
-        ask(bridge, "rebuild")
-        await at_rest(bridge)
-    if act == "resume":
-        ask(bridge, "pause")
-        await at_rest(bridge)
-    assert await bridge.daemon.stop() == 0
-    if act == "cancel":
-        configure(bridge, OLD, TEMPLATE, SLOW)
-
-
-async def dies(bridge: Bridge, case: Case) -> None:
-    """The act, and the daemon's death of it."""
-    bridge.daemon.start(kill_at=case.probe, after=case.after)
-    if case.act == "cancel":
-        ask(bridge, "rebuild")
-        building = "select count(*) from bridge.backfill where command is not null"
-        await eventually(lambda: bridge.one(building) == 2)
-    elif case.act == "edit":
-        await bridge.ready()
-    ask(bridge, case.act)
-    assert await bridge.daemon.ended(90.0) == -signal.SIGKILL
-
-
 @pytest.mark.parametrize("case", cases())
 async def test_killed_in_the_life_of_a_generation(bridge: Bridge, case: Case) -> None:
     """It ends as without the kill, and no reader was ever shown less than before."""
     await built(bridge, case.act)
     async with reading(bridge, "item", STILL, template=TEMPLATE):
-        await dies(bridge, case)
+        asking = await dies(bridge, case)
         stood = await standing(bridge)
         ask(bridge, case.then) if case.then else None
         bridge.daemon.start()
         if case.then == "pause":
             await paused(bridge)
             ask(bridge, "resume")
+        if asking is not None:
+            await asking
         await at_rest(bridge)
         if case.act == "pause":
             await paused(bridge)
@@ -255,43 +125,91 @@ async def test_killed_in_the_life_of_a_generation(bridge: Bridge, case: Case) ->
     for sink, found in ended.items():
         assert found[:2] == expected(case, stood[sink]), (sink, stood[sink])
         assert found.shown == found.live
-    assert outcomes(bridge, "backfill") <= (
-        {"done", "cancelled"} if "cancel" in case else {"done"}
-    )
-    assert outcomes(bridge, "pause", "resume") <= {"done"}
-    former = (case.act, case.then) == ("edit", "rollback")
+    must_have_ended(bridge, case)
+    former = (case.act, case.then) in {("edit", "rollback"), ("forced", "rollback")}
     await bridge.settled(former=former)
     await bridge.ends_exact(former=former)
 
 
+def must_have_ended(bridge: Bridge, case: Case) -> None:
+    """The commands have the outcomes that they have without a kill."""
+    found = outcomes(bridge, "backfill")
+    if case.act in GIVEN_UP:
+        assert found == {"cancelled"}
+    assert found <= ({"done", "cancelled"} if case.cancels else {"done"})
+    assert outcomes(bridge, "pause", "resume", "retry", "cancel") <= (
+        {"done", "failed"} if case.then == "cancel" else {"done"}
+    )
+    if case.act == "forced" and case.then != "edit":
+        assert outcomes(bridge, "promote") == {"done"}
+    if case.act == "retry":
+        assert outcomes(bridge, "retry") == {"done"}
+        assert letters(bridge) == ["-900"]
+        bridge.execute("update item set name = 'short' where id = -900")
+
+
+DROP = ("drop", "--targets", "--yes")
+PRUNE = ("apply", "--prune")
+STEADY_GONE = [("rebuild", "generation.published", DROP)]
+
+
 @pytest.mark.parametrize(
-    "probe",
+    ("act", "probe", "command"),
     [
-        pytest.param(each, marks=[] if each == SHOWN[0] else [pytest.mark.slow])
-        for each in SWITCHED + COMMAND
+        pytest.param(*each, marks=() if each in STEADY_GONE else pytest.mark.slow)
+        for each in product(
+            ["rollback", "rebuild"], (*BUILDING[3:], *SHOWN, *COMMAND), [PRUNE, DROP]
+        )
+        if each[:2] != ("rollback", "generation.built")
     ],
 )
-async def test_what_is_pruned_while_it_is_rolled_back(
-    bridge: Bridge, probe: str
+async def test_what_is_dropped_while_it_is_switched(
+    bridge: Bridge, act: str, probe: str, command: tuple[str, ...]
 ) -> None:
     """A target is taken out, and dropped with all that it had, before the daemon is
-    back: nothing of it is left, and the other one is rolled back."""
-    await built(bridge, "rollback")
+    back, or everything is: nothing of it is left, and what stays is switched; also
+    where that command is killed on its way, and given once more."""
+    await built(bridge, act)
     bridge.daemon.start(kill_at=probe)
-    ask(bridge, "rollback")
+    ask(bridge, act)
     assert await bridge.daemon.ended(90.0) == -signal.SIGKILL
-    bridge.configure({"item": OLD}, only={"item": ["search"]})
-    code, told = await pgbridge(bridge, "apply", "--prune")
+    if command == PRUNE:
+        bridge.configure({"item": OLD}, only={"item": ["search"]})
+    assert harness.killed(bridge.daemon.config, "generation.dropped", *command) == -9
+    code, told = await pgbridge(bridge, *command)
     assert code == 0, told
     with redis.Redis.from_url(bridge.redis, decode_responses=True) as client:
-        assert set(client.keys("*")) <= {"pgbridge:owner", "pgbridge:cache:mark"}
+        kept = {"pgbridge:owner", "pgbridge:cache:mark"} if command == PRUNE else set()
+        assert set(client.keys("*")) <= kept
+    if command == DROP:
+        await nothing_is_left(bridge)
     bridge.daemon.start()
+    await bridge.ready()
     await at_rest(bridge)
+    live, previous = {"rollback": (1, 2), "rebuild": (3, 2)}[act]
     states = "select json_object_agg(number, state) from bridge.generation"
-    assert bridge.one(states) == {"1": "live", "2": "previous"}
-    assert outcomes(bridge, "rollback") <= {"done", "failed"}
+    if command == PRUNE:
+        assert bridge.one(states) == {str(live): "live", str(previous): "previous"}
+        assert outcomes(bridge, "rollback", "backfill") <= {"done", "failed"}
+    else:
+        assert bridge.one(states) == {"1": "live"}
     await bridge.settled()
     await bridge.ends_exact()
+
+
+async def nothing_is_left(bridge: Bridge) -> None:
+    """Of slot, publication, schema, and of every index."""
+    left = bridge.one(
+        "select array_agg(name) from (select slot_name as name"
+        " from pg_replication_slots where slot_name = %s"
+        " union all select pubname from pg_publication"
+        " union all select nspname from pg_namespace where nspname = 'bridge') l",
+        bridge.slot,
+    )
+    assert left is None
+    async with httpx.AsyncClient(base_url=bridge.es, trust_env=False) as client:
+        found = await client.get(f"/{bridge.prefix}*", params={"features": "aliases"})
+        assert found.json() == {}
 
 
 MOVED = (*BUILDING, *SHOWN[:2])
@@ -445,9 +363,3 @@ def numbers(bridge: Bridge) -> list[int]:
 async def paused(bridge: Bridge) -> None:
     query = "select paused from bridge.sink where name = 'cache'"
     await eventually(lambda: bridge.one(query))
-
-
-def outcomes(bridge: Bridge, *kinds: str) -> set[str]:
-    """How the commands of these kinds have ended."""
-    query = "select array_agg(state) from bridge.command where kind = any(%s)"
-    return set(bridge.one(query, list(kinds)) or ())
