@@ -25,6 +25,11 @@ VIEWS = {
 SEARCH = ("search",)
 CHANGE = "update item set name = name || ' again', n = n + 1 where id % 3 = 0"
 REMOVE = "delete from item where id % 7 = 0"
+ROWS = (
+    "insert into item (id, name, n) select g, 'again', g from generate_series(1, 500) g"
+    " on conflict do nothing"
+)
+"""Those that were removed, so that they can be once more."""
 
 
 @pytest.fixture
@@ -87,20 +92,22 @@ async def mended(bridge: Bridge) -> None:
 BLOCKS = ("read_only", "read_only_allow_delete", "write")
 
 
-@pytest.mark.parametrize("block", BLOCKS)
 async def test_an_index_is_blocked_for_a_while(
-    bridge: Bridge, es: httpx.Client, block: str
+    bridge: Bridge, es: httpx.Client
 ) -> None:
     """By hand, or by the server itself when its disk is full: what is committed
     meanwhile waits, none of it is a dead letter, and the state names the block."""
     await started(bridge)
     settings = f"/{bridge.prefix}item--g1/_settings"
-    ask(es, "PUT", settings, {f"index.blocks.{block}": True})
-    bridge.execute(CHANGE, REMOVE)
-    await in_state(bridge, "down", "blocked")
-    ask(es, "PUT", settings, {f"index.blocks.{block}": None})
-    await in_state(bridge, "ok")
-    assert (await target(bridge, "item"))["dead_letters"] == 0
+    for block in BLOCKS:
+        ask(es, "PUT", settings, {f"index.blocks.{block}": True})
+        bridge.execute(CHANGE, REMOVE)
+        await in_state(bridge, "down", "blocked")
+        ask(es, "PUT", settings, {f"index.blocks.{block}": None})
+        await in_state(bridge, "ok")
+        assert (await target(bridge, "item"))["dead_letters"] == 0, block
+        await bridge.settled()
+        bridge.execute(ROWS)
     await mended(bridge)
     assert (await bridge.daemon.metric("pgbridge_dead_letters")) == 0
 
@@ -198,25 +205,24 @@ BY_HAND = {
 }
 
 
-@pytest.mark.parametrize("by_hand", BY_HAND)
-async def test_a_mapping_is_changed_by_hand(
-    bridge: Bridge, es: httpx.Client, by_hand: str
-) -> None:
+async def test_a_mapping_is_changed_by_hand(bridge: Bridge, es: httpx.Client) -> None:
     """The mapping is again what the configuration says."""
     await started(bridge)
-    first = f"/{bridge.prefix}item--g1/_mapping"
-    (before,) = ask(es, "GET", first).values()
-    ask(es, "PUT", first, BY_HAND[by_hand])
-    bridge.execute(CHANGE, REMOVE)
+    path = f"/{bridge.prefix}item/_mapping"
 
-    async def as_made() -> bool:
-        (now,) = ask(es, "GET", f"/{bridge.prefix}item/_mapping").values()
-        for mapping in (now, before):
-            mapping["mappings"].pop("_meta", None)
-        return bool(now == before)
+    def mapping() -> dict[str, Any]:
+        (found,) = ask(es, "GET", path).values()
+        found["mappings"].pop("_meta", None)
+        return dict(found)
 
-    await eventually(as_made)
-    await bridge.ready()
+    before = mapping()
+    for by_hand, change in BY_HAND.items():
+        ask(es, "PUT", path, change)
+        bridge.execute(CHANGE, REMOVE)
+        await eventually(lambda: mapping() == before, what=by_hand)
+        await bridge.ready()
+        await bridge.settled()
+        bridge.execute(ROWS)
     await mended(bridge)
 
 
@@ -314,18 +320,13 @@ def items_rejected(request: Request) -> Answer:
     return Answer(200, {"errors": True, "items": items})
 
 
-@pytest.mark.parametrize("kind", ["requests", "items", "every second"])
 async def test_a_storm_of_429(
-    database: str,
-    make_bridge: MakeBridge,
-    http_faults: MakeHttpFaults,
-    es_url: str,
-    kind: str,
+    database: str, make_bridge: MakeBridge, http_faults: MakeHttpFaults, es_url: str
 ) -> None:
     """Nothing is refused for good, and nothing is lost when it is over."""
     search = await http_faults(es_url)
     bridge = await started(make_bridge(database, es=search.url))
-    turn = False
+    kind, turn = "", False
 
     def judge(request: Request) -> Answer | None:
         nonlocal turn
@@ -336,14 +337,17 @@ async def test_a_storm_of_429(
             return None
         return items_rejected(request) if kind == "items" else STORM
 
-    search.judge = judge
-    few = 0 if kind == "every second" else 4
-    bridge.execute(CHANGE, REMOVE)
-    await eventually(lambda: search.answered > few)
-    if kind == "requests":
-        await in_state(bridge, "down", "429")
-    assert (await target(bridge, "item"))["dead_letters"] == 0
-    search.judge = lambda _: None
+    for kind, few in (("requests", 4), ("items", 4), ("every second", 0)):
+        search.judge = judge
+        enough = search.answered + few
+        bridge.execute(CHANGE, REMOVE)
+        await eventually(lambda enough=enough: search.answered > enough, what=kind)
+        if kind == "requests":
+            await in_state(bridge, "down", "429")
+        assert (await target(bridge, "item"))["dead_letters"] == 0, kind
+        search.judge = lambda _: None
+        await bridge.settled()
+        bridge.execute(ROWS)
     await mended(bridge)
 
 
