@@ -204,16 +204,35 @@ def _order(key: Sequence[KeyColumn], of: str = "v") -> Composable:
 def _bound(key: Sequence[KeyColumn], number: int, symbol: str) -> Composable:
     """The key is on that side of the bound in parameter `number`, if there is one."""
     array = SQL(f"${number}::pg_catalog.text[]")
-    values = SQL(", ").join(
+    values = [
         of_text(SQL("({})[{}]").format(array, Literal(i + 1)), c.type)
         for i, c in enumerate(key)
-    )
+    ]
     schemas = {c.type.equals[0] for c in key if c.type.equals is not None}
-    same = len(schemas) == 1
-    compare = operator(symbol, key[0].type) if same else SQL(symbol)
-    row = SQL("({}) {} ({})") if len(key) == 1 else SQL("row({}) {} row({})")
-    return SQL("({} is null or {})").format(
-        array, row.format(_order(key), compare, values)
+    if len(schemas) > 1:
+        inside = _beyond(list(zip(key, values, strict=True)), symbol)
+    else:
+        row = SQL("({}) {} ({})") if len(key) == 1 else SQL("row({}) {} row({})")
+        compare = operator(symbol, key[0].type)
+        inside = row.format(_order(key), compare, SQL(", ").join(values))
+    return SQL("({} is null or {})").format(array, inside)
+
+
+def _beyond(pairs: Sequence[tuple[KeyColumn, Composable]], symbol: str) -> Composable:
+    """Rows compared column by column: of types whose operators are in several schemas
+    no one name finds all of them, and one found by the search path may be another
+    type's, by which texts are ordered otherwise."""
+    [(column, value), *rest] = pairs
+    own = Identifier("v", column.name)
+
+    def compared(by: str) -> Composable:
+        return SQL("{} {} {}").format(own, operator(by, column.type), value)
+
+    if not rest:
+        return compared(symbol)
+    # The first for an index, the others for what it leaves open.
+    return SQL("({} and ({} or {}))").format(
+        compared(f"{symbol[0]}="), compared(symbol[0]), _beyond(rest, symbol)
     )
 
 

@@ -145,7 +145,7 @@ class _Drawing:
         name = quoted(column.name)
         values = list(dict.fromkeys(column.kind.values))
         ways = ["range", "list", "hash"]
-        if column.kind.family is kinds.PATH:
+        if column.kind.family is kinds.PATHS:
             ways.remove("hash")  # it has none before Postgres 17
         match self.dice.choice(ways):
             case "range":

@@ -56,7 +56,7 @@ TEXTS = Family("texts", ("'{a}'", "'{A}'", "'{a,b}'"), gathered=False)
 JSONB = Family("jsonb", ("'1'", "'1.0'", """'{"a": 1}'""", "'[]'"), ordered=False)
 JSON = Family("json", (), compares=False)
 PAIRS = Family("pairs", ("'a=>1'", "'a=>null'", "''"), ordered=False)
-PATH = Family("path", ("'a'", "'a.b'", "'b'"), ordered=False)
+PATHS = Family("path", ("'a'", "'a.b'", "'b'"), ordered=False)
 RANGE = Family("range", ("'[1,2)'", "'[1,1]'", "'empty'", "'[1,3)'"), ordered=False)
 BYTES = Family("bytes", (r"'\x01'", r"'\x0100'", r"'\x'"), ordered=False)
 
@@ -71,6 +71,7 @@ FLOAT = Kind("float8", NUMBER, (*_WHOLE, "'-0'"), unlike=True)
 PLAIN, CITEXT = (
     Kind(name, TEXT, _LETTERS, unlike=name == "citext") for name in ("text", "citext")
 )
+PATH = Kind("ltree", PATHS, PATHS.literals)
 KINDS = (
     INT,
     BIGINT,
@@ -98,7 +99,7 @@ KINDS = (
     Kind("jsonb", JSONB, JSONB.literals, key=False, unlike=True),
     Kind("json", JSON, ("'1'", """'{"a" : [1]}'"""), key=False),
     Kind("hstore", PAIRS, PAIRS.literals, key=False),
-    Kind("ltree", PATH, PATH.literals),
+    PATH,
     Kind("int4range", RANGE, RANGE.literals, key=False),
     Kind("bytea", BYTES, BYTES.literals),
 )

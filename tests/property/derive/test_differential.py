@@ -18,7 +18,8 @@ from tests.property.derive import families
 from tests.property.derive.drawing import drawn_schema
 from tests.property.derive.families import FAMILIES as ALL_FAMILIES
 from tests.property.derive.grammar import Asked, Grammar
-from tests.property.derive.schema import FIXED, Schema
+from tests.property.derive.kinds import CITEXT, INT, PATH
+from tests.property.derive.schema import FIXED, Column, Schema, Table
 from tests.property.derive.shrinking import shrunk, simplest
 from tests.property.derive.traffic import History, drawn
 from tests.property.derive.world import Images, Kept, World, follow, world
@@ -190,6 +191,29 @@ async def test_what_is_lost_is_shown_with_the_least_that_loses_it(
             assert not await follow(made, [view], less), str(less)
         assert len(str(found).splitlines()) < len(str(history).splitlines()) / 3
         assert len(query) < len(str(lost[0][0].definition.query))
+
+
+async def test_ranges_of_keys_whose_operators_are_in_several_schemas(
+    database: str,
+) -> None:
+    """A number and an ltree, in a schema that no search path has: one row comparison
+    finds the operators of one of them alone."""
+    columns = (Column("n", INT), Column("way", PATH), Column("at", CITEXT))
+    table = Table("t", columns, (("way", "n"), ("at", "n")))
+    async with world(database, Schema((table,), extensions="ext")) as made:
+        await made.fill(
+            f"insert into t values ({n}, '{way}', '{at}')"
+            for n in (1, 2)
+            for way, at in (("a", "a"), ("a.b", "B"), ("b", "c"), ("a.a", "D"))
+        )
+        views = await made.plan(
+            [
+                Asked("select t.way, t.n from t"),
+                Asked("select t.n, t.at from t", ("at", "n")),
+            ]
+        )
+        assert len(views) == 2
+        await ranges_give_the_whole(made, views)
 
 
 async def test_old_rows_are_needed(database: str) -> None:
