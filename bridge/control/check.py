@@ -18,7 +18,7 @@ from bridge.control.check_indexes import indexes
 from bridge.control.planning import (
     build,
     open_sinks,
-    plan_views,
+    plan_configured,
     read_views,
     sink_target,
 )
@@ -143,7 +143,9 @@ async def _views(
     catalog = await read_views(connection, config)
     tables = await rows(connection, "used_tables", oids=list(catalog.tables))
     try:
-        known.plans = plan_views(config, catalog)
+        known.plans = {
+            name: plan_configured(view, catalog) for name, view in config.views.items()
+        }
     except QueryRefusal:
         # A role that may not read a table cannot plan its view: say which grants.
         lacking = [

@@ -55,15 +55,12 @@ async def read_views(session: Session, config: Config) -> Catalog:
         )
 
 
-def plan_views(config: Config, catalog: Catalog) -> dict[str, ViewPlan]:
-    """The plan of each view. ViewRefusal for the first that cannot be kept."""
-    plans = {}
-    for name, view in config.views.items():
-        try:
-            plans[name] = plan_view(view, catalog)
-        except QueryRefusal as refusal:
-            raise ViewRefusal(name, view.query, refusal) from refusal
-    return plans
+def plan_configured(view: ViewConfig, catalog: Catalog) -> ViewPlan:
+    """The plan of a view of the file. ViewRefusal when it cannot be kept."""
+    try:
+        return plan_view(view, catalog)
+    except QueryRefusal as refusal:
+        raise ViewRefusal(view.name, view.query, refusal) from refusal
 
 
 async def plan(
@@ -77,11 +74,10 @@ async def plan(
     catalog = await read_views(session, config)
     plans: dict[str, ViewPlan] = {}
     refused: dict[str, ViewRefusal] = {}
-    for name in config.views:
+    for name, view in config.views.items():
         await asyncio.sleep(0)
-        only = replace(config, views={name: config.views[name]})
         try:
-            plans |= plan_views(only, catalog)
+            plans[name] = plan_configured(view, catalog)
         except ViewRefusal as refusal:
             if name not in applied:
                 raise
@@ -95,7 +91,7 @@ async def plan_one(
     """One view with the ways of its tables, for explaining. ViewRefusal."""
     only = replace(config, views={view: config.views[view]})
     catalog = await read_views(session, only)
-    plan_views(only, catalog)
+    plan_configured(config.views[view], catalog)
     return plan_ways(config.views[view], catalog), catalog
 
 
