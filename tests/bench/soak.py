@@ -149,7 +149,7 @@ class Soak:
                 self.samples.append((self.lives, self.elapsed_s(), resident))
 
     async def run(self) -> None:
-        self.bridge.configure(VIEWS)
+        self.bridge.configure(VIEWS, via=self.proxies["postgres"].url)
         self.start()
         await eventually(self.level, deadline_s=CALM_S, every_s=0.5)
         sampling = asyncio.create_task(self.sample())
@@ -232,8 +232,8 @@ async def _run(servers: Servers, folder: Path, minutes: float, seed: int) -> boo
     }
     for proxy in proxies.values():
         await proxy.start()
-    urls = [proxy.url for proxy in proxies.values()]
-    bridge = Bridge(folder, urls[0], urls[1], urls[2], "soak-")
+    search, cache = proxies["elasticsearch"].url, proxies["valkey"].url
+    bridge = Bridge(folder, dsn, search, cache, "soak-")
     soak = Soak(bridge, servers, proxies, random.Random(seed), minutes)
     try:
         await soak.run()
