@@ -264,23 +264,24 @@ class _Finder:
         self, occurrence: Occurrence, outputs: list[list[Candidate]]
     ) -> Iterator[Key]:
         for columns in occurrence.table.keys:
-            places = []
-            parts = []
+            parts: dict[int, Candidate] = {}
             for column in columns:
-                for index, choices in enumerate(outputs):
-                    match = [
-                        c
-                        for c in choices
-                        if c.occurrence is occurrence
-                        and c.column == column
-                        and isinstance(c.value, ast.ColumnRef)
-                    ]
-                    if match:
-                        places.append(index)
-                        parts.append(match[0])
-                        break
-            if len(parts) == len(columns):
-                yield self._key(tuple(places), parts)
+                match = [
+                    (c is not choices[0], index, c)
+                    for index, choices in enumerate(outputs)
+                    for c in choices
+                    if c.occurrence is occurrence
+                    and c.column == column
+                    and isinstance(c.value, ast.ColumnRef)
+                ]
+                if not match:
+                    break
+                # Its own output before one that equals it. One output may be several
+                # columns of the key, where these are equal in every row.
+                _, index, part = min(match, key=lambda m: m[:2])
+                parts.setdefault(index, part)
+            else:
+                yield self._key(tuple(parts), list(parts.values()))
 
     def of_group(self, outputs: list[list[Candidate]]) -> Key:
         """Columns of one occurrence out of the list that the rows are grouped by."""

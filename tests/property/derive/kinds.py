@@ -86,6 +86,7 @@ KINDS = (
     Kind("char(2)", TEXT, _LETTERS),
     Kind("code", TEXT, _LETTERS),
     Kind("folded", TEXT, _LETTERS, unlike=True),
+    Kind("text collate ci", TEXT, _LETTERS, unlike=True),
     Kind("date", MOMENT, ("'2024-01-01'", "'2024-01-02'", "'infinity'")),
     Kind("timestamp", MOMENT, MOMENT.literals),
     Kind("timestamptz", MOMENT, MOMENT.literals),
@@ -104,6 +105,12 @@ KINDS = (
     Kind("bytea", BYTES, BYTES.literals),
 )
 TYPES = """
+do $$ begin
+  create collation ci
+    (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+exception when feature_not_supported then
+  create collation ci from "C";  -- a server without ICU
+end $$;
 create domain whole as int;
 create domain code as text;
 create domain folded as citext;

@@ -216,6 +216,28 @@ async def test_ranges_of_keys_whose_operators_are_in_several_schemas(
         await ranges_give_the_whole(made, views)
 
 
+async def test_an_output_that_is_two_columns_of_the_key_is_in_it_once(
+    database: str,
+) -> None:
+    """Where these are equal in every row, and only one of them is given out."""
+    columns = tuple(Column(name, INT, not_null=True) for name in "abc")
+    table = Table("t", columns, (("a", "b", "c"),))
+    async with world(database, Schema((table,))) as made:
+        views = await made.plan(
+            [
+                Asked("select t.a as x, t.c as y from t where t.a = t.b"),
+                Asked("select t.c, t.b, t.a from t where t.a = t.b"),
+                Asked(
+                    "select t.a, t.c, s.b from t join t s on (s.a, s.a) = (t.a, t.b)"
+                ),
+            ]
+        )
+        keys = [view.planned.plan.shape.key for view in views]
+        assert keys == [("x", "y"), ("a", "b", "c"), ("a", "c")]
+        assert not await follow(made, views, drawn(Random(1), made.schema, ROUNDS))
+        await ranges_give_the_whole(made, views)
+
+
 async def test_old_rows_are_needed(database: str) -> None:
     """The check itself: without old images a row that moves leaves its document."""
     async with world(database) as made:
