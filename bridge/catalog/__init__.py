@@ -11,6 +11,7 @@ gives is a plain value, and planning a view needs nothing else.
 
 from bridge.catalog.analysis import describe
 from bridge.catalog.model import (
+    FIRST_USER_OID,
     Aggregate,
     Analysis,
     AnalysisFailure,
@@ -31,6 +32,7 @@ from bridge.catalog.read import Definition, read_catalog, read_types
 from bridge.catalog.traces import Aspect, Trace, Traces, compare, read_traces
 
 __all__ = [
+    "FIRST_USER_OID",
     "Aggregate",
     "Analysis",
     "AnalysisFailure",

@@ -17,12 +17,19 @@ import psycopg
 from psycopg import AsyncConnection, AsyncRawCursor
 from psycopg.rows import tuple_row
 
-from bridge.catalog.model import Analysis, AnalysisFailure, OutputColumn
+from bridge.catalog.model import (
+    FIRST_USER_OID,
+    Analysis,
+    AnalysisFailure,
+    OutputColumn,
+    Uses,
+)
 from bridge.catalog.nodetree import uses
 from bridge.errors import Halt
 
 Connection: TypeAlias = AsyncConnection[Any]
 _VIEW = "pgbridge analysed query"
+_ITSELF = f'pg_temp."{_VIEW}"'
 _PREFIX = f'create temporary view "{_VIEW}" as\n'
 _PRIVILEGE = "42501"
 
@@ -86,24 +93,77 @@ async def analyse(
                 search_path,
             )
             await connection.execute((_PREFIX + query + "\n").encode(), prepare=False)
-            return await _read(connection, query)
+            analysis = await _read(connection, query)
+        if not await reads_as_printed(
+            connection, analysis.query, analysis.uses, search_path
+        ):
+            return read_otherwise(query, "the query")
+        return analysis
     except psycopg.Error as error:
         return failure(error, query)
 
 
-async def _read(connection: Connection, query: str) -> Analysis:
+async def reads_as_printed(
+    connection: Connection, printed: str, own: Uses, search_path: str
+) -> bool:
+    """Whether Postgres reads in its own print what it printed.
+
+    Not always: `using`, `is distinct from` and their like name no operator, and rows
+    one for all of their columns. Of Postgres' own operators every path finds the same.
+    """
+    if all(operator < FIRST_USER_OID for operator in own.operators):
+        return True
+    try:
+        async with connection.transaction(force_rollback=True):
+            await fetch(
+                connection,
+                "select pg_catalog.set_config('search_path', $1, true)",
+                search_path,
+            )
+            await connection.execute((_PREFIX + printed).encode(), prepare=False)
+            again, tree = await _printed(connection)
+    except psycopg.DatabaseError as error:
+        if error.sqlstate is None:
+            raise
+        return False
+    found = uses(tree)
+    return (again, found.operators, found.functions) == (
+        printed,
+        own.operators,
+        own.functions,
+    )
+
+
+def read_otherwise(query: str, what: str) -> AnalysisFailure:
+    """The failure of what `reads_as_printed` is not true of."""
+    return AnalysisFailure(
+        query,
+        f"{what} is read otherwise where it is printed: `using`, `is distinct from` "
+        "and comparisons of rows do not name each operator of an extension's types",
+        "compare column by column, as in `exists (select from t where t.a = x and "
+        "t.b = y)`, or have source.search_path name the extension's schema",
+        None,
+    )
+
+
+async def _printed(connection: Connection) -> tuple[str, str]:
+    """The temporary view as Postgres prints it, qualified, and its own parse of it."""
     await fetch(
         connection, "select pg_catalog.set_config('search_path', 'pg_catalog', true)"
     )
-    view = f'pg_temp."{_VIEW}"'
-    [(text, tree)] = await fetch(connection, _RESULT, view)
-    columns = await fetch(connection, _COLUMNS, view)
+    [(text, tree)] = await fetch(connection, _RESULT, _ITSELF)
+    return str(text).strip().removesuffix(";"), str(tree)
+
+
+async def _read(connection: Connection, query: str) -> Analysis:
+    text, tree = await _printed(connection)
+    columns = await fetch(connection, _COLUMNS, _ITSELF)
     return Analysis(
         source=query,
-        query=str(text).strip().removesuffix(";"),
+        query=text,
         columns=tuple(OutputColumn(*row) for row in columns),
         uses=uses(tree),
-        denied=await _denied(connection, view),
+        denied=await _denied(connection, _ITSELF),
     )
 
 

@@ -12,6 +12,9 @@ from enum import StrEnum
 
 from bridge.changes import Identity
 
+FIRST_USER_OID = 16384
+"""Objects from here on are not Postgres' own."""
+
 
 class RelationKind(StrEnum):
     """`pg_class.relkind` of what a query may read from."""

@@ -19,6 +19,8 @@ from bridge.catalog.analysis import (
     analyse,
     failure,
     fetch,
+    read_otherwise,
+    reads_as_printed,
     table_query,
 )
 from bridge.catalog.model import (
@@ -133,7 +135,7 @@ async def read_catalog(
             connection,
             "select pg_catalog.set_config('search_path', 'pg_catalog', true)",
         )
-        return await _complete(connection, analyses)
+        return await _complete(connection, analyses, path)
 
 
 async def _analysed(
@@ -153,25 +155,25 @@ async def _analysed(
 
 
 async def _complete(
-    connection: Connection, analyses: Mapping[str, Analysis | AnalysisFailure]
+    connection: Connection,
+    analyses: Mapping[str, Analysis | AnalysisFailure],
+    path: str,
 ) -> Catalog:
     """Everything behind the analysed queries."""
+    relations, view_uses = await _relations(connection, analyses)
     total = Uses()
-    for analysis in analyses.values():
-        if isinstance(analysis, Analysis):
-            total |= analysis.uses
-    relations: dict[int, tuple[Any, ...]] = {}
-    view_uses: dict[int, Uses] = {}
-    wanted = set(total.relations)
-    while wanted:
-        rows = await fetch(connection, statement("relations"), sorted(wanted))
-        relations.update((row[0], row) for row in rows)
-        for row in rows:
-            if row[3] == RelationKind.VIEW and row[10] is not None:
-                found = uses(row[10])
-                view_uses[row[0]] = found
-                total |= found
-        wanted = set(total.relations) - relations.keys()
+    for own in (
+        *(a.uses for a in analyses.values() if isinstance(a, Analysis)),
+        *view_uses.values(),
+    ):
+        total |= own
+    unlike = {
+        oid: f"the view {relations[oid][1]}.{relations[oid][2]}"
+        for oid, own in view_uses.items()
+        if not await reads_as_printed(
+            connection, _definition(relations[oid]), own, path
+        )
+    }
     columns = await _columns(connection, sorted(relations))
     tables = await _tables(connection, relations, columns)
     types = {c.type_oid for table in columns.values() for c in table}
@@ -195,7 +197,10 @@ async def _complete(
         connection, "select pg_catalog.current_setting('server_version_num')::int4"
     )
     return Catalog(
-        analyses=dict(analyses),
+        analyses={
+            name: _refused(analysis, view_uses, unlike)
+            for name, analysis in analyses.items()
+        },
         tables=tables,
         views={
             oid: DatabaseView(
@@ -203,7 +208,7 @@ async def _complete(
                 row[1],
                 row[2],
                 tuple(c.name for c in columns[oid]),
-                str(row[9]).strip().removesuffix(";"),
+                _definition(row),
             )
             for oid, row in relations.items()
             if row[3] == RelationKind.VIEW
@@ -217,6 +222,55 @@ async def _complete(
         loose_casts=bool((await fetch(connection, statement("loose_casts")))[0][0]),
         version=version,
     )
+
+
+async def _relations(
+    connection: Connection, analyses: Mapping[str, Analysis | AnalysisFailure]
+) -> tuple[dict[int, tuple[Any, ...]], dict[int, Uses]]:
+    """The tables and views behind the analysed queries, and what the views use."""
+    relations: dict[int, tuple[Any, ...]] = {}
+    view_uses: dict[int, Uses] = {}
+    wanted: set[int] = set()
+    for analysis in analyses.values():
+        if isinstance(analysis, Analysis):
+            wanted |= analysis.uses.relations
+    while wanted:
+        rows = await fetch(connection, statement("relations"), sorted(wanted))
+        relations.update((row[0], row) for row in rows)
+        found: set[int] = set()
+        for row in rows:
+            if row[3] == RelationKind.VIEW and row[10] is not None:
+                view_uses[row[0]] = uses(row[10])
+                found |= view_uses[row[0]].relations
+        wanted = found - relations.keys()
+    return relations, view_uses
+
+
+def _definition(row: tuple[Any, ...]) -> str:
+    """The query of a view of the database, as Postgres prints it."""
+    return str(row[9]).strip().removesuffix(";")
+
+
+def _refused(
+    analysis: Analysis | AnalysisFailure,
+    view_uses: Mapping[int, Uses],
+    unlike: Mapping[int, str],
+) -> Analysis | AnalysisFailure:
+    """The analysis, or that a view in it cannot be taken at its word."""
+    if isinstance(analysis, AnalysisFailure):
+        return analysis
+    seen: set[int] = set()
+    waiting = set(analysis.uses.relations)
+    while waiting:
+        seen |= waiting
+        waiting = {
+            inner
+            for oid in waiting & view_uses.keys()
+            for inner in view_uses[oid].relations
+        } - seen
+    for oid in sorted(seen & unlike.keys()):
+        return read_otherwise(analysis.source, unlike[oid])
+    return analysis
 
 
 async def read_types(connection: Connection, oids: Iterable[int]) -> dict[int, Type]:

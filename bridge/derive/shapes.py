@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from bridge.catalog import Type
+from bridge.catalog import FIRST_USER_OID, Type
 from bridge.shape import Kind, TypeShape
 
 _JSON = ("json", "jsonb")
@@ -83,7 +83,3 @@ def _plain(types: Mapping[int, Type], found: Type) -> bool:
     if found.json_cast is not None:
         return False
     return found.extension in (None, "citext") and found.kind in "be"
-
-
-FIRST_USER_OID = 16384
-"""Objects from here on are not Postgres' own."""
