@@ -208,6 +208,9 @@ class Operator:
                 return list(keys)
             case RollBack(generations=keys):
                 return list(keys)
+            case Cancel(command=command):
+                under_way = self._life.under_way
+                return [each.key for each in under_way if each.command == command]
             case Retry(view=view):
                 return [
                     generation_key(g)

@@ -216,7 +216,10 @@ class Matrix:
             case "it is parked":
                 await eventually(self.parked, deadline_s=REACH_S, every_s=0.2)
             case "nothing is built":
-                await eventually(self.bridge.daemon.is_ready, deadline_s=REACH_S)
+                left = "select 1 from bridge.command where finished_at is null"
+                await eventually(
+                    lambda: self.bridge.one(left) is None, deadline_s=REACH_S
+                )
             case "something is built":
                 await eventually(self.builds, deadline_s=REACH_S)
             case _:

@@ -122,4 +122,24 @@ async def test_what_is_refused_is_kept_apart_and_the_rest_goes_on(
     assert code == 0, err
     await bridge.settled()
     assert await letters(bridge) == {}
+    await retried_without_those_taken_out(bridge)
+    await bridge.settled()
     await bridge.ends_exact()
+
+
+async def retried_without_those_taken_out(bridge: Bridge) -> None:
+    """A letter of a target that is not in the file any more keeps nobody from the
+    others."""
+    bridge.execute("insert into item values (1010, 1, repeat('x', 33000))")
+    await eventually(lambda: letters(bridge))
+    without = dict.fromkeys(VIEWS, ("cache",))
+    bridge.configure(VIEWS, options=OPTIONS, only=without)
+    unwanted = "select count(*) from bridge.target where not wanted"
+    await eventually(lambda: bridge.one(unwanted))
+    code, out, err = await asyncio.to_thread(
+        pgbridge, bridge.daemon.config, "dead-letters", "retry", "item", "--all"
+    )
+    assert code == 0, err
+    assert "1 left" in out
+    said = "select message from bridge.command where kind = 'retry' order by id desc"
+    assert "1 of what is not kept up to date were not" in bridge.one(said)
