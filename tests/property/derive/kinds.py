@@ -41,6 +41,9 @@ class Kind:
 
 NUMBER = Family("number", ("0", "1", "1", "2", "3"))
 TEXT = Family("text", ("'a'", "'a'", "'A'", "'b'", "'c'"))
+# Compared with a text of another collation Postgres 15 joins by one of the two and
+# takes rows for one by the other: two rows for one.
+ALIKE = Family("alike", TEXT.literals)
 MOMENT = Family("moment", ("'2024-01-01'", "'2024-01-02'", "'2024-01-01 12:00'"))
 UUID = Family(
     "uuid",
@@ -86,7 +89,7 @@ KINDS = (
     Kind("char(2)", TEXT, _LETTERS),
     Kind("code", TEXT, _LETTERS),
     Kind("folded", TEXT, _LETTERS, unlike=True),
-    Kind("text collate ci", TEXT, _LETTERS, unlike=True),
+    Kind("text collate ci", ALIKE, _LETTERS, unlike=True),
     Kind("date", MOMENT, ("'2024-01-01'", "'2024-01-02'", "'infinity'")),
     Kind("timestamp", MOMENT, MOMENT.literals),
     Kind("timestamptz", MOMENT, MOMENT.literals),

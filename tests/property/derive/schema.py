@@ -147,8 +147,8 @@ class Schema:
     """The schema that extensions are in; queries do not look into another one."""
 
     def statements(self, version: int) -> Iterator[str]:
-        """What creates the types and tables; the views come after them, and may fail,
-        since operators of extensions are not found then."""
+        """What creates the types and tables. The views come after them, and then
+        `PATH`: extensions are found where views are made, not where they are read."""
         yield "set search_path = public, ext"
         yield f"create schema if not exists {self.extensions}"
         for name in kinds.EXTENSIONS:
@@ -162,7 +162,9 @@ class Schema:
                 )
         for table in self.tables:
             yield from table.constraints()
-        yield "set search_path = pg_catalog, public"
+
+
+PATH = "set search_path = pg_catalog, public"
 
 
 def _simple(

@@ -31,7 +31,7 @@ from bridge.derive.shapes import digest_types
 from bridge.errors import QueryRefusal
 from bridge.source.postgres import PINNED
 from tests.property.derive.grammar import Asked
-from tests.property.derive.schema import FIXED, Schema, Table, quoted
+from tests.property.derive.schema import FIXED, PATH, Schema, Table, quoted
 from tests.property.derive.traffic import History, Step
 
 SETUP = """
@@ -358,6 +358,7 @@ async def world(dsn: str, schema: Schema = FIXED) -> AsyncIterator[World]:
                     made.schema,
                     views=tuple(v for v in made.schema.views if v is not view),
                 )
+        await made.run(PATH)
         yield made
         await connection.execute(EMPTY)
 
