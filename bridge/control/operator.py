@@ -103,14 +103,26 @@ class Operator:
         A build that goes on after a crash would else be seen before an earlier command
         has rolled back, or cancelled it.
         """
-        asked = {row.id for row in await patiently(partial(self._asked, generation))}
-        while asked:
-            left = await patiently(partial(self._asked, generation))
-            asked &= {row.id for row in left}
-            await asyncio.sleep(_LOOK_S)
+        look = partial(self._asked, generation_key(generation))
+        await self._carried_out({row.id for row in await patiently(look)}, look)
 
-    async def _asked(self, generation: Generation) -> list[CommandRow]:
-        key, found = generation_key(generation), []
+    async def _in_turn(self, key: GenerationKey, row: CommandRow) -> None:
+        """Wait until what was asked of its target before this command is carried out:
+        of two that switch readers the later one holds, however long one takes."""
+        look = partial(self._asked, key)
+        asked = {each.id for each in await patiently(look)}
+        await self._carried_out({each for each in asked if each < row.id}, look)
+
+    async def _carried_out(
+        self, asked: set[int], look: Callable[[], Awaitable[list[CommandRow]]]
+    ) -> None:
+        while asked:
+            asked &= {row.id for row in await patiently(look)}
+            if asked:
+                await asyncio.sleep(_LOOK_S)
+
+    async def _asked(self, key: GenerationKey) -> list[CommandRow]:
+        found = []
         for row in await self._assembly.store.commands.open():
             with suppress(Refusal):
                 match parse(row):
@@ -328,6 +340,7 @@ class Operator:
         # A switch that a crash has cut off is known once its sink has told.
         if (claimed := self._life.claimed.get(key.sink)) is not None:
             await claimed.wait()
+        await self._in_turn(key, row)
         if not await self._was_switched(key, row):
             generation = self._fed(key)
             if complete and not await self._is_complete(generation):
