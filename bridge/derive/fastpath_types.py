@@ -20,10 +20,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
 
+from bridge.catalog import FIRST_USER_OID
 from bridge.shape import Kind, TypeShape
-
-FIRST_USER_OID = 16384
-"""`FirstNormalObjectId`: objects from here on are not Postgres' own."""
 
 
 class Form(StrEnum):

@@ -320,7 +320,7 @@ def uninlined_expressions(query: str) -> str:
 
 
 def matching_sql(query: str, key: Sequence[KeyColumn]) -> str:
-    """See `ViewPlan.matching_sql`."""
+    """See `ViewPlan.matching`."""
     return (
         SQL("select {} from {} v where (\n{{condition}}\n)")
         .format(_texts(key), inlined(query))

@@ -122,8 +122,7 @@ class ViewPlan:
     `estimate_sql` gives the planner's estimate of how many documents there are, and
     the bytes that the rows they stand for take.
 
-    `matching_sql` is a format with one place `{condition}` for `backfill --where`:
-    the keys of the view's rows for which the condition on output columns holds.
+    `matching_sql` has a place for a condition; see `matching`.
     """
 
     name: str
@@ -144,6 +143,13 @@ class ViewPlan:
     """Digest of what documents depend on: query, columns, types, bodies of views and
     functions. Another fingerprint means: derive everything again."""
     depends_on: DependsOn = DependsOn()
+
+    def matching(self, condition: str) -> str:
+        """A statement for the keys of the view's rows for which this condition on its
+        output columns holds."""
+        # Its place is the last: a name or a text of the query may look like it.
+        before, _, after = self.matching_sql.rpartition("{condition}")
+        return f"{before}{condition}{after}"
 
     @property
     def finds_keys(self) -> bool:

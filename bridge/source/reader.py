@@ -179,9 +179,7 @@ class PostgresReader:
 
     async def matching(self, plan: ViewPlan, condition: str) -> list[Parts]:
         """The keys of the rows for which a condition on output columns holds."""
-        query: QueryNoTemplate = plan.matching_sql.replace(
-            "{condition}", condition
-        ).encode()
+        query: QueryNoTemplate = plan.matching(condition).encode()
         with wrapped():
             # Prepared, so that a condition can never be a second statement.
             cursor = await self._connection.execute(query, prepare=True)
@@ -189,8 +187,7 @@ class PostgresReader:
 
     async def count(self, plan: ViewPlan) -> int:
         """How many keys the view has; two rows for one are counted once."""
-        keys = plan.matching_sql.replace("{condition}", "true")
-        statement = _COUNT.format(SQL(keys)).as_bytes(None)
+        statement = _COUNT.format(SQL(plan.matching("true"))).as_bytes(None)
         with wrapped():
             cursor = await self._connection.execute(statement)
             row = await cursor.fetchone()

@@ -143,8 +143,7 @@ async def read_back(
             found = await rows(shop, query.sql, *map(list, zip(*images, strict=True)))
             if images and any(len(row) != len(plan.shape.key) for row in found):
                 wrong.append(f"{name}: {query.sql} does not give keys")
-    matching = plan.matching_sql.replace("{condition}", "true")
-    if len(await rows(shop, matching)) != len(truth):
+    if len(await rows(shop, plan.matching("true"))) != len(truth):
         wrong.append(f"{name}: not every row matches `true`")
     await rows(shop, plan.estimate_sql)
     return wrong

@@ -100,6 +100,8 @@ async def test_no_name_is_taken_for_another(any_database: str) -> None:
             *("öäü", "{condition}"),
         ]
         assert view.plan.direct is not None
+        for condition in ('"{condition}" = 9', "\"öäü\" = 8 and doc <> '{condition}'"):
+            assert await db.run(view.plan.matching(condition)) == [("4",)]
         view = await db.plan(
             'select s.key as v, s."Mixed Case" as "V", '
             "(select count(*) from x join changed on changed.link = x.id "
