@@ -84,6 +84,8 @@ class Lane:
         """Whether what is owed is recorded durably: the slot does not wait for it."""
         self.in_debt = False
         """From being parked until everything owed is paid."""
+        self.telling = asyncio.Lock()
+        """For who writes the state down: none is overwritten by an earlier one."""
         self.recorded_debts = 0
         """Keys owed durably, or a little less: some may be recorded twice."""
         self._out: set[Flight] = set()

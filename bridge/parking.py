@@ -163,9 +163,11 @@ class Parking:
         await pipeline.ready()
         standing = {g: self._standing(g) for g in lane.feeds}
         reason = lane.reason or self._reason
-        await patiently(
-            partial(self._store.set_sink_state, lane.name, SinkState.PARKED, reason)
-        )
+        async with lane.telling:
+            parked = SinkState.PARKED
+            await patiently(
+                partial(self._store.set_sink_state, lane.name, parked, reason)
+            )
         if not lane.aside:
             applied = {generation: at.applied for generation, at in standing.items()}
             await patiently(partial(pipeline.progress.save, applied))

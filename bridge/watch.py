@@ -301,12 +301,13 @@ class Watch:
             if told is not None or lane.shown is not LaneState.OK:
                 log = _log.info if lane.shown is LaneState.OK else _log.warning
                 log(f"sink is {lane.shown.value}", sink=lane.name, reason=lane.reason)
-            # That it is paused is written apart.
-            state = LaneState.PARKED if lane.in_debt else lane.state
             try:
-                await self._assembly.store.set_sink_state(
-                    lane.name, SinkState(state.value), lane.reason
-                )
+                async with lane.telling:
+                    # That it is paused is written apart.
+                    state = LaneState.PARKED if lane.in_debt else lane.state
+                    await self._assembly.store.set_sink_state(
+                        lane.name, SinkState(state.value), lane.reason
+                    )
             except Transient:
                 continue
             told = now
