@@ -123,7 +123,8 @@ async def test_a_rebuild_is_cancelled_and_dropped(bridge: Bridge) -> None:
     code, told = await pgbridge(bridge, "backfill", "item", "--cancel")
     assert code == 0, told
     assert await ended(bridge, command) == "cancelled"
-    assert bridge.one("select count(*) from bridge.generation") == 1
+    kept = "select count(*) from bridge.generation"
+    await eventually(lambda: bridge.one(kept) == 1)
     await bridge.ends_exact()
 
 

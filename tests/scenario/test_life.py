@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
-from pathlib import Path
 
 import httpx
 import pytest
 import redis
 
-from tests.fixtures.waiting import DEADLINE_S, eventually
+from tests.fixtures.waiting import eventually
+from tests.scenario import harness
 from tests.scenario.harness import SCHEMA, Traffic
 from tests.scenario.readers import reading
 from tests.scenario.world import Bridge
@@ -46,16 +44,10 @@ def configure(bridge: Bridge, query: str, template: str, daemon: str = "") -> No
 
 async def pgbridge(bridge: Bridge, *arguments: str) -> tuple[int, str]:
     """One command; its exit code and all that it printed."""
-    command = [str(Path(sys.executable).with_name("pgbridge")), *arguments]
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [*command, "-c", str(bridge.daemon.config)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=DEADLINE_S,
+    code, out, err = await asyncio.to_thread(
+        harness.pgbridge, bridge.daemon.config, *arguments
     )
-    return done.returncode, done.stdout + done.stderr
+    return code, out + err
 
 
 async def carried_out(bridge: Bridge, call: str) -> None:
