@@ -37,6 +37,7 @@ _log = logger("bridge.schema")
 _TRY_AGAIN_S = 5.0
 _HELD_MAX_S, _FREE_SHARE = 5.0, 9.0
 """How long the stream waits for a look at most, and then not, as a multiple."""
+_SEEN_S = 0.005
 
 
 class Sweep(Protocol):
@@ -77,6 +78,9 @@ class SchemaWatch:
         self._done_one = asyncio.Event()
         self._free_s = 0.0
         """Until then a notice is waited for no more."""
+        self._told_lsn = 0
+        self._proving = False
+        """Whether a look that is not waited for comes as soon as it sees the rest."""
 
     async def start(self) -> None:
         """The first look, before anything streams or is built: what is built from now
@@ -108,18 +112,43 @@ class SchemaWatch:
         most, and a look that is not waited for comes a moment later all the same.
         """
         await probes.reach("schema.noticed")
-        self._assembly.pipeline.progress.prove.set()
+        pipeline = self._assembly.pipeline
         loop = asyncio.get_running_loop()
         began = loop.time()
+        self._told_lsn = pipeline.ledger.end
         if began < self._free_s:
+            if not self._proving:
+                self._proving = True
+                self._assembly.spawn(self._prove(), "look at what was altered")
             return
-        wanted = self._begun + 1  # one that is under way may have looked before
-        with suppress(TimeoutError):
+        try:
             async with asyncio.timeout(_HELD_MAX_S):
+                await self._visible()
+                wanted = self._begun + 1  # one under way may have looked before
+                pipeline.progress.prove.set()
                 while self._done < wanted:
                     self._done_one.clear()
                     await self._done_one.wait()
+        except TimeoutError:
+            pipeline.progress.prove.set()
         self._free_s = loop.time() + _FREE_SHARE * (loop.time() - began)
+
+    async def _visible(self) -> None:
+        """Until what notices have told of can be seen: it is in the log before."""
+        gate = self._assembly.pipeline.gate
+
+        def sees() -> bool:
+            first = gate.invisible_from()
+            return first is None or first >= self._told_lsn
+
+        while not sees():  # noqa: ASYNC110 - a snapshot moves it
+            await asyncio.sleep(_SEEN_S)
+
+    async def _prove(self) -> None:
+        """A look that the stream does not wait for."""
+        await self._visible()
+        self._proving = False
+        self._assembly.pipeline.progress.prove.set()
 
     async def _interval(self) -> None:
         """Until the next look: less where the slot waits for it, to move once more."""
