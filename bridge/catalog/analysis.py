@@ -87,12 +87,7 @@ async def analyse(
     """What Postgres makes of the query; it must be one `select` (checked before)."""
     try:
         async with connection.transaction(force_rollback=True):
-            await fetch(
-                connection,
-                "select pg_catalog.set_config('search_path', $1, true)",
-                search_path,
-            )
-            await connection.execute((_PREFIX + query + "\n").encode(), prepare=False)
+            await _make(connection, query, search_path)
             analysis = await _read(connection, query)
         if not await reads_as_printed(
             connection, analysis.query, analysis.uses, search_path
@@ -101,6 +96,15 @@ async def analyse(
         return analysis
     except psycopg.Error as error:
         return failure(error, query)
+
+
+async def _make(connection: Connection, query: str, search_path: str) -> None:
+    """Make the temporary view of a query, as it is read under this search path."""
+    await fetch(
+        connection, "select pg_catalog.set_config('search_path', $1, true)", search_path
+    )
+    # Its last line may be a comment.
+    await connection.execute((_PREFIX + query + "\n").encode(), prepare=False)
 
 
 async def reads_as_printed(
@@ -115,12 +119,7 @@ async def reads_as_printed(
         return True
     try:
         async with connection.transaction(force_rollback=True):
-            await fetch(
-                connection,
-                "select pg_catalog.set_config('search_path', $1, true)",
-                search_path,
-            )
-            await connection.execute((_PREFIX + printed).encode(), prepare=False)
+            await _make(connection, printed, search_path)
             again, tree = await _printed(connection)
     except psycopg.DatabaseError as error:
         if error.sqlstate is None:
@@ -152,7 +151,12 @@ async def _printed(connection: Connection) -> tuple[str, str]:
         connection, "select pg_catalog.set_config('search_path', 'pg_catalog', true)"
     )
     [(text, tree)] = await fetch(connection, _RESULT, _ITSELF)
-    return str(text).strip().removesuffix(";"), str(tree)
+    return bare(text), str(tree)
+
+
+def bare(printed: object) -> str:
+    """A query as `pg_get_viewdef` prints it, without what ends it."""
+    return str(printed).strip().removesuffix(";")
 
 
 async def _read(connection: Connection, query: str) -> Analysis:

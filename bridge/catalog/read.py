@@ -17,6 +17,7 @@ from psycopg import pq
 from bridge.catalog.analysis import (
     Connection,
     analyse,
+    bare,
     failure,
     fetch,
     read_otherwise,
@@ -248,7 +249,7 @@ async def _relations(
 
 def _definition(row: tuple[Any, ...]) -> str:
     """The query of a view of the database, as Postgres prints it."""
-    return str(row[9]).strip().removesuffix(";")
+    return bare(row[9])
 
 
 def _refused(
