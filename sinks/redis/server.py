@@ -1,15 +1,24 @@
 """Connections to one server: for writing in order, and for all else.
 
 The one thing to know: RESP2 is spoken, since the newer protocol adds messages that
-come unasked; and nothing is retried here, since the bridge does.
+come unasked; nothing is retried here, since the bridge does; and whoever is cancelled
+while he sends is cancelled.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import (
+    BlockingConnectionPool,
+    Connection,
+    Redis,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -21,6 +30,47 @@ from sinks.redis.options import Options
 CONNECT_TIMEOUT_S = 5.0
 CLIENT_NAME = "pgbridge"
 CONNECTIONS_MAX = 16
+
+
+class _Heeding(AbstractConnection):
+    """A connection that no cancellation gets lost on.
+
+    The client sends below `asyncio.wait_for`, which before Python 3.12 swallows a
+    cancellation that comes as the sending ends: a task that asks in a loop goes on
+    for ever then, and whoever waits for its end with it (python/cpython#86296).
+    """
+
+    async def send_packed_command(
+        self,
+        command: bytes | str | Iterable[bytes],
+        check_health: bool = True,  # noqa: FBT001, FBT002 - as the client's
+    ) -> None:
+        """Send; CancelledError when that was asked for meanwhile."""
+        task = asyncio.current_task()
+        asked = task.cancelling() if task else 0
+        await super().send_packed_command(command, check_health)
+        if task and task.cancelling() > asked:
+            await self.disconnect(nowait=True)
+            raise asyncio.CancelledError
+
+
+class _Tcp(_Heeding, Connection):
+    pass
+
+
+class _Tls(_Heeding, SSLConnection):
+    pass
+
+
+class _Unix(_Heeding, UnixDomainSocketConnection):
+    pass
+
+
+_CONNECTIONS: dict[str, type[AbstractConnection]] = {
+    "redis": _Tcp,
+    "rediss": _Tls,
+    "unix": _Unix,
+}
 
 
 class Server:
@@ -49,6 +99,7 @@ class Server:
                 keywords["ssl_ca_certs"] = options.ca_file
         self._url = options.url
         self._pool: Any = BlockingConnectionPool.from_url(options.url, **keywords)
+        self._pool.connection_class = _CONNECTIONS[options.url.partition(":")[0]]
         self.client: Any = Redis(connection_pool=self._pool)
         """For everything but writes."""
 

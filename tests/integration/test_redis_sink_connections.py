@@ -1,4 +1,4 @@
-"""Ways to a server: TLS that is verified, and a Unix socket."""
+"""Ways to a server: TLS that is verified, a Unix socket; being cancelled on them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from urllib.parse import urlsplit
 import pytest
 
 from bridge.sink import Halt
+from sinks.redis.options import read_options
+from sinks.redis.server import Server
 from tests.fixtures.private import MakeValkey
 from tests.fixtures.redis_sinks import EPOCH, OWNER, OpenRedis, generation, put
+from tests.fixtures.waiting import DEADLINE_S
 
 ONE = generation()
 
@@ -101,3 +104,21 @@ async def test_a_unix_socket(
     assert (await sink.write(ONE, [put("k", 1)])).kept == 1
     over_tcp = await open_redis(server.url_of(1))
     assert await over_tcp.count(ONE) == 1
+
+
+async def test_no_cancellation_is_lost(redis_url: str) -> None:
+    server = Server(read_options({"type": "redis", "url": redis_url}))
+
+    async def ask() -> None:
+        while True:
+            await server.client.get("nothing")
+
+    await server.client.ping()
+    for passes in range(1, 201):
+        asking = asyncio.create_task(ask())
+        for _ in range(1 + passes % 50):
+            await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.wait({asking}, timeout=DEADLINE_S)
+        assert asking.cancelled(), f"it goes on, cancelled at pass {passes}"
+    await server.close()

@@ -93,7 +93,10 @@ class Witness:
         """Nothing is connected until something is asked."""
         self._dsn = dsn
         self._search = Pages(search)
-        self._cache = redis.asyncio.Redis.from_url(cache, decode_responses=True)
+        # A timeout would have it lose cancellations (sinks/redis/server.py).
+        self._cache = redis.asyncio.Redis.from_url(
+            cache, decode_responses=True, socket_timeout=None
+        )
         self._source: psycopg.AsyncConnection | None = None
 
     async def source(self) -> psycopg.AsyncConnection:
