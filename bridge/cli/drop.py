@@ -48,6 +48,7 @@ def drop(
 
 async def _drop(config: Config, *, targets: bool) -> None:
     from bridge.control.check import owner
+    from bridge.control.lease import no_daemon
     from bridge.control.planning import open_sinks
     from bridge.control.remove import drop_source, drop_targets, refuse_running
     from bridge.control.session import session
@@ -55,7 +56,10 @@ async def _drop(config: Config, *, targets: bool) -> None:
 
     remembered = await remember(config)
     refuse_running(remembered)
-    async with session(config.source.dsn, read_only=False) as connection:
+    async with (
+        no_daemon(config.source.dsn),
+        session(config.source.dsn, read_only=False) as connection,
+    ):
         if targets:
             async with open_sinks(config) as sinks:
                 whose = await owner(connection, config)

@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Never, Self
 
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow
 
-from bridge.errors import Transient
+from bridge.errors import Halt, Transient
 from bridge.store.locks import LEASE, LOCK_CLASS
 from bridge.store.queries import QUERIES
 from bridge.store.session import connect, wrapped
@@ -32,6 +33,8 @@ _FRESH_S = 6.0
 _IDLE_MS = "8000"
 """After so long without a word the server ends the session: later than the holder
 takes its lease for lost."""
+TURN_S = 10.0
+"""Within this time one whose holder has died is free."""
 
 
 def _clock() -> float:
@@ -136,6 +139,26 @@ class Lease:
 
     async def __aexit__(self, *_: object) -> None:
         await self.release()
+
+
+@asynccontextmanager
+async def no_daemon(dsn: str) -> AsyncIterator[None]:
+    """Hold the lease inside, so that no daemon begins. Halt when one has it."""
+    try:
+        async with asyncio.timeout(TURN_S):
+            lease = await Lease.acquire(dsn)
+    except TimeoutError:
+        raise Halt(
+            "a daemon holds the lease on the source",
+            hint="stop it first, with SIGTERM",
+        ) from None
+    async with lease:
+        watching = asyncio.create_task(lease.watch())
+        try:
+            yield
+        finally:
+            watching.cancel()
+            await asyncio.wait({watching})
 
 
 async def _try(connection: AsyncConnection[DictRow]) -> bool:

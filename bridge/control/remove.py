@@ -41,17 +41,15 @@ async def prune(
         identity = (row.sink, row.name)
         if identity in wanted or (stopped and row.wanted):
             continue
-        sink = await _keeper(row, looked.sinks, looked.owner)
-        why = f"sink {row.sink} is no longer in the file"
-        if sink is not None:
-            why = await _anothers(sink, looked.owner, await store.read_source())
+        source = await store.read_source()
+        keeper = await _keeper(row, looked.sinks, looked.owner, source)
         for generation in await store.generations.all():
             if generation.key[:2] == identity:
-                if sink is None or why:
-                    tell(f"{generation.key} stays: {why}")
+                if isinstance(keeper, str):
+                    tell(f"{generation.key} stays: {keeper}")
                     continue
                 target = former_target(row.view, generation.key)
-                await drop_generation(store, sink, generation, target)
+                await drop_generation(store, keeper, generation, target)
         await store.generations.remove_target(row.sink, row.name)
         tell(f"target {row} is dropped")
     for view in await store.generations.views():
@@ -63,6 +61,22 @@ async def prune(
 
 
 async def _keeper(
+    row: TargetRow, sinks: Mapping[str, Sink], owner: Owner, source: SourceRow | None
+) -> Sink | str:
+    """The sink to drop a target from, which knows from now on whose that is; or why
+    nothing is to be dropped: it is another bridge's, or nobody knows where it is."""
+    sink = await _builder(row, sinks, owner)
+    if sink is None:
+        return f"sink {row.sink} is no longer in the file"
+    epoch = max(source.epoch if source else 0, await sink.highest_epoch(owner))
+    try:
+        await sink.claim(owner, epoch)
+    except Halt as refusal:
+        return refusal.message
+    return sink
+
+
+async def _builder(
     row: TargetRow, sinks: Mapping[str, Sink], owner: Owner
 ) -> Sink | None:
     """Where a target was built, as far as the file still tells: a sink that is not in
@@ -74,17 +88,6 @@ async def _keeper(
         if await sink.inherits(target, owner):
             return sink
     return None
-
-
-async def _anothers(sink: Sink, owner: Owner, source: SourceRow | None) -> str:
-    """Why nothing in a sink is to be dropped: it is another bridge's. Empty: it is the
-    owner's, and knows from now on whose that is which is to be dropped."""
-    epoch = max(source.epoch if source else 0, await sink.highest_epoch(owner))
-    try:
-        await sink.claim(owner, epoch)
-    except Halt as refusal:
-        return refusal.message
-    return ""
 
 
 async def drop_generation(
@@ -118,17 +121,14 @@ async def drop_targets(
     """
     refuse_running(remembered)
     for identity, row in remembered.targets.items():
-        sink = await _keeper(row, sinks, owner)
-        why = f"sink {row.sink} is no longer in the file"
-        if sink is not None:
-            why = await _anothers(sink, owner, remembered.source)
-        if sink is None or why:
-            tell(f"target {row} stays: {why}")
+        keeper = await _keeper(row, sinks, owner, remembered.source)
+        if isinstance(keeper, str):
+            tell(f"target {row} stays: {keeper}")
             continue
         for key in remembered.generations:
             if key[:2] == identity:
                 target = former_target(row.view, key)
-                await sink.drop(Generation(target, key.number))
+                await keeper.drop(Generation(target, key.number))
                 await probes.reach("generation.dropped")
         tell(f"target {row} is dropped")
     for sink in sinks.values():

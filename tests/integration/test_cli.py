@@ -15,6 +15,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from bridge.cli import call, failures
+from bridge.control import lease
 from bridge.errors import Exit
 from bridge.store.locks import LEASE, LOCK_CLASS
 from sinks.memory import store
@@ -417,6 +418,21 @@ def test_commands_that_need_the_daemon_say_that_it_is_not_there(shop: Shop) -> N
     assert "mem/products (building)" in err
     assert shop("wait", "--lsn", "zero")[0] == Exit.USAGE
     assert shop("backfill", "product", "--target", "nope", "--detach")[0] == Exit.USAGE
+
+
+def test_nothing_is_dropped_while_a_daemon_holds_the_lease(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one that has begun since `drop` has looked."""
+    assert shop("apply")[0] == 0
+    monkeypatch.setattr(lease, "TURN_S", 0.2)
+    with psycopg.connect(shop.dsn) as daemon:
+        daemon.execute("select pg_advisory_lock(%s, %s)", [LOCK_CLASS, LEASE])
+        code, _, err = shop("drop", "--yes", "--targets")
+        assert code == Exit.FAILED, err
+        assert "a daemon holds the lease" in err
+    assert set(actions(shop.json("plan")).values()) == {"keep"}
+    assert shop("drop", "--yes", "--targets")[0] == 0
 
 
 def test_dead_letters_are_listed_shown_and_dropped(shop: Shop) -> None:
