@@ -148,6 +148,16 @@ class FanOut:
             if outlet is not None:
                 outlet.lane.put(generation, operations, claim)
 
+    def settle(
+        self, generations: Collection[Generation], keys: Collection[str], version: int
+    ) -> None:
+        """What a job has derived at `version` of these keys cannot be a document, and
+        that is written down: see `Feed.settle`."""
+        for generation in generations:
+            outlet = self.outlet(generation)
+            if outlet is not None:
+                outlet.lane.feeds[generation].settle(keys, version)
+
     def owe(
         self, view: str, keys: Sequence[tuple[str, Parts]], version: int, claim: Claim
     ) -> None:

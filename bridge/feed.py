@@ -194,6 +194,15 @@ class Feed:
             self.release(newer, 1)
         self.owed[operation.key] = Owed(operation.parts, version, claim)
 
+    def settle(self, keys: Iterable[str], version: int) -> None:
+        """These keys were derived at `version`, and have no document to be written:
+        what is owed of them up to there is answered for."""
+        for key in keys:
+            debt = self.owed.get(key)
+            if debt is not None and debt.version <= version:
+                del self.owed[key]
+                self.release(debt.claim, 1)
+
     def record(self, count_max: int) -> dict[str, Owed]:
         """Debts to be recorded elsewhere: those that could not be before, or others.
 

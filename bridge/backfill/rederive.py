@@ -112,11 +112,14 @@ async def _once(
             derived = await derive(reader, plan, keys, version, careful=careful)
         # Written before it is durable, it would stay in the sinks after a crash.
         await durable(pipeline, reader.insert_lsn, era)
+        if derived.rejections:
+            await reject(generations, derived.rejections, version)
+            refused = [rejection.key for _, rejection in derived.rejections]
+            pipeline.fan_out.settle(generations, refused, version)
         for generation in generations:
             if (outlet := pipeline.fan_out.outlet(generation)) is not None:
                 await outlet.lane.room()
-        if derived.rejections:
-            await reject(generations, derived.rejections, version)
+        # No waiting from here: a lane that is full would owe these keys once more.
         if overtaken.everything:
             raise Transient("a table was emptied meanwhile: it is read again")
         left = overtaken.left(derived.operations)
