@@ -24,6 +24,7 @@ from bridge.capture.failures import HistoryChanged
 from bridge.capture.slot import describe_slot, take_barrier
 from bridge.control.history import log_is_missing
 from bridge.control.session import session
+from bridge.control.survey import MISSED
 from bridge.deliver import Lane
 from bridge.derive.view import ViewPlan
 from bridge.errors import Halt, Transient, first_of, sentence
@@ -37,7 +38,12 @@ from bridge.position import parse_lsn
 from bridge.shown import Shown
 from bridge.sink import Generation, Loss
 from bridge.source import StatementRefused
-from bridge.store.rows import GenerationState, ProgressRow, SinkState
+from bridge.store.rows import (
+    GenerationRow,
+    GenerationState,
+    ProgressRow,
+    SinkState,
+)
 from bridge.verify.audit import Audit
 
 _log = logger("bridge.watch")
@@ -95,12 +101,14 @@ class Watch:
         assembly, store = self._assembly, self._assembly.store
         confirmed = await patiently(self._confirmed)
         assembly.pipeline.progress.expect(confirmed)
-        rows = await patiently(store.generations.all)
+        rows = [r for r in await patiently(store.generations.all) if _goes_on(r)]
         passed = await patiently(store.passed)
+        keys = {row.key for row in rows}
+        known = {g: at for g, at in self._progress.items() if at.key in keys}
         moved = any(
             confirmed > row.position.lsn
             and not (generation.target.sink in parked and confirmed <= passed)
-            for generation, row in self._progress.items()
+            for generation, row in known.items()
         )
         if moved:
             _log.warning("the slot was moved past what was kept: all is derived again")
@@ -113,8 +121,10 @@ class Watch:
                 )
         if moved:
             await patiently(partial(store.save_passed, confirmed))
-        if moved or any(row.sweep for row in rows):
-            # What it was moved past may be invisible still, and comes in no stream.
+        untold = bool(self._progress) and not known
+        if moved or untold or any(row.sweep for row in rows):
+            # What it was moved past may be invisible still, and comes in no stream;
+            # where nothing goes on, nobody can tell whether it was.
             assembly.pipeline.gate.raise_barrier(await patiently(self._barrier))
 
     async def _barrier(self) -> int:
@@ -124,8 +134,8 @@ class Watch:
     async def _restore(self, parked: set[str]) -> None:
         """Sinks to which an earlier run has left debts."""
         store = self._assembly.store
-        rows = await patiently(store.generations.all)
-        owed = await patiently(store.owed.count)
+        rows = [r for r in await patiently(store.generations.all) if _goes_on(r)]
+        owed = (await patiently(store.owed.count)).keys() & {row.key for row in rows}
         sweeps = [row.key for row in rows if row.sweep]
         for name in parked | {key.sink for key in [*owed, *sweeps]}:
             if name not in self._parkings:
@@ -444,3 +454,11 @@ class Watch:
             with suppress(Transient):
                 await self._assembly.letters.forget_dropped()
             await asyncio.sleep(_COUNT_S)
+
+
+def _goes_on(row: GenerationRow) -> bool:
+    """Whether it is to hold all that the stream has brought. One that was not fed for
+    a while is known to miss changes: it stays behind, and is owed nothing but to be
+    built anew, or swept before readers go back to it."""
+    missed = row.view_fingerprint == MISSED
+    return row.state is not GenerationState.DROPPED and not missed

@@ -18,6 +18,7 @@ from bridge.position import Position
 from bridge.sink import Generation
 from bridge.store.rows import (
     GenerationKey,
+    GenerationState,
     LogKnown,
     OwedKey,
     ProgressRow,
@@ -158,7 +159,13 @@ class _Generations:
         kept = await self._tables.read()
         views = {generation_key(g): g.target.view for g in kept.generations}
         return [
-            SimpleNamespace(key=key, view=view, sweep=key in kept.owed_all)
+            SimpleNamespace(
+                key=key,
+                view=view,
+                sweep=key in kept.owed_all,
+                state=GenerationState.LIVE,
+                view_fingerprint=view,
+            )
             for key, view in views.items()
         ]
 
