@@ -573,7 +573,9 @@ as $$
 $$;
 
 -- Up to where each generation holds everything. `acknowledged` must have been read in an
--- earlier statement: what is still owed is recorded before the slot moves past it.
+-- earlier statement: what is still owed is recorded before the slot moves past it. One
+-- that missed changes, whose view's plan is '', holds everything up to nowhere, whatever
+-- has been written for it since.
 create function bridge.positions_v1(acknowledged pg_lsn)
 returns table (
     sink text, name text, number integer, epoch integer, lsn pg_lsn, level boolean
@@ -607,6 +609,7 @@ as $$
                 where o.sink = p.sink and o.name = p.name and o.number = p.number
             ) as counts
     ) c
+    where g.view_fingerprint <> ''
 $$;
 
 create function bridge.status_v1()

@@ -162,6 +162,20 @@ async def test_every_target_counts_and_one_being_built_is_not_there(
     assert application.waits(500)
 
 
+async def test_what_missed_changes_is_nowhere(
+    store: Store, application: Application, live: GenerationKey, slot: str
+) -> None:
+    """Neither where the slot is nor where the stream has come to since it is fed again:
+    it waits to be built anew."""
+    await store.positions.save([ProgressRow(live, Position(1, 500), 500)])
+    lsn = advance(application, slot)
+    assert application.waits(lsn)
+    await store.generations.set_view_fingerprint(live, "")
+    assert not application.waits(lsn)
+    await store.positions.save([ProgressRow(live, Position(1, lsn), lsn)])
+    assert not application.waits(lsn)
+
+
 async def test_a_rebuild_beside_does_not_hold_readers_up(
     store: Store, application: Application, live: GenerationKey
 ) -> None:
