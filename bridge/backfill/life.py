@@ -300,6 +300,7 @@ class Life:
             # What has no place would hold up the others in its sink.
             self.lost.add(generation)
             assembly.pipeline.fan_out.remove(generation)
+            await self._begin_again(generation)
             raise
         await probes.reach("generation.prepared")
         await patiently(partial(assembly.store.generations.set_prepared, key))
@@ -318,6 +319,15 @@ class Life:
             documents = await self.jobs.resweep(backfill, generation, plan)
         _log.info("built", target=str(generation.target), documents=documents)
         return backfill
+
+    async def _begin_again(self, generation: Generation) -> None:
+        """It is fed no more, and misses changes: another life builds it from the start.
+        That it stays behind the slot does not mean that somebody has moved that."""
+        store, key = self._assembly.store, generation_key(generation)
+        for row in await patiently(store.backfills.open):
+            if row.kind is BackfillKind.BUILD and row.key == key:
+                await patiently(partial(store.backfills.restart, row.id))
+        await patiently(partial(store.positions.forget, key))
 
     async def _is_empty(self, generation: Generation, build: BackfillRow) -> bool:
         """Whether nothing was in its place before. Where the source was set back, the
