@@ -17,7 +17,7 @@ STAMP := $(VENV)/.installed
 SEEDS ?=
 seeds = $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),$(1)))
 
-.PHONY: help venv demo test everything lint format bench crash fuzz simulate mutants soak clean
+.PHONY: help venv demo test everything full lint format bench crash fuzz simulate mutants soak clean
 
 help: ## This list
 	@printf 'pgbridge: what can be made\n\n'
@@ -37,6 +37,16 @@ test: venv lint ## What CI runs: lint and all tests but the slow, one seed each
 
 everything: venv lint ## All tests, the slow ones too, one seed each
 	@$(PYTEST) $(SPREAD) -m 'not bench' $(call seeds,1)
+
+# What a test makes small unless it is asked for more.
+FULL := KILLS=50 TRANSACTIONS=60000 ROWS=1000000 WAITS=10000 READINGS=100 VIEWS=2000 \
+	TABLES=10000 ROW_BYTES=100000000
+
+full: venv ## The tests of load, limits and luck at full size, an hour or two
+	@env $(FULL:%=PGBRIDGE_TEST_%) $(PYTEST) -m 'not bench' -v $(call seeds,1) \
+		tests/scenario/test_crash.py tests/scenario/test_load.py \
+		tests/scenario/test_wait.py tests/scenario/test_limits.py \
+		tests/scenario/test_life_kills.py tests/integration/test_determinism.py
 
 lint: venv ## Ruff, mypy, import contracts
 	@$(BIN)/ruff check .

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from functools import partial
@@ -51,6 +52,8 @@ _CLAIM_S = 1.0
 _LOOK_S = 1.0
 _COUNT_S = 2.0
 _TELL_S = 0.5
+_SEEN_S = 61.0
+"""As seldom as the store writes that the daemon is there."""
 _OWED_KEYS = 20_000
 
 
@@ -436,14 +439,14 @@ class Watch:
                 await asyncio.sleep(_LOOK_S)
 
     async def _tell(self) -> None:
-        """Write down what the daemon does, when it changes."""
-        told = ("", "")
+        """Write down what the daemon does, when it changes, and that it is there."""
+        told, told_s = ("", "", ""), 0.0
         while True:
-            now = (self._known.state, self._known.reason)
-            if now != told:
+            now = (self._known.state, self._known.reason, self._known.refused)
+            if now != told or time.monotonic() - told_s > _SEEN_S:
                 with suppress(Transient):
                     await self._assembly.store.heartbeat(*now)
-                    told = now
+                    told, told_s = now, time.monotonic()
             await asyncio.sleep(_TELL_S)
 
     async def _count(self) -> None:

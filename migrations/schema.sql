@@ -63,7 +63,9 @@ create table bridge.daemon (
     seen_at timestamptz not null default clock_timestamp(),
     -- Of which start of the server, and of its last recovery, everything is settled.
     server_started timestamptz,
-    server_recovered timestamptz
+    server_recovered timestamptz,
+    -- Why the edited configuration was not taken up; empty: it was.
+    refused text not null default ''
 );
 
 create table bridge.sink (

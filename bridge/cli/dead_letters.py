@@ -81,14 +81,14 @@ def show(
     loaded = load(config)
     known_view(loaded, view)
     letters = asyncio.run(_read(loaded, view, [key]))
-    if as_json:
-        say_json([_as_json(letter) for letter in letters])
-        return
     if not letters:
         raise BridgeError(
             f"there is no dead letter of {view} {key}",
             hint=f"`pgbridge dead-letters list {view}` shows those that there are",
         )
+    if as_json:
+        say_json([_as_json(letter) for letter in letters])
+        return
     for letter in letters:
         for name, value in _as_json(letter).items():
             say(f"{name:<12} {value}")

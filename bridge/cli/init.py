@@ -73,10 +73,11 @@ def init(
 
 
 async def _look(dsn: str) -> list[Proposal]:
+    from bridge.config.transport import verified
     from bridge.control.proposals import propose, read
     from bridge.control.session import session
 
-    async with session(dsn, key="--dsn") as connection:
+    async with session(verified(dsn), key="--dsn") as connection:
         return propose(*await read(connection))
 
 

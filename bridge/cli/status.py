@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _WATCH_S = 1.0
 _HEADINGS = ("SINK", "STATE", "TARGET", "GEN", "DOCUMENTS", "LAG", "DEAD", "NOTE")
+_BY_HAND = ("paused", "halted")
+"""What a sink comes out of only when somebody has it so."""
 _GAP = 2
 """Between two columns of the table."""
 _STYLES = {"halted": "bold red", "down": "red", "parked": "yellow", "paused": "yellow"}
@@ -58,6 +60,8 @@ def _look(config: Config) -> dict[str, Any]:
 
 def _print(found: Mapping[str, Any]) -> None:
     say(f"source  {_source(found)}")
+    if refused := found["source"].get("configuration_refused"):
+        say(f"the edited file is refused, the one before holds: {refused}")
     if not found["targets"]:
         say("no targets yet: `pgbridge run` makes those of the file")
         return
@@ -151,8 +155,10 @@ def _source(found: Mapping[str, Any]) -> str:
 
 
 def _lag(target: Mapping[str, Any]) -> str:
-    seconds = target["lag_seconds"]
-    return "-" if seconds is None else duration(seconds)
+    seconds, lag_bytes = target["lag_seconds"], target["lag_bytes"]
+    if seconds is None:
+        return "-"
+    return duration(seconds) + (f", {size(lag_bytes)}" if seconds and lag_bytes else "")
 
 
 def _moving(target: Mapping[str, Any]) -> str:
@@ -184,8 +190,9 @@ def _note(target: Mapping[str, Any], sink: Mapping[str, Any], *, first: bool) ->
             f"{count(differing)} differ from the source: "
             f"`pgbridge verify {target['view']} --repair`"
         )
-    if sink["owed_keys"]:
-        parts.append(f"{count(sink['owed_keys'])} owed keys; goes on by itself")
+    if first and sink["owed_keys"]:
+        on = "" if sink["state"] in _BY_HAND else "; goes on by itself"
+        parts.append(f"{count(sink['owed_keys'])} owed keys{on}")
     if previous := target["previous"]:
         newer = previous > (target["generation"] or previous)
         kept = f"g{previous} kept for rollback"

@@ -81,11 +81,12 @@ async def _verify(
     from bridge.verify.verify import verify as compare
 
     done: dict[str, int] = {}
+    totals: dict[str, int] = {}
     with progress(f"verify of {view}") as advance:
 
-        def compared(name: str, checked: int) -> None:
-            done[name] = checked
-            advance(sum(done.values()), None)
+        def compared(name: str, checked: int, total: int) -> None:
+            done[name], totals[name] = checked, total
+            advance(sum(done.values()), sum(totals.values()))
 
         found = await compare(
             config, view, target=target, sample=sample, progress=compared
@@ -96,19 +97,23 @@ async def _verify(
 async def _repair(config: Config, verified: Verified) -> int:
     """Have the daemon derive again what is wrong; how many keys that were."""
     from bridge.cli.issue import outcome, require_daemon
+    from bridge.cli.progress import progress
     from bridge.keys import key_text
     from bridge.store import Store
 
     keys = [key_text(parts) for parts in verified.found.wrong]
+    target = f"{verified.sink}/{verified.name}"
     async with await Store.open(config.source.dsn) as store:
-        for start in range(0, len(keys), _REPAIR_KEYS):
-            await require_daemon(store)
-            command = await store.commands.backfill(
-                verified.view,
-                target=f"{verified.sink}/{verified.name}",
-                keys=keys[start : start + _REPAIR_KEYS],
-            )
-            await outcome(store, command)
+        with progress(f"repair of {target}") as advance:
+            for start in range(0, len(keys), _REPAIR_KEYS):
+                await require_daemon(store)
+                command = await store.commands.backfill(
+                    verified.view,
+                    target=target,
+                    keys=keys[start : start + _REPAIR_KEYS],
+                )
+                await outcome(store, command)
+                advance(min(start + _REPAIR_KEYS, len(keys)), len(keys))
     return len(keys)
 
 

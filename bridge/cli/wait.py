@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,6 +20,7 @@ from bridge.errors import BridgeError, Exit, Refusal
 if TYPE_CHECKING:
     from bridge.config import Config
     from bridge.control.session import Session
+    from bridge.sink import Sink
 
 _LOOK_S = 0.2
 
@@ -44,7 +45,7 @@ def wait(
     from bridge.position import Position, format_lsn, parse_lsn
 
     loaded = load(config)
-    views = [known_view(loaded, view)] if view else list(loaded.views)
+    views = _fed(loaded, view)
     patience_s = duration(timeout, "--timeout")
     wanted = epoch = None
     if lsn is not None:
@@ -70,6 +71,18 @@ def wait(
         )
         raise typer.Exit(Exit.TIMED_OUT)
     say(f"everything up to {at} is {'searchable' if searchable else 'kept'}")
+
+
+def _fed(config: Config, view: str | None) -> list[str]:
+    """The views to wait for: the one that was named, or all with a target. Refusal."""
+    if view is None:
+        return [name for name, each in config.views.items() if each.targets]
+    if not config.views[known_view(config, view)].targets:
+        raise Refusal(
+            f"view {view} has no targets: there is nothing to wait for",
+            hint="leave --view out to wait for all the others",
+        )
+    return [view]
 
 
 async def _wait(
@@ -100,6 +113,10 @@ async def _wait(
     async with session(config.source.dsn, read_only=False) as connection:
         if wanted is None:
             wanted = await _mark(connection)
+        while new := await _not_taken_up(connection, views):
+            if time.monotonic() >= deadline:
+                return wanted, new
+            await asyncio.sleep(_LOOK_S)
         for view in views:
             left_s = max(0.0, deadline - time.monotonic())
             cursor = await connection.execute(
@@ -114,11 +131,16 @@ async def _wait(
             if time.monotonic() >= deadline:
                 return wanted, held
             await asyncio.sleep(_LOOK_S)
-    while searchable and (unseen := await _refresh(config, views, deadline)):
-        if time.monotonic() >= deadline:
-            return wanted, unseen
-        await asyncio.sleep(_LOOK_S)
-    return wanted, []
+    return wanted, await _searchable(config, views, deadline) if searchable else []
+
+
+async def _not_taken_up(connection: Session, views: Sequence[str]) -> list[str]:
+    """The views that the source's own tables do not have yet."""
+    cursor = await connection.execute(
+        "select distinct t.view from bridge.target t where t.wanted"
+    )
+    known = {row["view"] for row in await cursor.fetchall()}
+    return [f"{view} (not taken up yet)" for view in views if view not in known]
 
 
 async def _mark(connection: Session) -> int:
@@ -168,28 +190,41 @@ async def _held_back(connection: Session, views: Sequence[str]) -> list[str]:
     ]
 
 
-async def _refresh(config: Config, views: Sequence[str], deadline: float) -> list[str]:
-    """Make what is kept in the live generations visible to searches; those in which it
-    is not, each with why."""
+async def _searchable(
+    config: Config, views: Sequence[str], deadline: float
+) -> list[str]:
+    """Make what is kept visible to searches; those in which it is not by the deadline,
+    each with why."""
     from bridge.control.planning import open_sinks
+
+    async with open_sinks(config) as sinks:
+        while unseen := await _refresh(config, sinks, views, deadline):
+            if time.monotonic() >= deadline:
+                break
+            await asyncio.sleep(_LOOK_S)
+    return unseen
+
+
+async def _refresh(
+    config: Config, sinks: Mapping[str, Sink], views: Sequence[str], deadline: float
+) -> list[str]:
+    """Refresh the live generations; those that could not be, each with why."""
     from bridge.control.remove import former_target
     from bridge.control.survey import remember
     from bridge.errors import Transient
     from bridge.sink import Generation
     from bridge.store.rows import GenerationState
 
-    remembered, unseen = await remember(config), list[str]()
-    async with open_sinks(config) as sinks:
-        for key, row in remembered.generations.items():
-            sink = sinks.get(key.sink)
-            shown = row.state is GenerationState.LIVE and row.view in views
-            if sink is None or not shown:
-                continue
-            generation = Generation(former_target(row.view, key), key.number)
-            try:
-                async with asyncio.timeout(max(_LOOK_S, deadline - time.monotonic())):
-                    await sink.refresh(generation)
-            except (Transient, TimeoutError) as problem:
-                why = str(problem) or "it does not answer"
-                unseen.append(f"{key.sink}/{key.name} ({why})")
+    unseen = []
+    for key, row in (await remember(config)).generations.items():
+        shown = row.state is GenerationState.LIVE and row.view in views
+        if key.sink not in sinks or not shown:
+            continue
+        generation = Generation(former_target(row.view, key), key.number)
+        try:
+            async with asyncio.timeout(max(_LOOK_S, deadline - time.monotonic())):
+                await sinks[key.sink].refresh(generation)
+        except (Transient, TimeoutError) as problem:
+            why = str(problem) or "it does not answer"
+            unseen.append(f"{key.sink}/{key.name} ({why})")
     return unseen

@@ -1,8 +1,8 @@
 """From a file on disk to a `Config`: read, interpolate, validate, join.
 
-The one thing to know: this is the only module that reads the environment, and every
-mistake it finds is a Refusal that names the place in the file as it would be written
-there (`views.product.targets[0].encodign`).
+The one thing to know: this is the only module that reads the environment, but for what
+libpq has there (`transport.py`), and every mistake it finds is a Refusal that names the
+place in the file as it would be written there (`views.product.targets[0].encodign`).
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from bridge.config.settings import (
     TargetConfig,
     ViewConfig,
 )
+from bridge.config.transport import verified
 from bridge.config.values import Secret
 from bridge.errors import Refusal
 from bridge.sink.options import UnknownOption
@@ -78,10 +79,14 @@ def load(
     return Config(
         path=path,
         source=SourceConfig(
-            dsn=Secret(file.source.dsn),
+            dsn=Secret(verified(file.source.dsn)),
             slot=file.source.slot,
             publication=file.source.publication,
-            admin_dsn=Secret(file.source.admin_dsn) if file.source.admin_dsn else None,
+            admin_dsn=(
+                Secret(verified(file.source.admin_dsn))
+                if file.source.admin_dsn
+                else None
+            ),
             search_path=file.source.search_path,
             wal_budget_bytes=file.source.wal_budget,
         ),

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from bridge.catalog import Catalog
 from bridge.config import Config, TargetConfig
 from bridge.control import check_server, check_tables
 from bridge.control.check_indexes import indexes
@@ -53,7 +52,7 @@ class Part:
 class _Known:
     """What the source has told, for the sinks to be asked about."""
 
-    plans: Mapping[str, ViewPlan] = field(default_factory=dict)
+    plans: dict[str, ViewPlan] = field(default_factory=dict)
     owner: Owner | None = None
     builds: list[Build] = field(default_factory=list)
 
@@ -142,23 +141,19 @@ async def _views(
     """Findings of the tables that the views read, and of the publication."""
     catalog = await read_views(connection, config)
     tables = await rows(connection, "used_tables", oids=list(catalog.tables))
-    try:
-        known.plans = {
-            name: plan_configured(view, catalog) for name, view in config.views.items()
-        }
-    except QueryRefusal:
-        # A role that may not read a table cannot plan its view: say which grants.
-        lacking = [
-            row
-            for row in tables
-            if not (row["may_select"] and row["may_use_schema"])
-            or row["row_security_applies"]
-        ]
-        found = list(check_tables.tables(lacking, _no_uses(catalog), facts["role"]))
-        if not found:
-            raise
-        return found
-    wanted = check_tables.uses(known.plans)
+    refusals: list[QueryRefusal] = []
+    for name, view in config.views.items():
+        try:
+            known.plans[name] = plan_configured(view, catalog)
+        except QueryRefusal as refusal:
+            refusals.append(refusal)
+    # A role that may not read a table cannot plan its view: say which grants, and all
+    # that can be said of the others.
+    lacking = {row["oid"] for row in tables if refusals and not _is_read(row)}
+    if refusals and not lacking:
+        raise refusals[0]
+    unknown = {oid: check_tables.Use({}, []) for oid in lacking}
+    wanted = unknown | check_tables.uses(known.plans)
     used = [row for row in tables if row["oid"] in wanted]
     return [
         *check_tables.tables(used, wanted, facts["role"]),
@@ -172,8 +167,10 @@ async def _views(
     ]
 
 
-def _no_uses(catalog: Catalog) -> dict[int, check_tables.Use]:
-    return {oid: check_tables.Use({}, []) for oid in catalog.tables}
+def _is_read(row: Mapping[str, Any]) -> bool:
+    """Whether the role may read all of a table."""
+    may = row["may_select"] and row["may_use_schema"]
+    return bool(may and not row["row_security_applies"])
 
 
 async def _sink(config: Config, name: str, sink: Sink, known: _Known) -> Part:

@@ -60,6 +60,7 @@ async def explain(config: Config, view: str, text: str) -> dict[str, Any]:
             "position": str(Position(epoch, found.lsn))
             if epoch
             else format_lsn(found.lsn),
+            "version": str(Position(epoch, found.lsn).version) if epoch else None,
             "document": None if found.document is None else found.document.decode(),
             "failure": found.failure,
         },

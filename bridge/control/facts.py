@@ -14,7 +14,7 @@ are seen here, in the catalog, and answered by deriving again.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -138,12 +138,23 @@ def _identities_differ(was: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
 
 
 def _leaves_told_otherwise(was: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether partitions have another identity now. The log does not say which one a
-    row was written with: an old value that was not logged looks like null."""
+    """Whether partitions have another identity now, or had one meanwhile. The log does
+    not say which one a row was written with: an old value that was not logged looks
+    like null."""
     old, new = _leaves(was), _leaves(now)
+    kept = old.keys() & new.keys()
+    before, after = was.get("identified") or {}, now.get("identified") or {}
     return bool(now["partitioned"]) and any(
-        old[leaf][2:] != new[leaf][2:] for leaf in old.keys() & new.keys()
+        old[leaf][2:] != new[leaf][2:]
+        or (leaf in before and leaf in after and _given(before[leaf], after[leaf]))
+        for leaf in kept
     )
+
+
+def _given(was: Sequence[str], now: Sequence[str]) -> bool:
+    """Whether an identity was given anew: (transaction that last wrote its row of the
+    catalog, rights in that row), since a GRANT writes it, too."""
+    return was[0] != now[0] and was[1] == now[1]
 
 
 def _rows_moved(

@@ -40,7 +40,7 @@ async def status(config: Config) -> dict[str, Any]:
     if len(await migrate.pending(dsn)) == len(migrate.read()):
         reason = "nothing was applied to this database yet"
         return {
-            "source": _source(NOT_INSTALLED, reason, None, None),
+            "source": _source(NOT_INSTALLED, reason, None, None, None),
             "sinks": [],
             "targets": [],
             "commands": [],
@@ -67,7 +67,7 @@ async def status(config: Config) -> dict[str, Any]:
             shown += await _left_out(config, shown)
         waiting = {} if alive else _pauses(await store.commands.open())
         return {
-            "source": _source(*_state(daemon, slot), slot, position)
+            "source": _source(*_state(daemon, slot), slot, position, daemon)
             | {"wal_budget_bytes": config.source.wal_budget_bytes},
             "sinks": [
                 {
@@ -161,14 +161,20 @@ async def targets(connection: Session) -> list[dict[str, Any]]:
 
 
 def _source(
-    state: str, reason: str, slot: Mapping[str, Any] | None, position: str | None
+    state: str,
+    reason: str,
+    slot: Mapping[str, Any] | None,
+    position: str | None,
+    daemon: DaemonRow | None,
 ) -> dict[str, Any]:
+    refused = daemon.refused if daemon is not None and daemon.alive else ""
     return {
         "state": state,
         "reason": reason,
         "position": position,
         "lag_bytes": slot["lag_bytes"] if slot else None,
         "retained_bytes": slot["retained_bytes"] if slot else None,
+        "configuration_refused": refused or None,
     }
 
 

@@ -133,9 +133,11 @@ class DaemonRow:
     http: str
     state: str
     reason: str
+    refused: str
+    """Why the edited configuration was not taken up; empty: it was."""
     started_at: datetime
     seen_at: datetime
-    """When it last wrote anything; an idle daemon writes nothing."""
+    """When it last wrote anything; one that is idle does each minute."""
     alive: bool
     """Whether some daemon holds the lease now."""
 

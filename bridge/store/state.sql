@@ -84,19 +84,28 @@ on conflict (singleton) do update set
     http = excluded.http,
     state = excluded.state,
     reason = '',
+    refused = '',
     started_at = clock_timestamp(),
     seen_at = clock_timestamp();
 
 -- name: save_daemon
--- What the daemon does now; nothing is written when that is what it did before.
+-- What the daemon does now, and each minute that it is there; nothing is written
+-- besides when that is what it did before.
 update bridge.daemon
-set state = %(state)s, reason = %(reason)s, seen_at = clock_timestamp()
-where token = %(token)s and (state, reason) is distinct from (%(state)s, %(reason)s);
+set
+    state = %(state)s,
+    reason = %(reason)s,
+    refused = %(refused)s,
+    seen_at = clock_timestamp()
+where token = %(token)s and (
+    (state, reason, refused) is distinct from (%(state)s, %(reason)s, %(refused)s)
+    or seen_at < clock_timestamp() - interval '1 min'
+);
 
 -- name: read_daemon
 -- The daemon that writes or wrote last, and whether one holds the lease.
 select
-    host, pid, version, http, state, reason, started_at, seen_at,
+    host, pid, version, http, state, reason, refused, started_at, seen_at,
     exists (
         select
         from pg_locks l

@@ -190,11 +190,18 @@ class Store:
             state=state,
         )
 
-    async def heartbeat(self, state: str, reason: str = "") -> None:
-        """What the daemon does now. Writes only what has changed, so that an idle
-        daemon makes no log; whether it lives, its lease tells."""
+    async def heartbeat(self, state: str, reason: str = "", refused: str = "") -> None:
+        """What the daemon does now, why, and why an edited configuration was refused.
+
+        Writes only what has changed, and each minute that it is there, so that an idle
+        daemon makes next to no log; whether it lives, its lease tells.
+        """
         await self._session.run(
-            "save_daemon", token=self._token, state=state, reason=reason
+            "save_daemon",
+            token=self._token,
+            state=state,
+            reason=reason,
+            refused=refused,
         )
 
     async def read_daemon(self) -> DaemonRow | None:

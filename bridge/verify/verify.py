@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from bridge.config import Config, TargetConfig
 from bridge.control.planning import sink_target
+from bridge.control.status import absence
 from bridge.control.survey import Survey, survey
 from bridge.derive.view import ViewPlan
 from bridge.errors import Halt, Refusal
@@ -60,11 +61,12 @@ async def verify(
     target: str | None = None,
     sample: int | None = None,
     timeout_s: float = 60.0,
-    progress: Callable[[str, int], None] = lambda _target, _count: None,
+    progress: Callable[[str, int, int], None] = lambda _target, _count, _of: None,
 ) -> list[Verified]:
     """Compare the live targets of a view (None: of all), or those of SINK or SINK/NAME.
 
     `sample` compares about that many documents, or all of fewer, others each time.
+    `progress` is told of a target how many are compared, of about how many.
     Refusal when there is no such view or target; Halt when nothing is live, or the
     daemon does not come on within `timeout_s`; Transient when a server is away.
     """
@@ -144,7 +146,7 @@ async def _verify(
     waiter: _Waiter,
     live: _Live,
     sample: int | None,
-    progress: Callable[[str, int], None],
+    progress: Callable[[str, int, int], None],
 ) -> Verified:
     generation, target = live.generation, live.generation.target
     key = GenerationKey(target.sink, target.name, generation.number)
@@ -156,9 +158,11 @@ async def _verify(
         live.plan,
         lambda lsn: waiter.applied(key, lsn),
     )
+    async with source.read() as reader:
+        total = await reader.estimate(live.plan)
 
     def compared(count: int) -> None:
-        progress(str(target), count)
+        progress(str(target), count, min(total, sample or total))
 
     if sample is None:
         found = await comparer.run(progress=compared)
@@ -190,6 +194,12 @@ class _Waiter:
 
     async def applied(self, key: GenerationKey, lsn: int) -> None:
         """Wait until everything up to `lsn` is applied. Halt when it does not come."""
+        daemon = await self._store.read_daemon()
+        if daemon is None or not daemon.alive:
+            raise Halt(
+                absence(daemon),
+                hint="what differs is judged while one runs: `pgbridge run`",
+            )
         # An idle source would never say that it has passed `lsn`.
         await self._store.emit_marker("verify")
         try:
@@ -201,7 +211,7 @@ class _Waiter:
         except TimeoutError:
             raise Halt(
                 f"{key} does not come on: it has not applied what was compared",
-                hint="see `pgbridge status`; is the daemon running?",
+                hint="`pgbridge status` tells what holds it up",
             ) from None
 
     async def _must_be_kept(self, key: GenerationKey) -> None:

@@ -15,7 +15,6 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from bridge.cli import call, failures
-from bridge.control import lease
 from bridge.errors import Exit
 from bridge.store.locks import LEASE, LOCK_CLASS
 from sinks.memory import store
@@ -216,7 +215,7 @@ def test_a_role_gets_by_with_the_grants_that_check_prints(
     shop: Shop, role: str
 ) -> None:
     shop.write(PRODUCT, dsn=role)
-    for _ in range(4):  # each grant may show what else is missing
+    for _ in range(2):  # what a view reads is known only once it may
         code, out, _ = shop("check", "--json")
         errors = [each for each in json.loads(out) if each["level"] == "error"]
         if not errors:
@@ -418,21 +417,6 @@ def test_commands_that_need_the_daemon_say_that_it_is_not_there(shop: Shop) -> N
     assert "mem/products (building)" in err
     assert shop("wait", "--lsn", "zero")[0] == Exit.USAGE
     assert shop("backfill", "product", "--target", "nope", "--detach")[0] == Exit.USAGE
-
-
-def test_nothing_is_dropped_while_a_daemon_holds_the_lease(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also one that has begun since `drop` has looked."""
-    assert shop("apply")[0] == 0
-    monkeypatch.setattr(lease, "TURN_S", 0.2)
-    with psycopg.connect(shop.dsn) as daemon:
-        daemon.execute("select pg_advisory_lock(%s, %s)", [LOCK_CLASS, LEASE])
-        code, _, err = shop("drop", "--yes", "--targets")
-        assert code == Exit.FAILED, err
-        assert "a daemon holds the lease" in err
-    assert set(actions(shop.json("plan")).values()) == {"keep"}
-    assert shop("drop", "--yes", "--targets")[0] == 0
 
 
 def test_dead_letters_are_listed_shown_and_dropped(shop: Shop) -> None:

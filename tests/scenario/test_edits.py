@@ -138,6 +138,11 @@ async def test_what_an_edit_does_not_name_is_untouched(bridge: Bridge) -> None:
     bridge.configure(views | {"bad": 'query = "select now()"'}, options=options)
     await eventually(lambda: bridge.daemon.metric("pgbridge_configuration_refused"))
     assert (await bridge.daemon.status())["source"]["configuration_refused"]
+
+    async def told() -> bool:
+        return "the edited file is refused" in (await pgbridge(bridge, "status"))[1]
+
+    await eventually(told)
     assert "configuration is refused" in bridge.daemon.log.read_text()
     bridge.execute("update item set n = 700 where id = 7")
 

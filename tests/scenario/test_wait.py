@@ -22,6 +22,7 @@ pytestmark = pytest.mark.scenario
 WRITES = int(os.environ.get("PGBRIDGE_TEST_WAITS", "100"))
 WRITERS = 8
 SEARCHES = 3
+SMALL = 'query = "select id, name as label, n from item where id < 0"'
 WAIT = "select bridge.wait_for(pg_current_wal_flush_lsn(), 'small', '60 s')"
 
 Writer: TypeAlias = "psycopg.AsyncConnection[tuple[bool]]"
@@ -29,9 +30,7 @@ Writer: TypeAlias = "psycopg.AsyncConnection[tuple[bool]]"
 
 async def started(bridge: Bridge) -> None:
     bridge.execute(*SCHEMA.split(";"))
-    bridge.configure(
-        {"small": 'query = "select id, name as label, n from item where id < 0"'}
-    )
+    bridge.configure({"small": SMALL})
     bridge.daemon.start()
     await bridge.ready()
 
@@ -176,6 +175,26 @@ async def test_a_search_that_is_away_is_waited_for(
     code, told = await pgbridge(bridge, "wait", "--searchable")
     assert code == 0, told
     await bridge.ends_exact()
+
+
+async def test_what_nobody_feeds_is_named(bridge: Bridge) -> None:
+    """A view without targets is no reason to wait, one not taken up yet is; documents
+    are judged only while a daemon runs."""
+    await started(bridge)
+    views = {"small": SMALL, "alone": SMALL}
+    bridge.configure(views, only={"alone": []})
+    bridge.execute("insert into item (id, name, n) values (-2, 'seen', 1)")
+    code, told = await pgbridge(bridge, "wait")
+    assert code == 0, told
+    code, told = await pgbridge(bridge, "wait", "--view", "alone")
+    assert (code, "alone has no targets" in told) == (2, True), told
+    await bridge.ends_exact()
+    bridge.execute("insert into item (id, name, n) values (-1, 'unseen', 1)")
+    code, told = await pgbridge(bridge, "verify", "small")
+    assert (code, "no daemon is running; the last was seen" in told) == (1, True), told
+    bridge.configure(views | {"later": SMALL}, only={"alone": []})
+    code, told = await pgbridge(bridge, "wait", "--view", "later", "--timeout", "0.1s")
+    assert (code, "later (not taken up yet)" in told) == (3, True), told
 
 
 async def test_an_emptied_table_is_waited_for_in_every_target(bridge: Bridge) -> None:

@@ -66,6 +66,23 @@ select
             from tree t
             where t.root = c.oid and t.relkind <> 'p' and t.joined <> ''
         ),
+        -- When each was last given its identity: one that had another one meanwhile, for
+        -- however short a time, may have been written to without its old values. A whole
+        -- row's has no index; a GRANT writes the same row of the catalog.
+        'identified', (
+            select jsonb_object_agg(
+                l.oid::text,
+                case l.relreplident
+                    when 'i' then jsonb_build_array(i.xmin::text, '')
+                    else jsonb_build_array(l.xmin::text, coalesce(l.relacl::text, ''))
+                end
+            )
+            from tree t
+            join pg_class l on l.oid = t.oid
+            left join pg_index i on i.indrelid = l.oid and i.indisreplident
+            where t.root = c.oid and t.root <> t.oid and t.relkind <> 'p'
+                and l.relreplident in ('i', 'f')
+        ),
         'leaves', (
             select jsonb_object_agg(
                 l.oid::text,

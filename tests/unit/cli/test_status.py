@@ -31,7 +31,15 @@ def test_a_sink_that_needs_attention_is_named_also_without_a_target(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     target: dict[str, Any] = dict.fromkeys(
-        ("building", "progress", "previous", "documents", "dead_letters", "lag_seconds")
+        (
+            "building",
+            "progress",
+            "previous",
+            "documents",
+            "dead_letters",
+            "lag_seconds",
+            "lag_bytes",
+        )
     )
     target |= {"sink": "search", "name": "products", "generation": 1}
     target |= {"state": "live", "reason": "", "view": "product"}

@@ -25,6 +25,7 @@ PARTITIONED: dict[str, Any] = {
     "partitioned": True,
     "branches": [16500],
     "joined": {"16501": "/750", "16502": "/750"},
+    "identified": {"16501": ["760", ""], "16502": ["760", ""]},
     "leaves": {"16501": [16501, "p", "d", "1"], "16502": [16502, "p", "d", "1"]},
 }
 BEFORE: Facts = {TABLE: PLAIN, ROOT: PARTITIONED}
@@ -122,15 +123,22 @@ def test_a_partition_with_another_identity_is_derived_again(change: Any) -> None
     assert (found.plan, found.rows) == ({ROOT}, {ROOT})
 
 
+def test_an_identity_that_was_another_meanwhile_is_derived_again() -> None:
+    given = changed(put(ROOT, "identified", "16501", ["761", ""]))
+    assert difference(BEFORE, given) == Difference(rows=frozenset({ROOT}))
+    granted = changed(put(ROOT, "identified", "16501", ["761", "{reader=r/owner}"]))
+    assert difference(BEFORE, granted) == Difference()
+
+
 def test_a_partition_that_was_away_may_have_been_written_to() -> None:
     """Detached and attached between two looks."""
     again = changed(put(ROOT, "joined", "16501", "/751"))
     assert difference(BEFORE, again).rows == {ROOT}
 
 
-def test_facts_of_before_do_not_tell_when_partitions_came() -> None:
+def test_facts_of_an_earlier_release_tell_less() -> None:
     before = deepcopy(BEFORE)
-    del before[ROOT]["joined"]
+    del before[ROOT]["joined"], before[ROOT]["identified"]
     assert difference(before, BEFORE) == Difference()
 
 
