@@ -192,7 +192,7 @@ def _check_table(occurrence: Occurrence, analysis: Analysis) -> None:
 def _check_key(key: Key, catalog: Catalog) -> None:
     """Keys are compared by text: a group must not have several."""
     table = key.occurrence.table
-    unique = any(set(columns) <= set(key.columns) for columns in table.keys)
+    unique = _is_unique(key)
     barriers = any(
         level.passing is not None
         for node in key.occurrence.leaf.up()
@@ -217,6 +217,12 @@ def _check_key(key: Key, catalog: Catalog) -> None:
                 output=name,
                 hint=f"group by {name}::text, and give that out",
             )
+
+
+def _is_unique(key: Key) -> bool:
+    """Whether the key's table has no value of it twice, whatever the view has."""
+    table = key.occurrence.table
+    return any(set(columns) <= set(key.columns) for columns in table.keys)
 
 
 def _ways(
@@ -315,7 +321,8 @@ def _assemble(
         source = SQL("only {}" if key.occurrence.only else "{}").format(
             Identifier(root.schema, root.name)
         )
-        keys = keys_of_table(source, key.columns, columns, grouped=key.grouped)
+        unique = _is_unique(key)
+        keys = keys_of_table(source, key.columns, columns, unique=unique)
     by_key = plain and _computes_all(query) and not any(c.nullable for c in columns)
     return ViewPlan(
         name=definition.name,

@@ -282,17 +282,18 @@ def keys_of_table(
     columns: Sequence[str],
     key: Sequence[KeyColumn],
     *,
-    grouped: bool,
+    unique: bool,
 ) -> Composable:
     """The key columns of a table, under the names they have in the output.
 
-    Ranges cut by them are ranges of the view: it has no other keys.
+    Ranges cut by them are ranges of the view: it has no other keys. Each once, also of
+    those that are not `unique` in the table: of several rows one may be in the view.
     """
     chosen = SQL(", ").join(
         SQL("{} as {}").format(Identifier("t", name), Identifier(column.name))
         for name, column in zip(columns, key, strict=True)
     )
-    distinct = SQL("distinct ") if grouped else SQL("")
+    distinct = SQL("") if unique else SQL("distinct ")
     return SQL("(select {}{} from {} t)").format(distinct, chosen, table)
 
 

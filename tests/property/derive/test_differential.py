@@ -238,6 +238,19 @@ async def test_an_output_that_is_two_columns_of_the_key_is_in_it_once(
         await ranges_give_the_whole(made, views)
 
 
+async def test_a_key_that_the_view_alone_has_once_is_read_once(database: str) -> None:
+    """Where the query leaves out the other rows of its table with that value."""
+    columns = (Column("id", INT), Column("code", INT, not_null=True), Column("n", INT))
+    table = Table("t", columns, (("id",),))
+    counts = "select r.n, count(*) as c from t r group by r.n"
+    query = f"select t.code, q.c from t join ({counts}) q on q.n = t.n where t.id > 1"
+    async with world(database, Schema((table,))) as made:
+        await made.fill(f"insert into t values ({n}, {n % 2}, 1)" for n in (1, 2, 3))
+        views = await made.plan([Asked(query, ("code",))])
+        assert len(await made.truth(views[0])) == 2
+        await ranges_give_the_whole(made, views)
+
+
 async def test_old_rows_are_needed(database: str) -> None:
     """The check itself: without old images a row that moves leaves its document."""
     async with world(database) as made:
