@@ -44,7 +44,7 @@ def limits(g: Grammar) -> str:
     if group:
         return (
             f"select {group} as k, count(*) n, "
-            f"array_agg({r.id} order by {r.order}) ids {body} group by {group}"
+            f"array_agg({r.id.taken} order by {r.order}) ids {body} group by {group}"
         )
     key = g.pick(r.keyed, m.keyed, r.keyed, f"{q.a} k")
     return f"select {key}, q.a qa, q.b qb, q.c qc {body}"
@@ -179,7 +179,7 @@ def groups(g: Grammar) -> str:
     listed = ", ".join(f"{k} as k{n}" for n, k in enumerate(key))
     g.listed = [f"k{n}" for n in range(len(key))]
     return (
-        f"select {listed}, count(*) n, array_agg({r.id} order by {r.order}) ids "
+        f"select {listed}, count(*) n, array_agg({r.id.taken} order by {r.order}) ids "
         f"from {r} {one} {u} on {g.pick(u.id, u.a)} = {r.col()}{on} "
         f"{two} {v} on {g.pick(v.id, v.a)} = {g.pick(u.col(), r.col())}{where} "
         f"group by {', '.join(key)}{having}"
@@ -224,7 +224,7 @@ def twice(g: Grammar) -> str:
     x, y, z = (u.renamed(alias) for alias in "xyz")
     return (
         f"with e as {word}({body}) select {r.keyed}, {x.b} xb, "
-        f"(select array_agg({y.c} order by {y.c}) from e y "
+        f"(select {y.c.gathered} from e y "
         f"where {y.col()} = {r.col()}) l "
         f"from {r} {g.pick('join', 'left join')} e x on {x.a} = {r.col()}"
         + g.pick("", f" where exists (select from e z where {z.a} = {r.col()})")
@@ -264,7 +264,7 @@ def displaced(g: Grammar) -> str:
         )
     if form == "group":
         return (
-            f"select {of} as k, count(*) n, array_agg({r.id} order by {r.order}) i"
+            f"select {of} as k, count(*) n, array_agg({r.id.taken} order by {r.order}) i"
             f" from {r} join lateral ({inner}) q on true group by 1"
         )
     if form == "on":

@@ -40,6 +40,11 @@ class Term(str):
         return Term(f"(array_agg({self} order by {self}))[1]", self.kind)
 
     @property
+    def taken(self) -> str:
+        """As `array_agg` takes all of its values."""
+        return f"{self}" if self.family.gathered else f"{self}::text"
+
+    @property
     def gathered(self) -> str:
         """All of its values in a group, in order."""
         if self.family.compares and self.family.gathered:
