@@ -25,7 +25,8 @@ LAG_LIMIT_S = 2.0
 _BUSY = 1000
 _LOOK_S = 0.1
 _UNDER_WAY = """
-select count(*) from bridge.command where kind = 'backfill' and state in ('pending', 'running')
+select count(*) from bridge.command
+where kind = 'backfill' and state in ('pending', 'running')
 """
 _SCHEMA = f"""
 {TABLE};

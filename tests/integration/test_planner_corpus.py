@@ -8,10 +8,14 @@ Each file of tests/corpus is one query under comments that say what is expected:
     -- identity: t(a,b)    columns whose old values the table's log must have (some)
     -- says: words         in the refusal's sentence
     -- functions: s.f      declared by the view
+
+tests/corpus/keys has the key queries that are expected of each that is accepted, to be
+read by people; with PGBRIDGE_TEST_WRITE=1 they are written, as they are now.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -28,6 +32,9 @@ from bridge.errors import QueryRefusal
 
 CORPUS = Path(__file__).parents[1] / "corpus"
 FILES = sorted(p for p in CORPUS.glob("*.sql") if p.stem not in ("schema", "rows"))
+WRITE = bool(os.environ.get("PGBRIDGE_TEST_WRITE"))
+PRINTED_BY = 18
+"""The major version of Postgres whose print of the queries the files have."""
 _TABLE = re.compile(r"(\w+)\(([\w,]*)\)")
 
 
@@ -92,6 +99,8 @@ async def test_every_query_is_as_expected(shop: AsyncConnection[Any]) -> None:
             wrong += refused(definition.name, case, refusal)
         else:
             wrong += accepted(definition.name, case, plan)
+            if shop.info.server_version // 10_000 == PRINTED_BY:
+                wrong += compared(definition.name, plan)
             if case.accepted:
                 wrong += await read_back(shop, definition.name, case, plan)
     assert len(cases) > 60
@@ -118,6 +127,22 @@ def accepted(name: str, case: Case, plan: ViewPlan) -> list[str]:
         if columns != needed.get(table):
             wrong.append(f"{name}: {table} needs {needed.get(table)}, not {columns}")
     return wrong
+
+
+def compared(name: str, plan: ViewPlan) -> list[str]:
+    """The key queries with those of the file."""
+    file = CORPUS / "keys" / f"{name}.sql"
+    text = "\n\n".join(map(_shown, plan.key_queries)) + "\n"
+    if WRITE:
+        file.write_text(text)
+    elif not file.exists() or file.read_text() != text:
+        return [f"{name}: other key queries than those of {file.name}:\n{text}"]
+    return []
+
+
+def _shown(query: KeyQuery) -> str:
+    how = query.sql or "-- these are the key"
+    return f"-- {query.table} {query.occurrence} ({', '.join(query.columns)})\n{how}"
 
 
 async def read_back(

@@ -264,8 +264,9 @@ def displaced(g: Grammar) -> str:
         )
     if form == "group":
         return (
-            f"select {of} as k, count(*) n, array_agg({r.id.taken} order by {r.order}) i"
-            f" from {r} join lateral ({inner}) q on true group by 1"
+            f"select {of} as k, count(*) n, "
+            f"array_agg({r.id.taken} order by {r.order}) i "
+            f"from {r} join lateral ({inner}) q on true group by 1"
         )
     if form == "on":
         return (

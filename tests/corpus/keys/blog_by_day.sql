@@ -1,0 +1,2 @@
+-- public.post post (slug)
+-- these are the key

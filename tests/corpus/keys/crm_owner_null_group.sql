@@ -1,0 +1,2 @@
+-- public.company c (owner_id)
+-- these are the key

@@ -1,0 +1,2 @@
+-- public.person p (mail)
+-- these are the key

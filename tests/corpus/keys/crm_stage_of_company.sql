@@ -1,0 +1,2 @@
+-- public.deal d (company_id, stage)
+-- these are the key

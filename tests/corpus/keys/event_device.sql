@@ -1,0 +1,5 @@
+-- public.device d (id)
+-- these are the key
+
+-- public.event e (device)
+-- these are the key

@@ -1,0 +1,2 @@
+-- public.event event (level)
+-- these are the key

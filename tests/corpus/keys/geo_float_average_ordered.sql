@@ -1,0 +1,5 @@
+-- public.place p (id)
+-- these are the key
+
+-- public.visit v (place_id)
+-- these are the key

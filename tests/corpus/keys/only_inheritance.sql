@@ -1,0 +1,2 @@
+-- public.vehicle vehicle (id)
+-- these are the key

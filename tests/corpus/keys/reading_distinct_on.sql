@@ -1,0 +1,2 @@
+-- public.reading reading (device)
+-- these are the key

@@ -1,0 +1,5 @@
+-- public.device d (id)
+-- these are the key
+
+-- public.reading r (device)
+-- these are the key

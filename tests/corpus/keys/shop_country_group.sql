@@ -1,0 +1,2 @@
+-- public.customer customer (country)
+-- these are the key

@@ -1,0 +1,2 @@
+-- public.orders orders (state)
+-- these are the key

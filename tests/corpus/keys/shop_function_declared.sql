@@ -1,0 +1,2 @@
+-- public.product p (id)
+-- these are the key

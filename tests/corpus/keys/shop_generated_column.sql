@@ -1,0 +1,2 @@
+-- public.product product (id)
+-- these are the key

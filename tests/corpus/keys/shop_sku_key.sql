@@ -1,0 +1,2 @@
+-- public.product p (sku)
+-- these are the key

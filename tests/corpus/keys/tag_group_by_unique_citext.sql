@@ -1,0 +1,2 @@
+-- public.tag tag (name)
+-- these are the key

@@ -1,0 +1,5 @@
+-- public.project pr (tenant, id)
+-- these are the key
+
+-- public.ticket t (tenant, project)
+-- these are the key
