@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bridge.config import Config
     from bridge.control.reconcile import Step
     from bridge.control.survey import Survey
-    from bridge.errors import Halt
+    from bridge.errors import BridgeError
 
 _SIGNS = {
     "create": ("+", "green"),
@@ -70,7 +70,7 @@ def plan(
 
 async def _plan(
     config: Config, *, sql: bool
-) -> tuple[Sequence[Step], list[str], list[Halt]]:
+) -> tuple[Sequence[Step], list[str], list[BridgeError]]:
     from bridge.control import fitness
     from bridge.control.survey import examine, survey
 

@@ -52,7 +52,7 @@ class Applied:
     and why."""
 
     source: SourceRow
-    left_out: Mapping[str, Halt]
+    left_out: Mapping[str, BridgeError]
     away: Mapping[str, BridgeError] = field(default_factory=dict)
     altered: Mapping[GenerationKey, Target] = field(default_factory=dict)
     """Generations that are to be altered in place, and what they are for by now."""
@@ -76,7 +76,7 @@ async def apply(looked: Survey, permission: Permission, tell: Tell) -> Applied:
     await install_schema(looked, permission, tell)
     await install_notices(looked, permission, tell)
     async with await Store.open(looked.config.source.dsn) as store:
-        left_out: dict[str, Halt] = dict(looked.lacking)
+        left_out: dict[str, BridgeError] = dict(looked.lacking)
         barrier = await publish_tables(looked, permission, left_out, tell)
         source = await begin_history(looked, store, tell)
         source = await _raise_barrier(store, source, barrier)

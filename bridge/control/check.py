@@ -149,7 +149,9 @@ async def _views(
             refusals.append(refusal)
     # A role that may not read a table cannot plan its view: say which grants, and all
     # that can be said of the others.
-    lacking = {row["oid"] for row in tables if refusals and not _is_read(row)}
+    lacking = {
+        row["oid"] for row in tables if refusals and not check_tables.is_read(row)
+    }
     if refusals and not lacking:
         raise refusals[0]
     unknown = {oid: check_tables.Use({}, []) for oid in lacking}
@@ -165,12 +167,6 @@ async def _views(
             may_create=facts["may_create"],
         ),
     ]
-
-
-def _is_read(row: Mapping[str, Any]) -> bool:
-    """Whether the role may read all of a table."""
-    may = row["may_select"] and row["may_use_schema"]
-    return bool(may and not row["row_security_applies"])
 
 
 async def _sink(config: Config, name: str, sink: Sink, known: _Known) -> Part:

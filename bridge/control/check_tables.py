@@ -58,6 +58,12 @@ def tables(
         )
 
 
+def is_read(row: Mapping[str, Any]) -> bool:
+    """Whether the role may read all of a table."""
+    may = row["may_select"] and row["may_use_schema"]
+    return bool(may and not row["row_security_applies"])
+
+
 def lacking(
     rows: Sequence[Mapping[str, Any]], plan: ViewPlan, role: str
 ) -> list[Finding]:

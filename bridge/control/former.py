@@ -25,7 +25,7 @@ from bridge.control.session import Session, wrapped
 from bridge.derive.definition import ViewDefinition, read_definitions
 from bridge.derive.plan import plan_view
 from bridge.derive.view import ViewPlan
-from bridge.errors import Halt, QueryRefusal
+from bridge.errors import BridgeError, QueryRefusal
 from bridge.sink import Generation, Sink, Target
 from bridge.store.rows import GenerationKey, GenerationRow, GenerationState
 
@@ -48,7 +48,7 @@ class Former:
         """The same, but for generations that are for something else from now on."""
         return replace(self, targets={**self.targets, **targets})
 
-    def without(self, lacking: Mapping[str, Halt]) -> Former:
+    def without(self, lacking: Mapping[str, BridgeError]) -> Former:
         """The same, but for plans that the tables as they are do not allow."""
         refused = {
             key: lacking[name].message

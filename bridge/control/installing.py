@@ -17,7 +17,7 @@ from bridge.control.check import one
 from bridge.control.check_tables import create_statement
 from bridge.control.session import session, sql, wrapped
 from bridge.control.survey import Survey, published, shown
-from bridge.errors import Halt
+from bridge.errors import BridgeError, Halt
 from bridge.store import migrate
 
 Tell = Callable[[str], None]
@@ -93,7 +93,7 @@ async def _install(dsn: str, key: str, tell: Tell) -> None:
 
 
 async def publish_tables(
-    looked: Survey, permission: Permission, left_out: dict[str, Halt], tell: Tell
+    looked: Survey, permission: Permission, left_out: dict[str, BridgeError], tell: Tell
 ) -> int | None:
     """Make the publication hold what views read; the barrier of it, if it changed.
 
@@ -142,7 +142,7 @@ def _unread(looked: Survey) -> list[str]:
     ]
 
 
-def unpublished(looked: Survey) -> dict[str, Halt]:
+def unpublished(looked: Survey) -> dict[str, BridgeError]:
     """The views that wait for their tables to be published, and what does that."""
     halt = _may_not_publish(looked, "the publication lacks tables of the view")
     return dict.fromkeys(_unread(looked) if looked.publication else [], halt)

@@ -47,7 +47,7 @@ from bridge.control.reconcile import (
 )
 from bridge.control.session import Session, session
 from bridge.derive.view import ViewPlan
-from bridge.errors import Halt, Refusal, Transient
+from bridge.errors import BridgeError, Halt, Refusal, Transient
 from bridge.position import parse_lsn
 from bridge.sink import Alteration, Finding, Level, Owner, Sink, Target
 from bridge.store import Store, migrate
@@ -106,7 +106,7 @@ class Survey:
     steps: tuple[Step, ...]
     system_identifier: str
     history: History
-    lacking: Mapping[str, Halt] = field(default_factory=dict)
+    lacking: Mapping[str, BridgeError] = field(default_factory=dict)
     """Views that cannot be kept as their tables are: a right or a replica identity
     is missing, and which statement mends it."""
     former: Former = field(default_factory=Former)
@@ -262,22 +262,26 @@ def published(plans: Mapping[str, ViewPlan]) -> set[QualifiedName]:
 
 async def _lacking(
     connection: Session, plans: Mapping[str, ViewPlan]
-) -> dict[str, Halt]:
+) -> dict[str, BridgeError]:
     """Which views cannot be kept as their tables are, and what mends them."""
     oids = {use.table.oid for view in plans.values() for use in view.tables}
     found = await rows(connection, "used_tables", oids=list(oids))
     role = connection.info.user
-    halts = {}
+    read = {row["oid"] for row in found if check_tables.is_read(row)}
+    lacking: dict[str, BridgeError] = {}
     for name, view in plans.items():
         if findings := check_tables.lacking(found, view, role):
+            # The source refuses, or the view asks for what cannot be.
+            may = all(use.table.oid in read for use in view.tables)
+            kind = Refusal if may else Halt
             fixes = " ".join(finding.fix for finding in findings)
-            halts[name] = Halt(f"view {name}: {findings[0].what}", hint=fixes)
-    return halts
+            lacking[name] = kind(f"view {name}: {findings[0].what}", hint=fixes)
+    return lacking
 
 
 def _publishable(
     plans: Mapping[str, ViewPlan],
-    lacking: Mapping[str, Halt],
+    lacking: Mapping[str, BridgeError],
     publication: PublicationState | None,
 ) -> set[QualifiedName]:
     """The tables to publish: not those of a view that cannot be kept, since once they

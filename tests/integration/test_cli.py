@@ -195,7 +195,7 @@ def test_what_is_in_the_way_of_a_view_is_found_with_the_statement_that_mends_it(
     assert code == 2
     assert "create unique index concurrently review_bridge" in err
     # Nothing is published that would lack what the view needs.
-    assert shop("apply")[0] == Exit.FAILED
+    assert shop("apply")[0] == Exit.USAGE
     assert shop.value("select count(*) from pg_publication") == 0
     shop.execute(*[s for s in error["fix"].split(";") if s.strip()])
     assert "error" not in {each["level"] for each in shop.json("check")}
