@@ -45,11 +45,15 @@ class Overtaken(dict[str, int]):
             if self.get(key, 0) < version:
                 self[key] = version
 
+    def has(self, key: str, version: int) -> bool:
+        """Whether it has put something later of the key than a job did at `version`."""
+        return self.get(key, 0) > version
+
     def left(self, operations: list[Operation]) -> list[Operation]:
         """Those of a job's that the stream has not overtaken."""
         if not self:
             return operations
-        return [o for o in operations if self.get(o.key, 0) <= o.version]
+        return [o for o in operations if not self.has(o.key, o.version)]
 
 
 class FanOut:

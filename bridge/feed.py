@@ -52,8 +52,9 @@ class Feed:
         self.owed: dict[str, Owed] = {}
         self.recording: dict[str, Owed] = {}
         """Debts being recorded elsewhere; released once that is durable."""
-        self.dead: set[str] = set()
-        """Keys with a dead letter: it is cleared when a later version is kept."""
+        self.dead: dict[str, int] = {}
+        """Keys with a dead letter, and its version: the letter is cleared when one that
+        is not below that is kept."""
         self.bytes = 0
         self.served = 0
         """When the lane has last taken of it, in turns."""

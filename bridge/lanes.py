@@ -79,8 +79,9 @@ class Outcomes(NamedTuple):
     report: Report
     operations: Sequence[Operation]
     claims: Sequence[Claim]
-    dead: set[str]
-    """Keys of the generation that have a dead letter; the callee updates it."""
+    dead: dict[str, int]
+    """Keys of the generation that have a dead letter, and its version; the callee
+    updates it."""
 
 
 @dataclass(slots=True, eq=False)

@@ -89,9 +89,9 @@ class _Gate:
             raise Halt(f"{generation} is fed no more")
         return True
 
-    def _dead(self) -> set[str]:
+    def _dead(self) -> dict[str, int]:
         feed = self._lane.feeds.get(self._generation)
-        return feed.dead if feed is not None else set()
+        return feed.dead if feed is not None else {}
 
     async def counts(self) -> None:
         """As many documents as the source has."""

@@ -23,6 +23,7 @@ from collections.abc import (
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import NamedTuple, Protocol, cast
 
 from bridge import probes
@@ -165,8 +166,7 @@ class RangeBackfill:
             for at in range(0, len(keys), _CAREFUL_KEYS):
                 part = keys[at : at + _CAREFUL_KEYS]
                 derived = await derive(reader, self._plan, part, version, careful=True)
-                if derived.rejections:
-                    await self._reject(self._generations, derived.rejections, version)
+                await self._refuse(derived.rejections, derivation)
                 await self._put(derived.operations, derivation)
                 documents += len(derived.operations)
         return documents
@@ -187,26 +187,28 @@ class RangeBackfill:
         async with self._derivation() as derivation:
             version = derivation.version
             twice: set[Parts] = set()
-            last: Parts | None = None
             async with aclosing(_scan(derivation.reader, self._plan, span)) as pages:
-                async for rows in pages:
-                    for parts, _ in rows:
-                        if parts == last:
-                            twice.add(parts)
-                        last = parts
+                async for rows in _unique(pages, twice):
                     operations = [
                         Operation(key_text(parts), parts, version, document)
                         for parts, document in rows
-                        if parts not in twice
                     ]
                     documents += len(operations)
                     await probes.reach("backfill.chunk")
                     await self._put(operations, derivation)
-            if twice:
-                rejected = [(p, Rejection(key_text(p), NOT_UNIQUE)) for p in twice]
-                await self._reject(self._generations, rejected, version)
+            rejected = [(p, Rejection(key_text(p), NOT_UNIQUE)) for p in twice]
+            await self._refuse(rejected, derivation)
         self.documents += documents
         return documents
+
+    async def _refuse(
+        self, rejected: list[tuple[Parts, Rejection]], derivation: _Derivation
+    ) -> None:
+        """Dead letters; of what the stream has brought since there is a document."""
+        version, overtaken = derivation.version, derivation.overtaken
+        left = [each for each in rejected if not overtaken.has(each[1].key, version)]
+        if left:
+            await self._reject(self._generations, left, version)
 
     @asynccontextmanager
     async def _derivation(self) -> AsyncIterator[_Derivation]:
@@ -263,3 +265,22 @@ def _scan(
     return cast(
         AsyncGenerator[list[Row], None], reader.scan(plan, span.lower, span.upper)
     )
+
+
+async def _unique(
+    pages: AsyncIterator[list[Row]], twice: set[Parts]
+) -> AsyncIterator[list[Row]]:
+    """The rows of keys that have one alone, in the same order; the other keys go into
+    `twice`. The last row of a page waits for the next, which may have one more."""
+    last: list[Row] = []
+    async for page in pages:
+        rows = [*last, *page]
+        for (before, _), (parts, _) in pairwise(rows):
+            if before == parts:
+                twice.add(parts)
+        last = rows[-1:]
+        if len(rows) > 1:
+            del rows[-1]
+            yield [row for row in rows if row.parts not in twice] if twice else rows
+    if last and last[0].parts not in twice:
+        yield last

@@ -112,10 +112,16 @@ async def _once(
             derived = await derive(reader, plan, keys, version, careful=careful)
         # Written before it is durable, it would stay in the sinks after a crash.
         await durable(pipeline, reader.insert_lsn, era)
-        if derived.rejections:
-            await reject(generations, derived.rejections, version)
-            refused = [rejection.key for _, rejection in derived.rejections]
-            pipeline.fan_out.settle(generations, refused, version)
+        # What the stream has brought since is a document, and needs no letter.
+        refused = [
+            (parts, rejection)
+            for parts, rejection in derived.rejections
+            if not overtaken.has(rejection.key, version)
+        ]
+        if refused:
+            await reject(generations, refused, version)
+            texts = [rejection.key for _, rejection in refused]
+            pipeline.fan_out.settle(generations, texts, version)
         for generation in generations:
             if (outlet := pipeline.fan_out.outlet(generation)) is not None:
                 await outlet.lane.room()

@@ -124,8 +124,8 @@ class Switches:
             generation.target.view,
             self._assembly.lanes[live.target.sink].feeds,
         )
-        known = feeds[live].dead if live in feeds else set()
-        if fresh := feeds[generation].dead - known:
+        known = feeds[live].dead if live in feeds else {}
+        if fresh := feeds[generation].dead.keys() - known:
             raise Halt(
                 f"{generation} has {len(fresh)} dead letters that {live} has not",
                 hint=f"see `pgbridge dead-letters list {view}`; "

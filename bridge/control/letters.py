@@ -6,7 +6,8 @@ kept, and a letter is cleared only by a later version of its key that was kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
 from bridge.backfill.patience import patiently
@@ -41,18 +42,20 @@ class Letters:
         self._fan_out = fan_out
         self._count_max = count_max
         self._too_many = too_many
+        self._turn = asyncio.Lock()
+        """No letter is written down after what has cleared it."""
 
     async def load(self) -> None:
         """Learn which keys of the generations that are fed have letters."""
         for key, keys in (await self._store.letters.keys()).items():
             for outlet in self._fan_out.outlets():
                 if generation_key(outlet.generation) == key:
-                    outlet.lane.feeds[outlet.generation].dead |= keys
+                    _note(outlet.lane.feeds[outlet.generation].dead, keys)
 
     async def forget_dropped(self) -> None:
         """What an operator has dropped is no letter any more. Transient."""
         before = [
-            (generation_key(outlet.generation), dead, set(dead))
+            (generation_key(outlet.generation), dead, dict(dead))
             for outlet in self._fan_out.outlets()
             if (dead := outlet.lane.feeds[outlet.generation].dead)
         ]
@@ -60,8 +63,10 @@ class Letters:
             return
         stored = await self._store.letters.keys()
         for key, dead, known in before:
-            # One that has come meanwhile may not be in what was read.
-            dead.difference_update(known - stored.get(key, set()))
+            for text in known.keys() - stored.get(key, {}):
+                # One that has come meanwhile may not be in what was read.
+                if dead.get(text) == known[text]:
+                    del dead[text]
 
     async def of_view(
         self, view: str, refused: Sequence[tuple[Parts, Rejection]], version: int
@@ -82,40 +87,65 @@ class Letters:
             for parts, rejection in refused
         ]
         for generation in generations:
+            self._note(generation, letters)
+        for generation in generations:
             await self._save(generation, letters)
 
     async def of_write(self, outcomes: Outcomes) -> None:
         """What a sink has refused, and what it took of keys that have letters."""
         generation, report, operations, _, dead = outcomes
         if report.rejections:
-            await self._save(
-                generation,
-                [
-                    Letter(o.key, o.parts, Stage.DELIVER, rejection.reason, o.version)
-                    for o, rejection in (
-                        (operations[i], r) for i, r in report.rejections.items()
-                    )
-                ],
-            )
+            letters = [
+                Letter(o.key, o.parts, Stage.DELIVER, rejection.reason, o.version)
+                for o, rejection in (
+                    (operations[i], r) for i, r in report.rejections.items()
+                )
+            ]
+            self._note(generation, letters)
+            await self._save(generation, letters)
         if dead:
             again = set(report.again) | report.rejections.keys()
             kept = [
                 (o.key, o.version)
                 for i, o in enumerate(operations)
-                if o.key in dead and i not in again
+                if i not in again and dead.get(o.key, o.version + 1) <= o.version
             ]
             if kept:
-                key = generation_key(generation)
-                await patiently(partial(self._store.letters.clear, key, kept))
-                dead.difference_update(text for text, _ in kept)
+                await self._clear(generation, kept, dead)
+
+    async def _clear(
+        self,
+        generation: Generation,
+        kept: Collection[tuple[str, int]],
+        dead: dict[str, int],
+    ) -> None:
+        key = generation_key(generation)
+        async with self._turn:
+            await patiently(partial(self._store.letters.clear, key, kept))
+        for text, version in kept:
+            if dead.get(text, version + 1) <= version:
+                del dead[text]
+
+    def _note(self, generation: Generation, letters: list[Letter]) -> None:
+        """Known before they are written down: what is kept meanwhile clears them."""
+        outlet = self._fan_out.outlet(generation)
+        if outlet is not None:
+            dead = outlet.lane.feeds[generation].dead
+            _note(dead, {letter.key: letter.version for letter in letters})
 
     async def _save(self, generation: Generation, letters: list[Letter]) -> None:
         key, view = generation_key(generation), generation.target.view
-        await patiently(partial(self._store.letters.save, key, view, letters))
+        async with self._turn:
+            await patiently(partial(self._store.letters.save, key, view, letters))
         outlet = self._fan_out.outlet(generation)
         if outlet is None:
             return
-        dead = outlet.lane.feeds[generation].dead
-        dead.update(letter.key for letter in letters)
-        if len(dead) > self._count_max:
-            self._too_many(generation, len(dead))
+        count = len(outlet.lane.feeds[generation].dead)
+        if count > self._count_max:
+            self._too_many(generation, count)
+
+
+def _note(dead: dict[str, int], letters: Mapping[str, int]) -> None:
+    """The later letter of a key is the one that there is."""
+    for text, version in letters.items():
+        dead[text] = max(version, dead.get(text, version))

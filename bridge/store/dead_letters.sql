@@ -50,7 +50,7 @@ where (%(view)s::text is null or view = %(view)s)
 
 -- name: letter_keys
 -- The keys that have a dead letter, of every generation.
-select sink, name, number, key
+select sink, name, number, key, version
 from bridge.dead_letter
 order by sink, name, number, key;
 

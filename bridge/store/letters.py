@@ -80,11 +80,12 @@ class DeadLetters:
             "drop_letters", view=view, keys=None if keys is None else [*keys]
         )
 
-    async def keys(self) -> dict[GenerationKey, set[str]]:
-        """The keys that have a letter, by generation; those without are left out."""
-        found: dict[GenerationKey, set[str]] = {}
+    async def keys(self) -> dict[GenerationKey, dict[str, int]]:
+        """The keys that have a letter and its version, by generation; those without
+        are left out."""
+        found: dict[GenerationKey, dict[str, int]] = {}
         for row in await self._session.rows("letter_keys"):
-            found.setdefault(generation_key(row), set()).add(row["key"])
+            found.setdefault(generation_key(row), {})[row["key"]] = row["version"]
         return found
 
     async def count(self) -> dict[GenerationKey, int]:

@@ -154,7 +154,7 @@ async def test_a_refused_document_is_a_letter_and_the_rest_goes_on() -> None:
 
 async def test_a_key_with_a_letter_is_told_when_it_is_kept_later() -> None:
     async with LaneBench() as bench:
-        bench.lane.feeds[GENERATION].dead.add("1")
+        bench.lane.feeds[GENERATION].dead["1"] = 5
         bench.lane.put(GENERATION, [operation("1", 10)], bench.ledger.enter(10, 0.0))
         await until(lambda: bench.letters)
 

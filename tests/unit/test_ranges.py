@@ -16,7 +16,7 @@ from bridge.backfill.ranges import Range, RangeBackfill, RangeLimits
 from bridge.batch import Overtaken
 from bridge.keys import Parts
 from bridge.ledger import Ticket
-from bridge.operations import Operation
+from bridge.operations import Operation, Rejection
 from bridge.source import Row
 from tests.unit.parts import GENERATION
 
@@ -43,7 +43,8 @@ class Source:
     insert_lsn = 100
 
     def __init__(self, *keys: str) -> None:
-        self.rows = [Row((key,), b"{}") for key in keys]
+        self.pages = [[Row((key,), b"{}") for key in keys]]
+        self.refused: list[str] = []
         self.written: list[str] = []
         self.puts: list[int] = []
         self.read = asyncio.Event()
@@ -73,7 +74,7 @@ class Source:
             log,
             pace=pace or Pace(),
             limits=RangeLimits(concurrent=1),
-            reject=cast(Any, None),
+            reject=self._reject,
             **options,
         )
 
@@ -82,16 +83,22 @@ class Source:
         return None
 
     async def scan(self, *_: object) -> AsyncIterator[list[Row]]:
-        """All rows at once."""
+        """All rows at once, or page by page."""
         self.read.set()
-        if self.rows:
-            yield self.rows
+        for page in self.pages:
+            if page:
+                yield page
 
     async def _next(self) -> int:
         self._markers += 1
         if self._markers > 1:
             await self.allow.wait()
         return 50
+
+    async def _reject(
+        self, _: object, rejected: list[tuple[Parts, Rejection]], _version: int
+    ) -> None:
+        self.refused += [rejection.key for _, rejection in rejected]
 
     def _put(self, _: object, operations: list[Operation], ticket: Ticket) -> None:
         self.written += [operation.key for operation in operations]
@@ -152,3 +159,25 @@ async def test_a_page_goes_in_seconds_where_the_rate_is_limited() -> None:
     source.allow.set()
     await source.backfill(Log(), Spending(rate=2.0)).run()
     assert waited == source.puts == [2, 2, 1]
+
+
+@pytest.mark.parametrize("page", [1, 2, 3, 10])
+async def test_a_key_with_two_rows_is_not_written_wherever_a_page_ends(
+    page: int,
+) -> None:
+    """Kept after its letter, at the same version, either of them would clear it."""
+    source, log = Source(), Log()
+    rows = [Row((key,), document) for key, document in _TWO_OF_SOME]
+    source.pages = [rows[at : at + page] for at in range(0, len(rows), page)]
+    source.allow.set()
+    await source.backfill(log).run()
+    assert source.written == ["2", "4"]
+    assert sorted(source.refused) == ["1", "3", "5"]
+    assert log.finished == [2]
+
+
+_TWO_OF_SOME = [
+    (key, row)
+    for key, count in zip("12345", (2, 1, 3, 1, 2), strict=True)
+    for row in [b"{}"] * count
+]

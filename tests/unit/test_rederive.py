@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any, cast
@@ -37,6 +37,8 @@ class Bench(LaneBench):
         super().__init__()
         self.failing = {(key,) for key in failing}
         self.refused: list[tuple[str, int]] = []
+        self.meanwhile: Callable[[], None] = lambda: None
+        """What the stream does as the keys are read."""
         self.fan_out = FanOut(self.ledger)
         self.fan_out.add(self.lane, GENERATION)
         self.feed = self.lane.feeds[GENERATION]
@@ -73,6 +75,7 @@ class Bench(LaneBench):
         failing = self.failing.intersection(keys)
         if failing and not careful:
             raise QueryFailed("division by zero")
+        self.meanwhile()
         rows = [Row(key, b"{}") for key in keys if key not in failing]
         return rows, [Failure(key, "division by zero") for key in failing]
 
@@ -107,3 +110,19 @@ async def test_what_has_asked_for_it_since_stays_owed() -> None:
         await bench.rederive("1")
         assert bench.feed.owed["1"].version == version(READ_AT + 10)
         assert bench.ledger.outstanding
+
+
+async def test_what_the_stream_has_brought_since_has_no_letter() -> None:
+    """It may be kept before the letter is written down, which nothing clears then."""
+    async with Bench("1", "2") as bench:
+
+        def brought() -> None:
+            for key, lsn in (("1", 110), ("2", READ_AT)):
+                entry = bench.ledger.enter(bench.ledger.end + 10, 0.0)
+                later = [operation(key, version(lsn))]
+                bench.fan_out.put("view", later, entry, lsn)
+                bench.ledger.derived(entry)
+
+        bench.meanwhile = brought
+        await bench.rederive("1", "2")
+        assert bench.refused == [("2", version(READ_AT))]
