@@ -24,7 +24,7 @@ from bridge.derive.levels import Level, Query
 from bridge.derive.levels.alike import several_texts
 from bridge.derive.levels.barriers import called, calls
 from bridge.derive.levels.model import Arm
-from bridge.derive.levels.resolve import expand, lookup, same_as
+from bridge.derive.levels.resolve import Reading, Ref, expand, lookup, same_as
 from bridge.derive.orders import Known, add_column, closed, one_row, sort_value
 from bridge.derive.parse import walk
 from bridge.derive.places import NamedRefusal
@@ -61,7 +61,11 @@ def questioned(query: Query) -> Iterator[tuple[ast.Node, Level]]:
         if not (level.listed or level.branches):
             listed = []
         for value in (*_called_of(level), *listed):
-            if not isinstance(value, ast.ColumnRef | ast.A_Const):
+            if isinstance(value, ast.ColumnRef):
+                told = _column(expand(value, level)) is not None
+            else:
+                told = isinstance(value, ast.A_Const)
+            if not told:
                 yield value, level
     yield from seen_as_texts(query)
 
@@ -221,23 +225,30 @@ class _Ties:
         word = _WORDS.get(statement.op or SetOperation.SETOP_NONE)
         if word is None or every:
             return
-        for branch in _selects(level):
-            for output in branch.outputs:
-                if self._shown(output.value, branch):
-                    raise NamedRefusal(
-                        f"`{word}` takes for one what is equal and "
-                        f"written differently, and gives any of it as {output.name}",
-                        hint="take the text in its place: `x::text`",
-                        words=(word,),
-                    )
+        selects = list(_selects(level))
+        for index, output in enumerate(level.outputs):
+            types = {self.type_of(s.outputs[index].value, s) for s in selects}
+            # Of several types each may be written in one way, and all in several.
+            found = [of for of in types if of is not None]
+            if len(types) > 1:
+                found = [(oid, -1, plain) for oid, _, plain in found]
+            if any(map(self._shows, found)):
+                raise NamedRefusal(
+                    f"`{word}` takes for one what is equal and "
+                    f"written differently, and gives any of it as {output.name}",
+                    hint="take the text in its place: `x::text`",
+                    words=(word,),
+                )
 
     def _shown(self, value: ast.Node, level: Level) -> bool:
         """Several texts that a reader of the JSON can tell apart."""
         of = self.type_of(value, level)
-        if of is None or not self._several(value, level):
+        return of is not None and self._shows(of)
+
+    def _shows(self, of: Typed) -> bool:
+        if not several_texts(self.catalog, of[0], of[1], plain=of[2]):
             return False
-        name = self.catalog.base_type(of[0]).name
-        return self.numbers or name not in _NUMBERS
+        return self.numbers or self.catalog.base_type(of[0]).name not in _NUMBERS
 
     def of_number(self, of: Typed) -> bool:
         """Whether it may hold numbers of which equal ones are written differently."""
@@ -283,9 +294,8 @@ class _Ties:
             for reading in readings
             for r in reading.refs
         )
-        refs = [reading.plain for reading in readings]
-        if refs and refs[0] is not None and len(refs) == 1:
-            column = refs[0].occurrence.table.column(refs[0].column)
+        if (ref := _column(readings)) is not None:
+            column = ref.occurrence.table.column(ref.column)
             return column.type_oid, column.modifier, plain
         asked = self.structures.asked(value, level)
         return None if asked is None else (*asked, plain)
@@ -322,6 +332,11 @@ class _Ties:
         return all(
             self._known(p, level, order, texts=texts, grouped=grouped) for p in parts
         )
+
+
+def _column(readings: Sequence[Reading]) -> Ref | None:
+    """The one column of a table that an expression is; of a union it is several."""
+    return readings[0].plain if len(readings) == 1 else None
 
 
 def _selects(level: Level) -> Iterator[Level]:

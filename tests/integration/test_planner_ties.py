@@ -71,7 +71,24 @@ ACCEPTED = (
     "min(u.f)",
     "max(u.c::text)",
 )
+_FROM = "select r.id, (select {} from ({}) q where q.rid = r.id) a from r"
+_LIST = "array_agg(q.x order by q.x)"
 ROOTS_REFUSED = (
+    _FROM.format(
+        _LIST, "select u.c x, u.rid from u union all select u.own, u.other from u"
+    ),
+    _FROM.format(_LIST, "select u.n * 2 as x, u.rid from u"),
+    _FROM.format(
+        _LIST, "select u.i x, u.rid from u union all select u.n, u.other from u"
+    ),
+    _FROM.format(
+        _LIST, "select u.i x, u.rid from u union all select u.p, u.other from u"
+    ),
+    # Each has one text alone, and both together several.
+    _FROM.format(
+        "string_agg(q.x::text, ',' order by q.x::text)",
+        "select u.i x, u.rid from u union select u.p, u.other from u",
+    ),
     (
         "select r.id, (select json_agg(q.c::text order by q.c::text) from "
         "(select u.c from u where u.rid = r.id group by u.c) q) a from r"
@@ -83,6 +100,17 @@ ROOTS_REFUSED = (
     "select r.id, (select u.c from u where u.rid = r.id order by u.c limit 1) a from r",
 )
 ROOTS_ACCEPTED = (
+    _FROM.format(
+        _LIST, "select u.i x, u.rid from u union all select u.id, u.other from u"
+    ),
+    _FROM.format(
+        _LIST, "select u.p x, u.rid from u union all select u.p, u.other from u"
+    ),
+    _FROM.format(_LIST, "select u.i * 2 as x, u.rid from u"),
+    _FROM.format(
+        "json_agg(q.x order by q.x)",
+        "select u.i x, u.rid from u union select u.i, u.other from u",
+    ),
     (
         "select u.id, u.n, u.c, count(*) from u join r on r.id = u.rid "
         "group by u.id, u.n, u.c"

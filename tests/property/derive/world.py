@@ -319,8 +319,12 @@ def _same(one: list[str] | None, other: list[str] | None) -> bool:
     """Equal but for how numbers are written, which no reader of JSON can tell."""
     if one is None or other is None:
         return one is other
-    read = partial(json.loads, parse_float=Decimal, parse_int=Decimal)
+    read = partial(json.loads, parse_float=_number, parse_int=_number)
     return sorted(map(str, map(read, one))) == sorted(map(str, map(read, other)))
+
+
+def _number(text: str) -> Decimal:
+    return Decimal(text).normalize()
 
 
 def _documents(rows: Iterable[tuple[Any, ...]]) -> Documents:
