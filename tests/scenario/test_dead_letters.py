@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from bridge.derive.documents import NOT_UNIQUE
 from tests.fixtures.http_faults import Answer, MakeHttpFaults, Request
 from tests.fixtures.waiting import eventually
 from tests.scenario.conftest import MakeBridge
@@ -20,18 +21,31 @@ POISON = "a bulk with this word"
 VIEWS = {
     "item": 'table = "item"',
     "ratio": 'query = "select id, 100 / n as part from item"',
+    "worded": """query = '''
+        select i.id, w.word from item i left join word w on w.item = i.id'''""",
 }
+WORDS = (
+    "create table word (id int primary key, item int not null, word text)",
+    "create unique index word_bridge on word (item, id)",
+    "alter table word replica identity using index word_bridge",
+    "insert into word select g, g, 'word ' || g from generate_series(1, 50) g",
+    "insert into word values (1001, 7, 'another')",
+)
+"""One item has two of them, and so two rows in its view."""
 OPTIONS = {"item/search": 'mappings = { name = { type = "keyword" } }'}
 BAD = (
     # Longer than a term may be; in a bulk that is refused as a whole; divided by 0.
     "insert into item values (1007, 1, repeat('x', 33000))",
     f"insert into item values (1008, 1, '{POISON}')",
     "insert into item values (1009, 0, 'nothing')",
+    "insert into word values (1002, 8, 'another')",
 )
 LETTERS = {
     ("item", "search", "1007", "deliver"),
     ("item", "search", "1008", "deliver"),
     ("ratio", "cache", "1009", "derive"),
+    ("worded", "cache", "7", "derive"),
+    ("worded", "cache", "8", "derive"),
 }
 
 
@@ -66,8 +80,10 @@ async def test_what_is_refused_is_kept_apart_and_the_rest_goes_on(
     bridge.execute(
         "create table item (id int primary key, n int not null, name text)",
         "insert into item select g, g, 'item ' || g from generate_series(1, 100) g",
+        *WORDS,
     )
-    bridge.configure(VIEWS, options=OPTIONS, only={"ratio": ("cache",)})
+    only = dict.fromkeys(("ratio", "worded"), ("cache",))
+    bridge.configure(VIEWS, options=OPTIONS, only=only)
     bridge.daemon.start()
     await bridge.ready()
     many = "insert into item select g, g, 'more' from generate_series(101, 300) g"
@@ -79,6 +95,11 @@ async def test_what_is_refused_is_kept_apart_and_the_rest_goes_on(
     await eventually(told)
     reasons = [each["reason"] for each in (await letters(bridge)).values()]
     assert all(reasons)
+    twice = (await letters(bridge))["worded", "cache", "7", "derive"]
+    assert twice["reason"] == NOT_UNIQUE
+    # Neither of two rows is written: what was there stays until one is gone.
+    assert bridge.value("worded", "7") is None
+    assert bridge.value("worded", "8")["word"] == "word 8"
     assert not any(POISON in reason or "xxx" in reason for reason in reasons)
     assert await bridge.document("item", "300") is not None
     assert bridge.value("item", "1008")["name"] == POISON
@@ -114,6 +135,7 @@ async def test_what_is_refused_is_kept_apart_and_the_rest_goes_on(
     bridge.execute(
         "update item set name = 'short' where id = 1007",
         "update item set n = 1 where id = 1009",
+        "delete from word where id in (7, 1002)",
     )
     search.judge = lambda _: None
     code, _, err = await asyncio.to_thread(
