@@ -35,6 +35,7 @@ from bridge.position import Position
 from bridge.progress import Progress
 from bridge.watch import Watch
 from tests.simulation import worlds
+from tests.simulation.sinks import Store
 from tests.simulation.world import World
 
 
@@ -193,6 +194,19 @@ def _clear_in_silence(feed: Feed) -> None:
     feed.waiting.clear()
     feed.owed.clear()
     feed.bytes = 0
+
+
+def _unseen_below(fail_over: Any, store: Store) -> None:
+    """A mark that is the highest version kept shows a loss only where that is lost."""
+
+    def highest() -> int:
+        held = [s.version for place in store.places.values() for s in place.values()]
+        return max(held, default=0)
+
+    before, known = highest(), {g: set(keys) for g, keys in store.losses.items()}
+    fail_over(store)
+    if highest() == before:
+        store.losses = known
 
 
 def _wrapped(owner: Any, name: str, wrapper: Any) -> Any:
@@ -408,6 +422,11 @@ MUTANTS = [
         "the epoch is the source's alone, which went back with it",
         list,
         partial(World, asks_sinks=False, faults=("restore",)),
+    ),
+    Mutant(
+        "a sink's mark is a version",
+        lambda: [_wrapped(Store, "fail_over", _unseen_below)],
+        partial(World, faults=("sink_fail_over", "sink_slow", "repair")),
     ),
     Mutant(
         "a sweep looks before what is being read has arrived",
