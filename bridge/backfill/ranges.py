@@ -147,6 +147,7 @@ class RangeBackfill:
     async def _work(self, queue: asyncio.Queue[Range | None]) -> None:
         while (span := await queue.get()) is not None:
             documents = await self._derive(span)
+            self.documents += documents
             await probes.reach("backfill.kept")
             await self._log.done(span, documents)
 
@@ -155,7 +156,7 @@ class RangeBackfill:
         try:
             return await patiently(lambda: self._read(span))
         except QueryFailed:
-            return await self._divide(span)
+            return await patiently(lambda: self._divide(span))
 
     async def _divide(self, span: Range) -> int:
         """Some document of the range cannot be made: find which; make the others."""
@@ -198,7 +199,6 @@ class RangeBackfill:
                     await self._put(operations, derivation)
             rejected = [(p, Rejection(key_text(p), NOT_UNIQUE)) for p in twice]
             await self._refuse(rejected, derivation)
-        self.documents += documents
         return documents
 
     async def _refuse(

@@ -24,14 +24,16 @@ VIEWS = {
     "worded": """query = '''
         select i.id, w.word from item i left join word w on w.item = i.id'''""",
 }
-WORDS = (
+SCHEMA = (
+    "create table item (id int primary key, n int not null, name text)",
+    "insert into item select g, g, 'item ' || g from generate_series(1, 100) g",
     "create table word (id int primary key, item int not null, word text)",
     "create unique index word_bridge on word (item, id)",
     "alter table word replica identity using index word_bridge",
     "insert into word select g, g, 'word ' || g from generate_series(1, 50) g",
     "insert into word values (1001, 7, 'another')",
 )
-"""One item has two of them, and so two rows in its view."""
+"""One item has two words, and so two rows in a view."""
 OPTIONS = {"item/search": 'mappings = { name = { type = "keyword" } }'}
 BAD = (
     # Longer than a term may be; in a bulk that is refused as a whole; divided by 0.
@@ -77,11 +79,7 @@ async def test_what_is_refused_is_kept_apart_and_the_rest_goes_on(
     search = await http_faults(es_url)
     search.judge = refuses_poison
     bridge = make_bridge(database, es=search.url)
-    bridge.execute(
-        "create table item (id int primary key, n int not null, name text)",
-        "insert into item select g, g, 'item ' || g from generate_series(1, 100) g",
-        *WORDS,
-    )
+    bridge.execute(*SCHEMA)
     only = dict.fromkeys(("ratio", "worded"), ("cache",))
     bridge.configure(VIEWS, options=OPTIONS, only=only)
     bridge.daemon.start()
@@ -95,11 +93,7 @@ async def test_what_is_refused_is_kept_apart_and_the_rest_goes_on(
     await eventually(told)
     reasons = [each["reason"] for each in (await letters(bridge)).values()]
     assert all(reasons)
-    twice = (await letters(bridge))["worded", "cache", "7", "derive"]
-    assert twice["reason"] == NOT_UNIQUE
-    # Neither of two rows is written: what was there stays until one is gone.
-    assert bridge.value("worded", "7") is None
-    assert bridge.value("worded", "8")["word"] == "word 8"
+    await neither_of_two_rows_is_written(bridge)
     assert not any(POISON in reason or "xxx" in reason for reason in reasons)
     assert await bridge.document("item", "300") is not None
     assert bridge.value("item", "1008")["name"] == POISON
@@ -147,6 +141,14 @@ async def test_what_is_refused_is_kept_apart_and_the_rest_goes_on(
     await retried_without_those_taken_out(bridge)
     await bridge.settled()
     await bridge.ends_exact()
+
+
+async def neither_of_two_rows_is_written(bridge: Bridge) -> None:
+    """What was there before stays until one of them is gone."""
+    twice = (await letters(bridge))["worded", "cache", "7", "derive"]
+    assert twice["reason"] == NOT_UNIQUE
+    assert bridge.value("worded", "7") is None
+    assert bridge.value("worded", "8")["word"] == "word 8"
 
 
 async def retried_without_those_taken_out(bridge: Bridge) -> None:

@@ -105,8 +105,8 @@ class History:
         if view == "flat" and _among(self._rows.get(key, []), lsn, document):
             return True
         for moment, told in reversed(self._documents[view].get(key, [])):
-            if told == document:
-                return True
+            if told in (document, views.FAILS):
+                return True  # where it could not be made, an older one stays
             if self._causes.get(moment, 0) <= lsn:
                 return False
         return document is None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -19,15 +19,17 @@ from bridge.assembly import Assembly
 from bridge.backfill.jobs import Jobs
 from bridge.backfill.pace import Pace
 from bridge.backfill.patience import patiently
+from bridge.control.letters import Letters
 from bridge.deliver import Lane
 from bridge.derive.deriver import DeriveLimits
 from bridge.errors import Transient
 from bridge.gate import Gate
 from bridge.keys import Parts
-from bridge.lanes import LaneLimits, Outcomes
+from bridge.lanes import LaneLimits
 from bridge.ledger import Entry, Ledger
 from bridge.live_digest import LiveDigest
 from bridge.observe.metrics import DeriveCost, Metrics
+from bridge.operations import Rejection
 from bridge.pipeline import Pipeline
 from bridge.sink import Generation, Owner, Target
 from bridge.standing import Standing
@@ -53,12 +55,11 @@ class Limits:
     owed_keys_max: int
 
 
-async def _no_letters(_outcomes: Outcomes) -> None:
-    return
+LETTERS_MAX = 1000
 
 
-async def _no_rejects(*_refused: object) -> None:
-    raise AssertionError("no document is refused here")
+def _too_many(_generation: Generation, _count: int) -> None:
+    raise AssertionError("there are not so many keys")
 
 
 def _derive_limits(dice: random.Random) -> DeriveLimits:
@@ -214,7 +215,7 @@ class Process:
             ledger=self.ledger,
             gate=self.gate,
             hooks=Hooks(
-                reject=_no_rejects,
+                reject=self._reject,
                 truncated=self._truncated,
                 rederive=self._rederive,
                 message=lambda _content, _lsn: None,
@@ -232,14 +233,23 @@ class Process:
                 derive=_derive_limits(dice),
             ),
         )
+        self._make_lanes()
+
+    def _make_lanes(self) -> None:
+        self._letters = Letters(
+            self._tables,
+            self.pipeline.fan_out,
+            count_max=LETTERS_MAX,
+            too_many=_too_many,
+        )
         for name, sink in self._sinks.items():
             self.lanes[name] = Lane(
                 name,
                 cast(Any, sink),
                 self.ledger,
-                limits=limits.lane,
-                dice=dice,
-                letters=_no_letters,
+                limits=self.limits.lane,
+                dice=self.dice,
+                letters=self._letters.of_write,
                 kept=lambda _outcomes: None,
             )
 
@@ -264,6 +274,8 @@ class Process:
                 rows = await watch.start(crashed=crashed)
                 await patiently(partial(self._standing.start, rows))
                 self._take_up()
+                if self.remembered.letters:
+                    await patiently(self._letters.load)
                 for lane in self.lanes.values():
                     group.create_task(lane.run())
                 group.create_task(self.pipeline.run())
@@ -295,7 +307,7 @@ class Process:
             lanes=self.lanes,
             plans=self.plans,
             pipeline=self.pipeline,
-            letters=cast(Any, SimpleNamespace(of_generations=_no_rejects)),
+            letters=self._letters,
             pace=Pace(),
             metrics=self._metrics,
             group=group,
@@ -331,6 +343,11 @@ class Process:
         await asyncio.gather(self._task, return_exceptions=True)
 
     # — hooks —
+
+    async def _reject(
+        self, view: str, refused: Sequence[tuple[Parts, Rejection]], version: int
+    ) -> None:
+        await self._letters.of_view(view, refused, version)
 
     async def _connect(self) -> tuple[Capture, int]:
         await asyncio.sleep(self.dice.random() * 0.05)

@@ -30,7 +30,7 @@ from bridge.derive.view import KeyQuery, ViewPlan
 from bridge.errors import Transient
 from bridge.gate import Gate, Snapshot
 from bridge.keys import Parts
-from bridge.source import Digest, Failure, Row
+from bridge.source import Digest, Failure, QueryFailed, Row
 from tests.simulation import views
 from tests.simulation.history import History
 
@@ -346,7 +346,12 @@ class Reader:
     ) -> tuple[list[Row], list[Failure]]:
         await self._look()
         found = self._all(plan.name)
-        return [Row(key, found[key]) for key in keys if key in found], []
+        bad = [key for key in keys if found.get(key) == views.FAILS]
+        if bad and not careful:
+            raise QueryFailed("it fails")
+        rows = [Row(key, found[key]) for key in keys if key in found]
+        failures = [Failure(key, "it fails") for key in bad]
+        return [row for row in rows if row.document != views.FAILS], failures
 
     async def scan(
         self, plan: ViewPlan, lower: Parts | None, upper: Parts | None
@@ -359,7 +364,10 @@ class Reader:
         size = self.server.dice.randint(1, 5)
         for at in range(0, len(rows), size):
             await self._look()
-            yield rows[at : at + size]
+            page = rows[at : at + size]
+            if any(row.document == views.FAILS for row in page):
+                raise QueryFailed("it fails")
+            yield page
 
     async def digests(
         self, plan: ViewPlan, lower: Parts | None, upper: Parts | None

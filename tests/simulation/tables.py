@@ -19,6 +19,7 @@ from bridge.sink import Generation
 from bridge.store.rows import (
     GenerationKey,
     GenerationState,
+    Letter,
     LogKnown,
     OwedKey,
     ProgressRow,
@@ -48,6 +49,7 @@ class Remembered:
     positions: dict[GenerationKey, ProgressRow] = field(default_factory=dict)
     owed: dict[GenerationKey, dict[str, OwedKey]] = field(default_factory=dict)
     owed_all: set[GenerationKey] = field(default_factory=set)
+    letters: dict[GenerationKey, dict[str, int]] = field(default_factory=dict)
     sinks: dict[str, SinkState] = field(default_factory=dict)
     passed: int = 0
     noted: int | None = None
@@ -89,6 +91,7 @@ class Tables:
         self.positions = _Positions(self)
         self.generations = _Generations(self)
         self.owed = _Owed(self)
+        self.letters = _Letters(self)
 
     async def write(self, change: Callable[[Remembered], None]) -> None:
         """One statement: done as a whole, or not, or done and nobody told."""
@@ -174,6 +177,36 @@ class _Generations:
             (kept.owed_all.add if sweep else kept.owed_all.discard)(key)
 
         await self._tables.write(change)
+
+
+class _Letters:
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    async def save(
+        self, key: GenerationKey, _view: str, letters: Collection[Letter]
+    ) -> None:
+        def change(kept: Remembered) -> None:
+            rows = kept.letters.setdefault(key, {})
+            for one in letters:
+                rows[one.key] = max(one.version, rows.get(one.key, 0))
+
+        await self._tables.write(change)
+
+    async def clear(
+        self, key: GenerationKey, kept: Collection[tuple[str, int]]
+    ) -> None:
+        def change(tables: Remembered) -> None:
+            rows = tables.letters.get(key, {})
+            for text, version in kept:
+                if rows.get(text, version + 1) <= version:
+                    del rows[text]
+
+        await self._tables.write(change)
+
+    async def keys(self) -> dict[GenerationKey, dict[str, int]]:
+        found = (await self._tables.read()).letters
+        return {key: dict(rows) for key, rows in found.items() if rows}
 
 
 class _Owed:

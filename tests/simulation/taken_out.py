@@ -424,6 +424,18 @@ MUTANTS = [
         partial(World, asks_sinks=False, faults=("restore",)),
     ),
     Mutant(
+        "an owed key of which no document can be made stays owed",
+        lambda: [_patch(FanOut, "settle", lambda *_: None)],
+        worlds.refused,
+        "test_rederive.py::test_an_owed_key_that_has_no_document_is_owed_no_more",
+    ),
+    Mutant(
+        "what the stream has brought since has a letter of an earlier position",
+        lambda: [_patch(Overtaken, "has", lambda *_: False)],
+        worlds.refused,
+        "test_rederive.py::test_what_the_stream_has_brought_since_has_no_letter",
+    ),
+    Mutant(
         "a sink's mark is a version",
         lambda: [_wrapped(Store, "fail_over", _unseen_below)],
         partial(World, faults=("sink_fail_over", "sink_slow", "repair")),

@@ -129,9 +129,19 @@ def debtors(seed: int) -> World:
     return world
 
 
+refused = full_of(
+    *("sink_slow", "kill", "repair", "rebuild", "stream"),
+    sinks=2,
+    only=["joined"],
+    length=2,
+    gap_s=0.2,
+    lane={"bytes_max": 1500, "patience_s": 0.1, "drain_s": 0.2},
+    writers={"bad_chance": 0.4, "pause_s": 0.02},
+)
+"""Of many items no document can be made, some of which a slow sink is owed."""
 FAIR = (
     *(restarted, rebuilt, unseen, direct, swaps, undone, undone_jobs),
-    *(emptied, emptied_often, emptied_late, emptied_twice, deleted, debtors),
+    *(emptied, emptied_often, emptied_late, emptied_twice, deleted, debtors, refused),
 )
 
 

@@ -20,6 +20,8 @@ class Writers:
         self._dice = dice
         self.pause_s = pause_s
         self.swap_chance, self.delete_chance = 0.12, 0.3
+        self.bad_chance = 0.0
+        """Share of items of which a document cannot be made."""
         self._titles = 0
 
     async def write(self, count: int) -> None:
@@ -45,7 +47,9 @@ class Writers:
         self._titles += 1
         match table:
             case "item":
-                return (id_, dice.randint(1, 5), f"t{self._titles}")
+                bad = self.bad_chance and dice.random() < self.bad_chance
+                title = f"{views.BAD if bad else ''}t{self._titles}"
+                return (id_, dice.randint(1, 5), title)
             case "category":
                 return (id_, dice.choice("abc"))
             case _:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,10 +14,11 @@ from bridge.backfill.jobs import ForgetfulLog
 from bridge.backfill.pace import Pace
 from bridge.backfill.ranges import Range, RangeBackfill, RangeLimits
 from bridge.batch import Overtaken
+from bridge.errors import Transient
 from bridge.keys import Parts
 from bridge.ledger import Ticket
 from bridge.operations import Operation, Rejection
-from bridge.source import Row
+from bridge.source import Failure, QueryFailed, Row
 from tests.unit.parts import GENERATION
 
 pytestmark = pytest.mark.unit
@@ -44,6 +45,8 @@ class Source:
 
     def __init__(self, *keys: str) -> None:
         self.pages = [[Row((key,), b"{}") for key in keys]]
+        self.failing: set[Parts] = set()
+        self.away = False
         self.refused: list[str] = []
         self.written: list[str] = []
         self.puts: list[int] = []
@@ -78,16 +81,33 @@ class Source:
             **options,
         )
 
-    async def boundary(self, *_: object) -> Parts | None:
+    async def boundary(
+        self, _plan: object, lower: Parts | None, count: int
+    ) -> Parts | None:
         """There is one range."""
-        return None
+        keys = sorted(row.parts for page in self.pages for row in page)
+        above = [key for key in keys if lower is None or key > lower]
+        return above[0] if count == 1 and above else None
 
     async def scan(self, *_: object) -> AsyncIterator[list[Row]]:
         """All rows at once, or page by page."""
         self.read.set()
         for page in self.pages:
+            if any(row.parts in self.failing for row in page):
+                raise QueryFailed("division by zero")
             if page:
                 yield page
+
+    async def documents(
+        self, _plan: object, keys: Sequence[Parts], *, careful: bool
+    ) -> tuple[list[Row], list[Failure]]:
+        """See `SnapshotReader.documents`; away at first."""
+        assert careful
+        if self.away:
+            self.away = False
+            raise Transient("the source is away")
+        rows = [Row(key, b"{}") for key in keys if key not in self.failing]
+        return rows, [Failure(key, "it fails") for key in keys if key in self.failing]
 
     async def _next(self) -> int:
         self._markers += 1
@@ -159,6 +179,18 @@ async def test_a_page_goes_in_seconds_where_the_rate_is_limited() -> None:
     source.allow.set()
     await source.backfill(Log(), Spending(rate=2.0)).run()
     assert waited == source.puts == [2, 2, 1]
+
+
+async def test_a_range_with_a_key_that_fails_is_made_without_it() -> None:
+    """However often the source is away, and the others are counted."""
+    source, log = Source("1", "2", "3"), Log()
+    source.failing, source.away = {("2",)}, True
+    source.allow.set()
+    backfill = source.backfill(log)
+    await backfill.run()
+    assert (source.written, source.refused) == (["1", "3"], ["2"])
+    assert log.finished == [2]
+    assert backfill.documents == 2
 
 
 @pytest.mark.parametrize("page", [1, 2, 3, 10])
