@@ -16,6 +16,7 @@ from bridge.assembly import Assembly
 from bridge.backfill.patience import patiently
 from bridge.backfill.ranges import Range, RangeBackfill, RangeLimits, RangeLog
 from bridge.backfill.rederive import RejectFor, ghosts, rederive
+from bridge.control.letters import generation_key
 from bridge.derive.parse import check_condition
 from bridge.derive.view import ViewPlan
 from bridge.errors import Halt, QueryRefusal, Refusal, Transient
@@ -147,12 +148,20 @@ class Jobs:
     async def _ghosts(
         self, generation: Generation, plan: ViewPlan, before: Position
     ) -> int:
-        """Derive what nobody has written since `before`."""
+        """Derive what nobody has written since `before`: what the sink has, and what
+        has a letter, since there may never have been a document of that."""
         sink, count = self._sink(generation), 0
         pipeline = self._assembly.pipeline
         async for keys in ghosts(pipeline, sink, generation, before.version):
             count += await self.keys(generation, plan, keys, reject=self._reject_own)
-        return count
+        view, key = generation.target.view, generation_key(generation)
+        letters = await patiently(partial(self._assembly.store.letters.list, view))
+        refused = [
+            letter.parts
+            for letter in letters
+            if letter.generation == key and letter.version < before.version
+        ]
+        return count + await self.keys(generation, plan, refused)
 
     async def _reject_own(
         self,

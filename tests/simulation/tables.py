@@ -204,6 +204,14 @@ class _Letters:
 
         await self._tables.write(change)
 
+    async def list(self, _view: str) -> list[SimpleNamespace]:
+        found = (await self._tables.read()).letters
+        return [
+            SimpleNamespace(generation=key, parts=(text,), version=version)
+            for key, rows in found.items()
+            for text, version in rows.items()
+        ]
+
     async def keys(self) -> dict[GenerationKey, dict[str, int]]:
         found = (await self._tables.read()).letters
         return {key: dict(rows) for key, rows in found.items() if rows}

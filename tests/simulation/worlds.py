@@ -139,9 +139,24 @@ refused = full_of(
     writers={"bad_chance": 0.4, "pause_s": 0.02},
 )
 """Of many items no document can be made, some of which a slow sink is owed."""
+refused_and_gone = full_of(
+    *("truncate", "forward", "restore", "kill"),
+    only=["joined"],
+    writers={"bad_chance": 0.4},
+)
+"""What could not be made is gone without an event."""
 FAIR = (
     *(restarted, rebuilt, unseen, direct, swaps, undone, undone_jobs),
-    *(emptied, emptied_often, emptied_late, emptied_twice, deleted, debtors, refused),
+    *(
+        emptied,
+        emptied_often,
+        emptied_late,
+        emptied_twice,
+        deleted,
+        debtors,
+        refused,
+        refused_and_gone,
+    ),
 )
 
 
