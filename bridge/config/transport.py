@@ -7,13 +7,16 @@ asked for.
 from __future__ import annotations
 
 import os
+import re
 from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import urlencode
 
 import psycopg
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+_URL = re.compile("postgres(ql)?://")
 _SYSTEM_ROOTS = 160_000
 """From this libpq on `sslrootcert=system` is known."""
 
@@ -36,15 +39,18 @@ def verified(dsn: str) -> str:
     )
     if told or all(map(_is_here, hosts.split(","))):
         return dsn
-    trusted = {}
+    added = {"sslmode": "verify-full"}
     if not (
         "sslrootcert" in given
         or os.environ.get("PGSSLROOTCERT")
         or Path("~/.postgresql/root.crt").expanduser().exists()
         or pq.version() < _SYSTEM_ROOTS
     ):
-        trusted["sslrootcert"] = "system"
-    return make_conninfo(dsn, sslmode="verify-full", **trusted)
+        added["sslrootcert"] = "system"
+    if _URL.match(dsn):
+        # It stays as it is written: so the password is known to be secret that way too.
+        return f"{dsn}{'&' if '?' in dsn else '?'}{urlencode(added)}"
+    return make_conninfo(dsn, **added)
 
 
 def _is_here(host: str) -> bool:

@@ -80,7 +80,7 @@ def refused(text: str, environ: Mapping[str, str] | None = None) -> str:
 
 def test_only_the_address_of_the_source_is_needed() -> None:
     config = given(MINIMAL)
-    assert str(config.source.dsn) == "postgresql://bridge:hunter2@db/shop"
+    assert str(config.source.dsn).startswith("postgresql://bridge:hunter2@db/shop?ssl")
     assert config.source.slot == config.source.publication == "pgbridge"
     assert config.source.wal_budget_bytes == 4 * 2**30
     assert config.source.search_path == ("public",)
@@ -146,7 +146,7 @@ def test_secrets_from_files_beside_the_configuration(tmp_path: Path) -> None:
     path = tmp_path / "pgbridge.toml"
     path.write_text('[source]\ndsn_file = "secret"')
     config = load(path, environ={})
-    assert str(config.source.dsn) == "postgresql://h/x"
+    assert str(config.source.dsn).startswith("postgresql://h/x?ssl")
     assert config.files == (path, tmp_path / "secret")
     # Whatever directory the daemon is started in.
     (tmp_path / "ca.pem").touch()
