@@ -280,11 +280,16 @@ class Lifetime:
                 retry_max_s=limits.retry_delay_max_s,
             ),
             dice=random.Random(),  # noqa: S311 - jitter, not secrets
-            letters=letters.of_write,
+            letters=partial(self._of_write, letters),
             kept=self._kept,
             retried=self._metrics.retries.labels(name).inc,
             leased=self._leased,
         )
+
+    async def _of_write(self, letters: Letters, outcomes: Outcomes) -> None:
+        # A letter is the last to know of a key that is written beside the stream.
+        await patiently(partial(self._standing.answered_by, [outcomes.generation]))
+        await letters.of_write(outcomes)
 
     async def _start(self, assembly: Assembly, looked: Survey) -> None:
         self._life = life = Life(assembly)
@@ -354,6 +359,8 @@ class Lifetime:
     def _hooks(self, standing: Standing) -> Hooks:
         async def passes(lsn: int) -> None:
             assert self._assembly is not None
+            # What a sink with debts has kept meanwhile, no position of it tells.
+            await standing.answered()
             await self._assembly.store.save_passed(lsn)
 
         async def record(generation: Generation, lsn: int) -> None:
@@ -381,6 +388,7 @@ class Lifetime:
             progress=standing.save,
             passes=passes,
             record=record,
+            answered=standing.answered_by,
             altered=self._altered,
             settled=self._streams.settled,
             batch=self._batch,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -159,6 +159,11 @@ class Progress:
         await self._hooks.progress(positions)
         for generation, lsn in positions.items():
             self._saved[generation] = max(lsn, self.saved(generation))
+
+    async def answered(self, generations: Collection[Generation]) -> None:
+        """Write down what the sinks of these have answered for: before anything that it
+        was written for is closed. Transient, Halt."""
+        await self._hooks.answered(generations)
 
     # — beside the stream —
 

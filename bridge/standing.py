@@ -4,6 +4,10 @@ What the sink was seen to hold is written here only after it is written there. S
 sink that, after a restart, says less than is written here has lost something, and one
 that was merely not told yet has not.
 
+How many writes a sink has answered for is written down here too, before anything that
+they were made for is closed. A sink that shows fewer to the next process has lost some:
+what the process before it had written beside the stream, no position would tell.
+
 The one thing to know: the slot moves past a change only after both were written. And
 before a sink is told anything, it is written here how far it may be told: a sink that
 says more than that has followed a log which the source no longer has.
@@ -12,7 +16,7 @@ says more than that has followed a log which the source no longer has.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 from bridge.control.history import log_is_missing
@@ -39,6 +43,7 @@ class Standing:
         self._epoch = epoch
         self._ledger = ledger
         self._rows: dict[Generation, ProgressRow] = {}
+        self._answered: dict[str, int] = {}
         self._turn = asyncio.Lock()
         self.noted = 0
         """So far sinks may be told that they are."""
@@ -46,6 +51,10 @@ class Standing:
     async def start(self, rows: Mapping[Generation, ProgressRow]) -> None:
         """What was written down in this epoch by those that went before. Transient."""
         self._rows = dict(rows)
+        for row in await self._store.sinks():
+            self._answered[row.name] = row.answered
+            if (sink := self._sinks.get(row.name)) is not None:
+                sink.expect(row.answered)
         known = await self._store.log()
         if known.noted_lsn is None:
             # None was told more than the log has.
@@ -77,7 +86,20 @@ class Standing:
             self.noted = max(self.noted, lsn)
         sink = self._sinks[generation.target.sink]
         await sink.record(generation, Position(self._epoch, lsn))
+        await self.answered({generation.target.sink})
         await self._save({generation: (lsn, held)})
+
+    async def answered(self, sinks: Iterable[str] | None = None) -> None:
+        """Write down what these sinks, or all, have answered for. Transient, Halt."""
+        for name in self._sinks if sinks is None else sinks:
+            answered = self._sinks[name].answered
+            if answered > self._answered.get(name, 0):
+                await self._store.save_answered(name, answered)
+                self._answered[name] = answered
+
+    async def answered_by(self, generations: Iterable[Generation]) -> None:
+        """The same for the sinks of these generations. Transient, Halt."""
+        await self.answered({generation.target.sink for generation in generations})
 
     async def _save(self, positions: Mapping[Generation, tuple[int, int]]) -> None:
         async with self._turn:

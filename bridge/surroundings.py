@@ -6,7 +6,7 @@ world can stand in the place of the real one.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -80,6 +80,8 @@ class Hooks:
     """Write down, durably, that the slot moves here although a parked sink does not."""
     record: Callable[[Generation, int], Awaitable[None]]
     """Have the sink note how far the generation is."""
+    answered: Callable[[Collection[Generation]], Awaitable[None]]
+    """Write down, durably, what the sinks of these have answered for."""
     cost: Cost
     """What deriving costs."""
     altered: Callable[[], Awaitable[None]] = _nothing

@@ -183,6 +183,7 @@ class Watch:
             try:
                 await lane.sink.claim(assembly.owner, assembly.epoch)
                 await self._life.switches.settle(lane.name)
+                await self._audited(lane)
                 for generation in self._fed(lane):
                     await self._look_at(lane, generation)
             except Transient as error:
@@ -201,6 +202,22 @@ class Watch:
                     lane.set_state(LaneState.OK)
                 return
             await asyncio.sleep(_CLAIM_S)
+
+    async def _audited(self, lane: Lane) -> None:
+        """What the sink itself knows to have lost, before anything covers that."""
+        there = [
+            generation
+            for generation in self._fed(lane)
+            if self._life.states[generation] is not GenerationState.BUILDING
+            or await lane.sink.exists(generation)
+        ]
+        for loss in await lane.sink.audit(there):
+            generation = loss.generation
+            if self._life.states[generation] is not GenerationState.BUILDING:
+                self._mend(loss)
+            elif loss.keys is None:
+                await self._life.restart(generation)
+                await lane.sink.repaired(loss)
 
     async def _look_at(self, lane: Lane, generation: Generation) -> None:
         """Whether a generation holds all that the slot has moved past."""

@@ -76,7 +76,9 @@ create table bridge.sink (
     reason text not null default '',
     -- What the operator wants; it outlives restarts.
     paused boolean not null default false,
-    since timestamptz not null default clock_timestamp()
+    since timestamptz not null default clock_timestamp(),
+    -- How many writes it has answered for, as it counts them.
+    answered bigint not null default 0
 );
 
 create table bridge.view (

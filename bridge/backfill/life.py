@@ -323,11 +323,16 @@ class Life:
     async def _begin_again(self, generation: Generation) -> None:
         """It is fed no more, and misses changes: another life builds it from the start.
         That it stays behind the slot does not mean that somebody has moved that."""
+        await self.restart(generation)
         store, key = self._assembly.store, generation_key(generation)
-        for row in await patiently(store.backfills.open):
-            if row.kind is BackfillKind.BUILD and row.key == key:
-                await patiently(partial(store.backfills.restart, row.id))
         await patiently(partial(store.positions.forget, key))
+
+    async def restart(self, generation: Generation) -> None:
+        """What its build has derived counts for nothing; durable on return."""
+        store, key = self._assembly.store.backfills, generation_key(generation)
+        for row in await patiently(store.open):
+            if row.kind is BackfillKind.BUILD and row.key == key:
+                await patiently(partial(store.restart, row.id))
 
     async def _is_empty(self, generation: Generation, build: BackfillRow) -> bool:
         """Whether nothing was in its place before. Where the source was set back, the

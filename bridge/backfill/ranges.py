@@ -218,7 +218,7 @@ class RangeBackfill:
         for generation in self._generations:
             if (outlet := pipeline.fan_out.outlet(generation)) is not None:
                 await outlet.lane.room()
-        receipt = Receipt()
+        receipt = Receipt(pipeline, self._generations)
         with pipeline.fan_out.watch(self._plan.name) as overtaken:
             lsn = await pipeline.markers.next()
             version = Position(pipeline.epoch, lsn).version

@@ -7,7 +7,10 @@ job learns it as `Transient`, and does that part again at a new position.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
+from functools import partial
 
+from bridge.backfill.patience import patiently
 from bridge.errors import Transient
 from bridge.ledger import Ticket
 from bridge.pipeline import Pipeline
@@ -19,17 +22,21 @@ _LOOK_S = 0.02
 class Receipt:
     """A ticket for one part of a job, and the wait for it."""
 
-    def __init__(self) -> None:
+    def __init__(self, pipeline: Pipeline, generations: Collection[Generation]) -> None:
+        self._pipeline, self._generations = pipeline, generations
         self._outcome: asyncio.Future[bool]
         self._outcome = asyncio.get_running_loop().create_future()
         self.ticket = Ticket(self._kept, self._dropped)
         self.ticket.hold(1)
 
     async def kept(self) -> None:
-        """Everything was put: wait until it is kept. Transient: some was dropped."""
+        """Everything was put: wait until it is kept, and known to be: no position tells
+        the next process of it. Transient: some was dropped."""
         self.ticket.release(1)
         if not await self._outcome:
             raise Transient("the stream began again, and took the place of a job")
+        answered = partial(self._pipeline.progress.answered, self._generations)
+        await patiently(answered)
 
     def _kept(self) -> None:
         if not self._outcome.done():

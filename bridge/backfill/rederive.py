@@ -102,7 +102,7 @@ async def _once(
     *,
     careful: bool,
 ) -> int:
-    receipt, ledger = Receipt(), pipeline.ledger
+    receipt, ledger = Receipt(pipeline, generations), pipeline.ledger
     with pipeline.fan_out.watch(plan.name) as overtaken:
         lsn = await pipeline.markers.next()
         version = Position(pipeline.epoch, lsn).version

@@ -210,6 +210,18 @@ class Sink(Protocol):
     batch_count_max: int
     """Operations of one write."""
 
+    @property
+    def answered(self) -> int:
+        """How many writes it has answered for, to earlier processes too.
+
+        0 where it keeps no such count. Less than before only once it was seen to have
+        lost some.
+        """
+
+    def expect(self, answered: int) -> None:
+        """So many it has answered for to earlier processes, at least. Called before
+        anything is written; where the server shows fewer, `audit` tells of a loss."""
+
     async def close(self) -> None:
         """Release connections. Nothing that was kept is lost by it."""
 

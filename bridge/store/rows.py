@@ -153,6 +153,8 @@ class SinkRow:
     paused: bool
     """What the operator wants, whatever the state is; it outlives restarts."""
     since: datetime
+    answered: int
+    """So many writes it has answered for, as it counts them."""
 
     @property
     def shown(self) -> SinkState:

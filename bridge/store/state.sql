@@ -152,7 +152,7 @@ where sink.type <> excluded.type;
 
 -- name: list_sinks
 -- All sinks by name.
-select name, type, state, reason, paused, since
+select name, type, state, reason, paused, since, answered
 from bridge.sink
 order by name;
 
@@ -170,6 +170,15 @@ where name = %(name)s and (state, reason) is distinct from (%(state)s, %(reason)
 update bridge.sink
 set paused = %(paused)s, since = clock_timestamp()
 where name = %(name)s and paused <> %(paused)s;
+
+-- name: save_answered
+-- So many writes a sink has answered for: written before anything that they were made for
+-- is closed, by the daemon that has not been superseded.
+update bridge.sink k
+set answered = greatest(k.answered, %(answered)s)
+from bridge.daemon d
+where d.token = %(token)s and k.name = %(name)s
+returning true as saved;
 
 -- name: remove_sink
 -- Forget a sink that has no targets left.

@@ -250,6 +250,15 @@ class Store:
         """What the operator wants; it outlives restarts."""
         await self._session.run("set_sink_paused", name=name, paused=paused)
 
+    async def save_answered(self, name: str, answered: int) -> None:
+        """So many writes a sink has answered for. Durable on return. Halt when another
+        daemon has taken over."""
+        saved = await self._session.row(
+            "save_answered", token=self._token, name=name, answered=answered
+        )
+        if saved is None:
+            raise superseded()
+
     async def remove_sink(self, name: str) -> bool:
         """Forget a sink; False while it has targets, or when there is none."""
         return await self._session.run("remove_sink", name=name) > 0

@@ -51,7 +51,8 @@ class Audit:
     ) -> list[Loss]:
         """All that is lost of these generations and not repaired."""
         journal = self.writer.journal
-        answered = journal.mark  # before the server is asked: it may only be ahead
+        # Before the server is asked: it may only be ahead.
+        started, answered = self.writer.started, journal.mark
         with self.server.sorting():
             pipeline = self.server.client.pipeline(transaction=False)
             pipeline.get(mark_key(self.sink))
@@ -63,7 +64,9 @@ class Audit:
             await self.writer.close()
             raise Transient("the Redis server has become a replica")
         found = int(mark) if mark is not None else None
-        if self.writer.started and answered > (found or 0):
+        if not self.writer.started:
+            self.writer.looked(found)
+        elif started and answered > (found or 0):
             self.writer.compare(found)
         self.writer.noted(lost)
         await self._missing(layouts)

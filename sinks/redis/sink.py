@@ -76,6 +76,15 @@ class RedisSink:
         self._prepared: set[tuple[str, int]] = set()
         self._claimed: tuple[Owner, int] | None = None
 
+    @property
+    def answered(self) -> int:
+        """The number of the last request that was answered."""
+        return self._writer.journal.mark
+
+    def expect(self, answered: int) -> None:
+        """A lower mark tells that requests were lost which an earlier process knew."""
+        self._writer.expected = answered
+
     async def close(self) -> None:
         """Release connections."""
         await self._writer.close()

@@ -55,6 +55,8 @@ class Writer:
         self._functions = functions
         self._loaded: Loaded | None = None
         self.started = False
+        self.expected = 0
+        """So much earlier processes have been answered, at least."""
         self._sort = server.sort
         self._line = Line(server.connection, self._greet, server.sort)
 
@@ -143,6 +145,15 @@ class Writer:
         else:
             self._losses.add(found)
 
+    def looked(self, mark: int | None) -> None:
+        """A mark that the server shows while nothing is asked of it: the first one is
+        where numbers go on from, and is behind what earlier processes knew, or not."""
+        if not self.started:
+            self.journal.begin(max(mark or 0, self.expected))
+            self.started = True
+        if self.journal.mark > (mark or 0):
+            self.compare(mark)
+
     def noted(self, note: bytes | None) -> None:
         """The server's note of a loss: has it been told already?"""
         news = note is not None and self.journal.noted(int(note or 0))
@@ -165,12 +176,7 @@ class Writer:
         await connection.send_command("MGET", self._mark_key, self._lost_key)
         found, noted = await connection.read_response(disable_decoding=True)
         self.noted(noted)
-        mark = int(found) if found is not None else None
-        if not self.started:
-            self.journal.begin(mark or 0)
-            self.started = True
-            return
-        self.compare(mark)
+        self.looked(int(found) if found is not None else None)
         if not self._losses.none:  # before a request sets the mark that tells it
             await connection.send_command("SET", self._lost_key, "0", "NX")
             await connection.read_response()

@@ -266,6 +266,35 @@ async def test_a_daemon_that_dies_before_the_repair_leaves_word_of_the_loss(
     assert await last.audit([ONE]) == []
 
 
+@pytest.mark.parametrize("audited", [True, False], ids=["audited", "written first"])
+async def test_a_server_that_lacks_what_an_earlier_daemon_knew_of_has_lost_it(
+    redis_url: str, open_redis: OpenRedis, audited: bool
+) -> None:
+    """Until that is repaired, whoever comes next is told; the count goes on above."""
+    first = await open_redis(redis_url)
+    await first.prepare(ONE, OWNER)
+    for at in range(3):
+        await first.write(ONE, [put(f"k{at}", 10)])
+    assert first.answered == 3
+    same = await open_redis(redis_url)
+    same.expect(3)
+    assert await same.audit([ONE]) == []
+    second = await open_redis(redis_url)
+    second.expect(5)
+    if audited:
+        assert [loss.keys for loss in await second.audit([ONE])] == [None]
+    await second.write(ONE, [put("k3", 11)])
+    assert second.answered == 6
+    third = await open_redis(redis_url)
+    third.expect(6)
+    assert [loss.keys for loss in await third.audit([ONE])] == [None]
+    [loss] = await second.audit([ONE])
+    await second.repaired(loss)
+    last = await open_redis(redis_url)
+    last.expect(6)
+    assert await last.audit([ONE]) == []
+
+
 async def test_the_answer_that_covers_a_gap_tells_just_what_it_covered(
     redis_url: str, server: Redis, open_redis: OpenRedis
 ) -> None:

@@ -13,7 +13,7 @@ from tests.fixtures.private import MakeValkey
 from tests.fixtures.proxy import MakeProxy
 from tests.fixtures.waiting import eventually
 from tests.scenario.conftest import MakeBridge
-from tests.scenario.harness import SCHEMA
+from tests.scenario.harness import SCHEMA, pgbridge
 from tests.scenario.world import Bridge
 
 pytestmark = pytest.mark.scenario
@@ -184,6 +184,58 @@ async def test_a_failover_to_a_replica_that_lacks_writes(
     await through.lead_to(replica.url)
     bridge.redis = replica.url  # for the test's own looks, which block its loop
     await mended(bridge)
+
+
+@pytest.mark.parametrize("job", ["truncate", "backfill"])
+async def test_daemon_and_server_go_together_and_lose_what_a_job_wrote(
+    database: str, make_bridge: MakeBridge, private_valkey: ValkeyServer, job: str
+) -> None:
+    """No change brings it again, and no position in the server tells of it."""
+    bridge = await started(make_bridge(database, redis=private_valkey.url))
+    name = f"{bridge.prefix}item:5"
+    own = told(bridge.redis, "GET", name)
+    if job == "backfill":
+        told(bridge.redis, "SET", name, "{}")
+    await recorded(bridge)
+    told(bridge.redis, "SAVE")
+    if job == "truncate":
+        bridge.execute("truncate item")
+        await bridge.settled(empty=True)
+    else:
+        code, said, _ = await asyncio.to_thread(
+            pgbridge, bridge.daemon.config, "backfill", "item"
+        )
+        assert code == 0, said
+        assert told(bridge.redis, "GET", name) == own
+    await passed(bridge)
+    await bridge.daemon.kill()
+    await asyncio.to_thread(private_valkey.kill)
+    await asyncio.to_thread(private_valkey.start)
+    there = told(bridge.redis, "GET", name)
+    assert there == (own if job == "truncate" else b"{}"), "nothing was lost"
+    bridge.daemon.start()
+    await bridge.ready()
+    bridge.execute("insert into item (id, name, n) values (-8, 'one', 2)")
+    await mended(bridge)
+
+
+async def recorded(bridge: Bridge) -> None:
+    """Wait until the server itself says that it has all that was committed."""
+    before = bridge.one("select pg_current_wal_insert_lsn()::text")
+    bridge.execute("update item set n = n + 2 where id % 2 = 0")
+    query = "select min(content_lsn) >= %s::pg_lsn from bridge.progress"
+    await eventually(lambda: bridge.one(query, before))
+
+
+async def passed(bridge: Bridge) -> None:
+    """Wait until the slot is behind all that was committed."""
+    lsn = bridge.one("select pg_current_wal_insert_lsn()::text")
+    query = (
+        "select confirmed_flush_lsn >= %s::pg_lsn from pg_replication_slots"
+        " where slot_name = %s"
+    )
+    bridge.execute("select pg_logical_emit_message(true, 'other', '')")
+    await eventually(lambda: bridge.one(query, lsn, bridge.slot))
 
 
 async def test_the_server_becomes_a_replica_and_a_primary_again(

@@ -19,6 +19,7 @@ FAULTS = (
     "sink_full",
     "sink_halt",
     "sink_fail_over",
+    "host",
     "pause",
     "stall",
     "source_slow",
@@ -37,5 +38,6 @@ THEMES = (
     ("truncate", "rebuild", "stream", "pause"),
     ("truncate", "sink_slow", "source_slow", "rebuild"),
     ("pause", "idle", "forward", "kill"),
+    ("host", "truncate", "repair", "rebuild", "pause"),
 )
 """Faults that are worst together; some histories have one of these."""

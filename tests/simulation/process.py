@@ -118,11 +118,20 @@ class SimulatedLife:
         build = self._remembered.builds[generation]
         if generation in self.lost:
             self.lost.discard(generation)
-            build.ranges.clear()
+            await self.restart(generation)
         plan = views.PLANS[generation.target.view]
-        await self.jobs.ranges(generation, plan, BuildLog(build))
+        if build.again:
+            await self.jobs.sweep(generation, plan)
+        else:
+            await self.jobs.ranges(generation, plan, BuildLog(build))
         await self._level(generation)
         build.done = True
+
+    async def restart(self, generation: Generation) -> None:
+        """See `Life.restart`."""
+        build = self._remembered.builds[generation]
+        build.ranges.clear()
+        build.again = True
 
     async def sweep(self, generation: Generation) -> None:
         """As a recorded backfill: begun again by the next process."""
@@ -200,12 +209,8 @@ class Process:
         self._sinks = {name: SimulatedSink(store) for name, store in stores.items()}
         self._metrics = Metrics()
         self._tables = cast(Any, Tables(server, remembered))
-        self._standing = Standing(
-            self._tables,
-            cast(Any, self._sinks),
-            remembered.epoch,
-            self.ledger,
-        )
+        sinks = cast(Any, self._sinks)
+        self._standing = Standing(self._tables, sinks, remembered.epoch, self.ledger)
         self.pipeline = Pipeline(
             epoch=remembered.epoch,
             source=server,
@@ -220,7 +225,8 @@ class Process:
                 rederive=self._rederive,
                 message=lambda _content, _lsn: None,
                 progress=self._standing.save,
-                passes=self._tables.save_passed,
+                passes=self._passes,
+                answered=self._standing.answered_by,
                 record=self._record,
                 settled=self._settled,
                 cost=DeriveCost(self._metrics),
@@ -367,6 +373,10 @@ class Process:
         await asyncio.sleep(0)
         self.remembered.server_life = self._server_life
 
+    async def _passes(self, lsn: int) -> None:
+        await self._standing.answered()
+        await self._tables.save_passed(lsn)
+
     async def _record(self, generation: Generation, lsn: int) -> None:
         if not self.life.claimed[generation.target.sink].is_set():
             raise Transient("the sink is not reached yet")
@@ -403,7 +413,7 @@ class Process:
         for name, lane in self.lanes.items():
             if lane.owed or lane.waiting or lane.in_debt:
                 return f"{name}: {lane.waiting} wait, {lane.owed} are owed"
-            if any(self.stores[name].losses.values()):
+            if self._sinks[name].suspect:
                 return f"{name}: losses are not mended"
         if self.remembered.debts:
             return "debts are not paid"

@@ -1,7 +1,8 @@
 """Simulated sinks: writes that take effect late, twice, in part, or get lost.
 
 The one thing to know: the store outlives the processes that write to it, and checks
-every write that it keeps against what was true.
+every write that it keeps against what was true. What was answered for, and so is missed
+when the store loses its newest writes, a process knows by a journal in its own memory.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from bridge.keys import Parts
 from bridge.operations import Operation, Report
 from bridge.position import Position
 from bridge.sink import WHOLE, Generation, Loss, Owner, Part, Stored, Target
+from sinks.redis.journal import Journal
+from sinks.redis.losses import Losses
 
 Check = Callable[[Generation, Operation], None]
 Shows = Callable[[Generation, Position], None]
@@ -42,7 +45,7 @@ class Store:
     name: str
     dice: random.Random
     check: Check
-    shows: Shows
+    may_show: Shows
     """Asked when a position is recorded: whether everything up to there shows."""
     may_send: Callable[[], None]
     late_s: float = 2.0
@@ -56,8 +59,12 @@ class Store:
     recorded: dict[Generation, int] = field(default_factory=dict)
     undo: list[Callable[[], None]] = field(default_factory=list)
     undo_keys: list[tuple[Generation, Parts] | None] = field(default_factory=list)
-    losses: dict[Generation, set[Parts]] = field(default_factory=dict)
-    failovers: int = 0
+    missing: dict[Generation, set[Parts]] = field(default_factory=dict)
+    """Keys of which the newest writes were lost, and that were not written since."""
+    mark: int = 0
+    """The highest number of a request that was carried out."""
+    note: int | None = None
+    """Set by the request of that number: there were fewer than had been answered."""
     epoch: int = 0
     """The highest that a bridge has claimed it with."""
 
@@ -79,7 +86,34 @@ class Store:
         )
         if operation.document is None:
             self.deleted_s[at] = now
+        self.missing.get(generation, set()).discard(operation.parts)
         return True
+
+    def shows(self, number: int, expected: int) -> int:
+        """The mark before the request of that number, whose sender expects one."""
+        if self.mark < expected:
+            self.set_note(number)
+        return self.mark
+
+    def set_mark(self, number: int) -> None:
+        """The request of that number was carried out."""
+        before = self.mark
+
+        def undo() -> None:
+            self.mark = before
+
+        self._log(undo, None)
+        self.mark = max(before, number)
+
+    def set_note(self, number: int | None) -> None:
+        """Something was lost, or nothing is any more."""
+        before = self.note
+
+        def undo() -> None:
+            self.note = before
+
+        self._log(undo, None)
+        self.note = number
 
     def claim(self, epoch: int) -> None:
         """Somebody is going to write in this epoch."""
@@ -92,7 +126,7 @@ class Store:
         self.epoch = max(before, epoch)
 
     def record(self, generation: Generation, position: Position) -> None:
-        self.shows(generation, position)
+        self.may_show(generation, position)
         before = self.recorded.get(generation)
 
         def undo() -> None:
@@ -111,12 +145,12 @@ class Store:
 
     def fail_over(self) -> None:
         """The replica takes over: the newest writes are lost."""
-        self.failovers += 1
-        for _ in range(self.dice.randint(0, len(self.undo))):
+        most = min(len(self.undo), self.dice.choice((4, 12, 40)))
+        for _ in range(self.dice.randint(0, most)):
             self.undo.pop()()
             lost = self.undo_keys.pop()
             if lost is not None:
-                self.losses.setdefault(lost[0], set()).add(lost[1])
+                self.missing.setdefault(lost[0], set()).add(lost[1])
 
     def _remember(
         self, place: dict[str, Stored], operation: Operation, generation: Generation
@@ -148,6 +182,10 @@ class SimulatedSink:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._under_way: set[tuple[Generation, str]] = set()
+        self._journal = Journal()
+        self._losses = Losses()
+        self._expected = 0
+        self._started = False
         self.concurrency = store.dice.choice((1, 2, 3))
         self.batch_count_max = store.dice.choice((1, 3, 20))
 
@@ -178,7 +216,10 @@ class SimulatedSink:
             late_s = dice.random() * store.late_s
             loop.call_later(late_s, self._late, generation, operations)
             raise Transient("timed out")
-        report = Report()
+        if not self._started:
+            self._greet()
+        number, expected = self._journal.number(), self._journal.mark
+        found, report = store.shows(number, expected), Report()
         for at, operation in enumerate(operations):
             grows = operation.document is not None
             if dice.random() < faults.partial or (faults.full and grows):
@@ -187,11 +228,43 @@ class SimulatedSink:
                 report.kept += 1
             else:
                 report.superseded += 1
+        store.set_mark(number)
+        lost_answer = dice.random() < faults.lost_answer
+        if not lost_answer:
+            self._compare(found, number)
+            done = [o.parts for i, o in enumerate(operations) if i not in report.again]
+            self._journal.kept(number, generation, done)
         if dice.random() < 0.5:
             await asyncio.sleep(dice.expovariate(1 / faults.latency_s))
-        if dice.random() < faults.lost_answer:
+        if lost_answer:
             raise Transient("the answer was lost")
         return report
+
+    @property
+    def answered(self) -> int:
+        """See `bridge.sink.Sink`."""
+        return self._journal.mark
+
+    def expect(self, answered: int) -> None:
+        """See `bridge.sink.Sink`."""
+        self._expected = answered
+
+    def _look(self) -> None:
+        """As `sinks.redis.writer.Writer.looked`."""
+        if not self._started:
+            self._started = True
+            self._journal.begin(max(self._store.mark, self._expected))
+        self._compare(self._store.mark)
+
+    def _compare(self, mark: int, number: int = 0) -> None:
+        """As `sinks.redis.writer.Writer.compare`."""
+        if mark >= self._journal.mark:
+            return
+        found = self._journal.found(mark, number)
+        if found is None:
+            self._losses.add_all("more than is remembered")
+        else:
+            self._losses.add(found)
 
     def _late(self, generation: Generation, operations: Sequence[Operation]) -> None:
         for operation in operations:
@@ -234,16 +307,31 @@ class SimulatedSink:
         return None if version is None else Position.of_version(version)
 
     async def audit(self, generations: Sequence[Generation]) -> list[Loss]:
-        return [
-            Loss(generation, tuple(sorted(keys)), str(self._store.failovers))
-            for generation, keys in self._store.losses.items()
-            if generation in generations and keys
-        ]
+        """As `sinks.redis.audit.Audit.audit`."""
+        self._greet()
+        return self._losses.told(generations)
+
+    def _greet(self) -> None:
+        """Whether something was lost, or is known to have been; it is noted at once."""
+        note = self._store.note
+        news = note is not None and self._journal.noted(note)
+        if self._losses.begin(noted=note is not None) and news:
+            self._losses.add_all("an answer that told of a loss did not arrive")
+        self._look()
+        if not self._losses.none and note is None:
+            self._store.set_note(0)
 
     async def repaired(self, loss: Loss) -> None:
-        if loss.keys is None or loss.reason != str(self._store.failovers):
-            return  # lost once more meanwhile
-        self._store.losses[loss.generation].difference_update(loss.keys)
+        self._losses.repaired(loss)
+        if self._losses.none:
+            self._store.set_note(None)
+
+    @property
+    def suspect(self) -> bool:
+        """Whether anything is lost that is not repaired, whether it was seen or not."""
+        store = self._store
+        news = store.note is not None and store.note not in self._journal._noticed
+        return not self._losses.none or news or store.mark < self._journal.mark
 
     async def scan(
         self, generation: Generation, *, documents: bool, part: Part = WHOLE

@@ -34,6 +34,8 @@ class Build:
 
     ranges: dict[int, tuple[Range, bool]] = field(default_factory=dict)
     done: bool = False
+    again: bool = False
+    """Begun once more over what is there: what is left of that is to go, too."""
 
 
 @dataclass
@@ -54,6 +56,7 @@ class Remembered:
     passed: int = 0
     noted: int | None = None
     doubt: str = ""
+    answered: dict[str, int] = field(default_factory=dict)
     server_life: int = 0
     """Which start of the server was read from last."""
 
@@ -135,7 +138,24 @@ class Tables:
     async def sinks(self) -> list[SimpleNamespace]:
         """See `Store.sinks`."""
         rows = (await self.read()).sinks
-        return [SimpleNamespace(name=n, state=s, paused=False) for n, s in rows.items()]
+        answered = self._rows.answered
+        return [
+            SimpleNamespace(
+                name=name,
+                state=rows.get(name, SinkState.OK),
+                paused=False,
+                answered=answered.get(name, 0),
+            )
+            for name in {**rows, **answered}
+        ]
+
+    async def save_answered(self, name: str, answered: int) -> None:
+        """See `Store.save_answered`."""
+        await self.write(
+            lambda rows: rows.answered.update(
+                {name: max(answered, rows.answered.get(name, 0))}
+            )
+        )
 
     async def set_sink_state(self, name: str, state: SinkState, _why: str = "") -> None:
         """See `Store.set_sink_state`."""

@@ -33,6 +33,7 @@ from bridge.parking import Parking
 from bridge.pipeline import Pipeline
 from bridge.position import Position
 from bridge.progress import Progress
+from bridge.standing import Standing
 from bridge.watch import Watch
 from tests.simulation import worlds
 from tests.simulation.sinks import Store
@@ -321,6 +322,11 @@ MUTANTS = [
         "a debt is released before it is written down",
         lambda: [_patch(Parking, "_record_feed", _unrecorded)],
         partial(World, faults=("pause", "idle", "kill")),
+    ),
+    Mutant(
+        "what a sink has answered for is not written down",
+        lambda: [_patch(Standing, "answered", _at_once)],
+        worlds.hosts,
     ),
     Mutant(
         "keys that the stream overtook stay in the chunk",

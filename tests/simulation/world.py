@@ -143,7 +143,7 @@ class World:
             or kept.server_life != self.server.life
             or generation in kept.sweeps
             or generation_key(generation) in kept.owed_all
-            or store.losses.get(generation)
+            or store.missing.get(generation)
             or not kept.builds[generation].done
         )
         if doubtful:
@@ -235,6 +235,7 @@ class World:
         self.remembered.barrier = self.server.make_slot()
         self.remembered.positions.clear()
         self.remembered.passed, self.remembered.noted = 0, None
+        self.remembered.answered.clear()
 
     def _process(self) -> Process:
         assert self.process is not None
@@ -299,6 +300,9 @@ class World:
             case "sink_halt":
                 store.faults.halted = True
             case "sink_fail_over":
+                store.fail_over()
+            case "host":
+                await process.kill()
                 store.fail_over()
             case "pause":
                 process.lanes[store.name].set_state(LaneState.PAUSED)

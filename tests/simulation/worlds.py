@@ -111,6 +111,9 @@ deleted = full_of(
 )
 """Much is deleted while jobs wait for a slow sink, and soon forgotten there."""
 
+hosts = full_of("host", "rebuild", gap_s=0.5, writers={"pause_s": 0.01})
+"""Bridge and sink die together, and what the sink took last is lost."""
+
 
 def debtors(seed: int) -> World:
     """One of two sinks is slow and full for long, parked, and paid while it is."""
@@ -156,6 +159,7 @@ FAIR = (
         debtors,
         refused,
         refused_and_gone,
+        hosts,
     ),
 )
 

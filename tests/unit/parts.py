@@ -134,3 +134,7 @@ async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(5):
         while not condition():
             await asyncio.sleep(0)
+
+
+async def nothing(*_: object) -> None:
+    """In the place of what is not looked at."""

@@ -19,7 +19,7 @@ from bridge.keys import Parts
 from bridge.ledger import Ticket
 from bridge.operations import Operation, Rejection
 from bridge.source import Failure, QueryFailed, Row
-from tests.unit.parts import GENERATION
+from tests.unit.parts import GENERATION, nothing
 
 pytestmark = pytest.mark.unit
 
@@ -69,6 +69,7 @@ class Source:
             markers=SimpleNamespace(next=self._next),
             gate=SimpleNamespace(open=lambda take, _: take()),
             source=SimpleNamespace(read=lambda *, scanning: nullcontext(self)),
+            progress=SimpleNamespace(answered=nothing),
         )
         return RangeBackfill(
             cast(Any, pipeline),

@@ -17,7 +17,7 @@ from bridge.operations import Rejection
 from bridge.position import Position
 from bridge.sink import Generation
 from bridge.source import Failure, QueryFailed, Row
-from tests.unit.parts import GENERATION, LaneBench, operation, until
+from tests.unit.parts import GENERATION, LaneBench, nothing, operation, until
 
 pytestmark = pytest.mark.unit
 
@@ -58,6 +58,7 @@ class Bench(LaneBench):
             markers=SimpleNamespace(next=self._next),
             gate=SimpleNamespace(open=lambda take, _: take()),
             source=SimpleNamespace(read=lambda *, scanning: nullcontext(self)),
+            progress=SimpleNamespace(answered=nothing),
         )
         await rederive(
             cast(Any, pipeline),

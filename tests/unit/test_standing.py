@@ -8,8 +8,33 @@ from typing import Any, cast
 
 from bridge.ledger import Ledger
 from bridge.standing import Standing
-from bridge.store.rows import ProgressRow
+from bridge.store.rows import LogKnown, ProgressRow
 from tests.unit.parts import GENERATION
+
+
+async def test_what_a_sink_has_answered_for_is_written_down_as_it_grows() -> None:
+    """And told to the sink by the process that comes after."""
+    row, expected = SimpleNamespace(name="cache", answered=7), list[int]()
+    saved: list[tuple[str, int]] = []
+
+    async def save(name: str, answered: int) -> None:
+        saved.append((name, answered))
+
+    async def sinks() -> list[SimpleNamespace]:
+        return [row]
+
+    async def log() -> LogKnown:
+        return LogKnown(1, 1)
+
+    store = SimpleNamespace(sinks=sinks, log=log, save_answered=save)
+    sink = SimpleNamespace(answered=7, expect=expected.append)
+    ledger = Ledger(lambda: None)
+    standing = Standing(cast("Any", store), cast("Any", {"cache": sink}), 1, ledger)
+    await standing.start({})
+    for sink.answered in (7, 9, 9, 8):
+        await standing.answered(["cache"])
+    await standing.answered()
+    assert (expected, saved) == ([7], [("cache", 9)])
 
 
 async def test_since_when_a_generation_is_behind_is_written_down() -> None:
