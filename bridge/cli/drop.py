@@ -50,7 +50,12 @@ async def _drop(config: Config, *, targets: bool) -> None:
     from bridge.control.check import owner
     from bridge.control.lease import no_daemon
     from bridge.control.planning import open_sinks
-    from bridge.control.remove import drop_source, drop_targets, refuse_running
+    from bridge.control.remove import (
+        drop_source,
+        drop_targets,
+        may_drop_publication,
+        refuse_running,
+    )
     from bridge.control.session import session
     from bridge.control.survey import remember
 
@@ -60,6 +65,7 @@ async def _drop(config: Config, *, targets: bool) -> None:
         no_daemon(config.source.dsn),
         session(config.source.dsn, read_only=False) as connection,
     ):
+        await may_drop_publication(connection, config.source)
         if targets:
             async with open_sinks(config) as sinks:
                 whose = await owner(connection, config)

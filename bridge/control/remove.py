@@ -145,6 +145,27 @@ def refuse_running(remembered: Remembered) -> None:
         )
 
 
+async def may_drop_publication(own: Session, config: SourceConfig) -> None:
+    """Before anything is removed: Halt when the role may not drop the publication, and
+    nobody else is named who may."""
+    with wrapped():
+        found = await own.execute(
+            "select from pg_publication where pubname = %s"
+            " and not pg_has_role(pubowner, 'usage')",
+            [config.publication],
+        )
+        if config.admin_dsn is None and await found.fetchone() is not None:
+            raise _not_ours(config, "it belongs to another role")
+
+
+def _not_ours(config: SourceConfig, why: str) -> Halt:
+    name = quoted(config.publication)
+    return Halt(
+        f"publication {config.publication} cannot be dropped: {why}",
+        hint=f"as its owner: drop publication {name}; then drop again",
+    )
+
+
 async def drop_source(own: Session, config: SourceConfig, tell: Tell) -> bool:
     """Remove slot, publication and schema; False when none of them was there.
 
@@ -189,11 +210,7 @@ async def _drop_publication(own: Session, config: SourceConfig) -> bool:
             await own.execute(statement)
     except BridgeError as refusal:
         if config.admin_dsn is None:
-            raise Halt(
-                refusal.message,
-                hint=f"as its owner: drop publication {quoted(config.publication)}; "
-                "then drop again",
-            ) from refusal
+            raise _not_ours(config, refusal.message) from refusal
         async with session(
             config.admin_dsn, read_only=False, key="source.admin_dsn"
         ) as admin:

@@ -7,17 +7,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from secrets import token_hex
 
 import psycopg
 import pytest
 
-from bridge.control import lease
 from bridge.control.lease import Lease
 from bridge.errors import Halt, Transient
 from bridge.store import Store
-from bridge.store.locks import LEASE, LOCK_CLASS
-from tests.fixtures.commands import asked
 from tests.fixtures.proxy import MakeProxy
 from tests.fixtures.waiting import eventually
 
@@ -202,23 +198,3 @@ async def test_who_holds_it_can_be_seen(store: Store, database: str) -> None:
     async with await Lease.acquire(database):
         daemon = await store.read_daemon()
         assert daemon is not None and daemon.alive
-
-
-def test_nothing_is_dropped_while_a_daemon_holds_it(
-    database: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """Also one that has begun since `drop` has looked."""
-    file = tmp_path / "pgbridge.toml"
-    file.write_text(f'[source]\ndsn = "{database}"\nslot = "t_{token_hex(6)}"\n')
-    assert asked(capsys, file, "apply")[0] == 0
-    with monkeypatch.context() as patch, psycopg.connect(database) as daemon:
-        patch.setattr(lease, "TURN_S", 0.2)
-        daemon.execute("select pg_advisory_lock(%s, %s)", [LOCK_CLASS, LEASE])
-        code, _, err = asked(capsys, file, "drop", "--yes")
-        assert code == 1
-        assert "a daemon holds the lease" in err
-        assert daemon.execute("select to_regnamespace('bridge')").fetchone() != (None,)
-    assert asked(capsys, file, "drop", "--yes")[0] == 0
