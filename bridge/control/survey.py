@@ -228,7 +228,7 @@ async def remember(config: Config) -> Remembered:
     version = len(every) - len(missing)
     if not version:
         return Remembered()
-    async with await Store.open(dsn) as store:
+    async with _tables(dsn, missing) as store:
         return Remembered(
             schema_version=version,
             source=await store.read_source(),
@@ -239,6 +239,19 @@ async def remember(config: Config) -> Remembered:
             },
             generations={row.key: row for row in await store.generations.all()},
         )
+
+
+@asynccontextmanager
+async def _tables(
+    dsn: str, missing: Sequence[migrate.Migration]
+) -> AsyncIterator[Store]:
+    """The store; where an earlier version has left it, as it will be."""
+    if not missing:
+        async with await Store.open(dsn) as store:
+            yield store
+        return
+    async with migrate.rehearsed(dsn, missing) as connection:
+        yield Store.over(connection)
 
 
 def _applied(config: Config, remembered: Remembered) -> set[str]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, distribution
@@ -111,26 +111,42 @@ async def migrate(
             # Of the session: released with the connection, whatever happens.
             await connection.execute(QUERIES["lock"], _LOCK)
             missing = await _pending(connection, wanted)
-            for migration in missing:
-                await _apply(connection, migration)
+            # All or none: what is half there, no version of pgbridge can read.
+            async with connection.transaction():
+                for migration in missing:
+                    await _apply(connection, migration)
             return missing
         except psycopg.Error as error:
             raise wrapped(error) from error
 
 
+@asynccontextmanager
+async def rehearsed(
+    dsn: str, missing: Sequence[Migration]
+) -> AsyncIterator[AsyncConnection[DictRow]]:
+    """A connection that sees the tables of an earlier version as they will be once what
+    is missing is applied. Nothing of it stays. Errors as of `migrate`."""
+    async with await connect(dsn, application_name="pgbridge migrate") as connection:
+        try:
+            async with connection.transaction(force_rollback=True):
+                for migration in missing:
+                    await _apply(connection, migration)
+                yield connection
+        except psycopg.Error as error:
+            raise wrapped(error) from error
+
+
 async def _apply(connection: AsyncConnection[DictRow], migration: Migration) -> None:
-    async with connection.transaction():
-        # From a file of the distribution; without parameters it may hold many
-        # statements.
-        await connection.execute(migration.text)
-        await connection.execute(
-            QUERIES["record_migration"],
-            {
-                "number": migration.number,
-                "name": migration.name,
-                "digest": migration.digest,
-            },
-        )
+    # From a file of the distribution; without parameters it may hold many statements.
+    await connection.execute(migration.text)
+    await connection.execute(
+        QUERIES["record_migration"],
+        {
+            "number": migration.number,
+            "name": migration.name,
+            "digest": migration.digest,
+        },
+    )
 
 
 async def _pending(

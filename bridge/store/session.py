@@ -114,6 +114,13 @@ class Session:
         self._connection: AsyncConnection[DictRow] | None = None
         self._turn = asyncio.Lock()
 
+    @classmethod
+    def over(cls, connection: AsyncConnection[DictRow]) -> Session:
+        """One over a connection that its caller has opened, and closes."""
+        made = cls("", "")
+        made._connection = connection
+        return made
+
     async def rows(self, name: str, /, **values: object) -> list[DictRow]:
         """Run the statement `name`, and give what it returns.
 

@@ -19,6 +19,8 @@ from collections.abc import Mapping
 from typing import Any, Self
 from uuid import UUID, uuid4
 
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
 from bridge.errors import Halt
@@ -76,6 +78,11 @@ class Store:
             await session.close()
             raise
         return cls(session)
+
+    @classmethod
+    def over(cls, connection: AsyncConnection[DictRow]) -> Store:
+        """A store over a connection that its caller has opened, and closes."""
+        return cls(Session.over(connection))
 
     async def close(self) -> None:
         """Close the connection."""

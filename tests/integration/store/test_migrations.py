@@ -11,6 +11,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from bridge.config import load
+from bridge.control.survey import remember
 from bridge.dev.postgres import create_database, drop_database
 from bridge.errors import Halt
 from bridge.store.migrate import (
@@ -83,7 +85,7 @@ async def test_two_that_migrate_at_once_do_it_once(database: str) -> None:
     assert sorted([len(first), len(second)]) == [0, len(read())]
 
 
-async def test_a_failing_migration_leaves_nothing_of_itself(database: str) -> None:
+async def test_a_failing_migration_leaves_nothing_half_done(database: str) -> None:
     broken = Migration(
         len(read()) + 1,
         "break_everything",
@@ -91,8 +93,21 @@ async def test_a_failing_migration_leaves_nothing_of_itself(database: str) -> No
     )
     with pytest.raises(Halt):
         await migrate(database, [*read(), broken])
-    assert await migrate(database) == []
-    assert not any(row[0] == "half" for row in catalog(database)["relations"])
+    assert await pending(database) == read()
+
+
+async def test_the_tables_of_every_earlier_version_can_be_read(
+    database: str, tmp_path: Path
+) -> None:
+    """As they will be; they stay as they are until that version is installed."""
+    file = tmp_path / "pgbridge.toml"
+    file.write_text(f'[source]\ndsn = "{database}"\n')
+    every = read()
+    for version in range(1, len(every) + 1):
+        await migrate(database, every[:version])
+        found = await remember(load(file))
+        assert found.schema_version == version
+        assert await pending(database) == every[version:]
 
 
 async def test_a_database_of_a_newer_version_is_left_alone(database: str) -> None:
