@@ -17,11 +17,13 @@ import orjson
 import psycopg
 import redis.asyncio
 
+from tests.fixtures.waiting import eventually
 from tests.scenario.world import Bridge
 
 KEY = 0
 """Other traffic leaves it alone."""
 EVERY_S = 0.005
+LOOKS_MIN = 20
 
 
 class Readers:
@@ -51,10 +53,14 @@ class Readers:
             self.wrong.append(f"{who}: {n} after {before}")
         self._seen[who] = n
 
+    async def have_looked(self) -> None:
+        """Wait until enough was seen, or something wrong."""
+        await eventually(lambda: self.wrong or self.looks > LOOKS_MIN)
+
     def must_be_right(self) -> None:
         """Something was seen, and nothing of it was wrong."""
         assert not self.wrong, self.wrong[:5]
-        assert self.looks > 20
+        assert self.looks > LOOKS_MIN
 
     def last(self, who: str) -> int:
         """What a reader has seen at last; 0: nothing."""
@@ -91,6 +97,7 @@ async def reading(
         )
     try:
         yield readers
+        await readers.have_looked()
     finally:
         stopping.set()
         await asyncio.gather(*tasks)
@@ -108,6 +115,8 @@ async def reading_keys(
     task = asyncio.create_task(looking)
     try:
         yield readers
+        if not readers.stopping.is_set():
+            await readers.have_looked()
     finally:
         readers.stopping.set()
         await task
