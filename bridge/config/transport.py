@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import re
-from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlencode
 
 import psycopg
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from bridge.config.values import is_loopback
 
 _URL = re.compile("postgres(ql)?://")
 _SYSTEM_ROOTS = 160_000
@@ -55,9 +56,5 @@ def verified(dsn: str) -> str:
 
 def _is_here(host: str) -> bool:
     """Whether it is this machine: by name, by address, or by a socket."""
-    if host in {"", "localhost"} or host.startswith(("/", "@")):
-        return True
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
+    socket = not host or host.startswith(("/", "@"))
+    return socket or is_loopback(host.strip("[]"))

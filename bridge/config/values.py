@@ -44,6 +44,16 @@ class Secret(str):
         return "***"
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this machine answers under that name or address."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 @dataclass(frozen=True, slots=True)
 class HttpAddress:
     """Where the daemon answers HTTP. Port 0 lets the system choose one."""
@@ -54,12 +64,7 @@ class HttpAddress:
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach it."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(self.host)
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
