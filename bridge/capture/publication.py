@@ -1,8 +1,8 @@
 """The publication: what it holds, and the statements that make it hold what it must.
 
 The one thing to know: a table added while a writer is open on it is published for
-what that writer writes from then on; what it wrote before is in no stream. So every
-change gives a barrier: take no position for the views of these tables until all
+what that writer writes from then on; what it wrote before is in no stream. So after
+every change, whoever made it, a barrier is taken: nothing is read until all
 transactions older than it have ended.
 """
 
@@ -19,7 +19,6 @@ from psycopg.sql import SQL, Composable, Composed, Identifier
 
 from bridge.capture.connection import check_name
 from bridge.capture.queries import values, wrapped
-from bridge.capture.slot import take_barrier
 
 Connection: TypeAlias = AsyncConnection[Any]
 
@@ -192,15 +191,11 @@ def _list(tables: Collection[QualifiedName]) -> Composable:
 
 async def change_publication(
     connection: Connection, changes: Sequence[Statement]
-) -> int | None:
-    """Carry them out in one transaction; the barrier's full transaction id.
-
-    None when there was nothing to do. The connection is in autocommit mode.
-    """
+) -> None:
+    """Carry them out in one transaction. The connection is in autocommit mode."""
     if not changes:
-        return None
+        return
     with wrapped("cannot change the publication"):
         async with connection.transaction():
             for change in changes:
                 await connection.execute(change.sql)
-    return await take_barrier(connection)

@@ -2,7 +2,8 @@
 
 The one thing to know: every part can be done again after a crash at any point. The
 order is what makes it safe: the epoch is recorded before a slot of it exists, and a
-new slot or publication is not read from before its barrier is known.
+new slot is not read from before its barrier is known. That of a table that was newly
+published is the daemon's to take (`SchemaWatch`), whoever published it.
 """
 
 from __future__ import annotations
@@ -77,9 +78,8 @@ async def apply(looked: Survey, permission: Permission, tell: Tell) -> Applied:
     await install_notices(looked, permission, tell)
     async with await Store.open(looked.config.source.dsn) as store:
         left_out: dict[str, BridgeError] = dict(looked.lacking)
-        barrier = await publish_tables(looked, permission, left_out, tell)
+        await publish_tables(looked, permission, left_out, tell)
         source = await begin_history(looked, store, tell)
-        source = await _raise_barrier(store, source, barrier)
         away = await _claim(looked, source.epoch, permission)
         looked = await _settle(looked, store, away)
         altered = await _targets(looked, store, left_out, away, permission, tell)
@@ -230,17 +230,6 @@ def _teller(tell: Tell) -> Callable[[Sequence[Blocker]], None]:
                 tell(f"the new slot waits for {blocker}")
 
     return waiting
-
-
-async def _raise_barrier(
-    store: Store, source: SourceRow, barrier: int | None
-) -> SourceRow:
-    """Tables that were just published are not read before their barrier either."""
-    if barrier is None or barrier <= (source.barrier or 0):
-        return source
-    raised = replace(source, barrier=barrier)
-    await store.save_source(raised)
-    return raised
 
 
 async def _targets(

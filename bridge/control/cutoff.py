@@ -6,7 +6,9 @@ documents than the recorded one has. So the switch is recorded, never taken back
 
 from __future__ import annotations
 
-from bridge.control.commands import RollBack, parse
+from contextlib import suppress
+
+from bridge.control.commands import Promote, RollBack, parse
 from bridge.errors import Refusal
 from bridge.sink import Sink, Target
 from bridge.store import Store
@@ -31,10 +33,13 @@ async def record_cut_off(
     row = next((row for row in known if row.key.number == number), None)
     if row is None:
         return {}
-    if row.state is GenerationState.BUILDING and await is_built(store, row.key):
-        return await store.generations.promote(row.key)
-    if row.state is GenerationState.PREVIOUS and await _rolls_back(store, row.key):
-        return await store.generations.roll_back(row.key)
+    match row.state:
+        case GenerationState.BUILDING:
+            if await is_built(store, row.key) or await _asked(store, row.key, Promote):
+                return await store.generations.promote(row.key)
+        case GenerationState.PREVIOUS:
+            if await _asked(store, row.key, RollBack):
+                return await store.generations.roll_back(row.key)
     return {}
 
 
@@ -48,14 +53,15 @@ async def is_built(store: Store, key: GenerationKey) -> bool:
     return False
 
 
-async def _rolls_back(store: Store, key: GenerationKey) -> bool:
-    """Whether a rollback to it was being carried out."""
+async def _asked(
+    store: Store, key: GenerationKey, kind: type[Promote] | type[RollBack]
+) -> bool:
+    """Whether a command was being carried out that lets readers see this one."""
     for row in await store.commands.open():
-        if row.state is CommandState.RUNNING and row.kind == "rollback":
-            try:
-                command = parse(row)
-            except Refusal:
-                continue
-            if isinstance(command, RollBack) and key in command.generations:
+        if row.state is not CommandState.RUNNING:
+            continue
+        with suppress(Refusal):
+            command = parse(row)
+            if isinstance(command, kind) and key in command.generations:
                 return True
     return False

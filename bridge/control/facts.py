@@ -126,6 +126,15 @@ def difference(before: Facts, now: Facts, fresh: Collection[str] = ()) -> Differ
     return Difference(frozenset(plan), frozenset(publication), frozenset(moved))
 
 
+def published_anew(before: Facts, now: Facts) -> bool:
+    """Whether one of these tables became a part of the publication since, or of another
+    publication; one that was not looked at before may have."""
+    return any(
+        before.get(table, {}).get("published") != found["published"]
+        for table, found in now.items()
+    )
+
+
 def _identities_differ(was: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     """Whether the log may carry other old values than before. A partition that is
     like one that was there changes nothing."""

@@ -94,35 +94,34 @@ async def _install(dsn: str, key: str, tell: Tell) -> None:
 
 async def publish_tables(
     looked: Survey, permission: Permission, left_out: dict[str, BridgeError], tell: Tell
-) -> int | None:
-    """Make the publication hold what views read; the barrier of it, if it changed.
+) -> None:
+    """Make the publication hold what views read.
 
     With `permission.partial`, views whose tables could not be added are put into
     `left_out`.
     """
     changes, config = looked.publication_changes, looked.config.source
     if not changes:
-        return None
+        return
     async with AsyncExitStack() as stack:
         own = await stack.enter_async_context(session(config.dsn, read_only=False))
         try:
-            barrier = await change_publication(own, changes)
+            await change_publication(own, changes)
         except Halt as refusal:
             if not (permission.admin and config.admin_dsn):
                 halt = _may_not_publish(looked, refusal.message)
                 if not permission.partial or looked.publication is None:
                     raise halt from refusal
                 left_out.update(dict.fromkeys(_unread(looked), halt))
-                return None
+                return
             admin = await stack.enter_async_context(
                 session(config.admin_dsn, read_only=False, key="source.admin_dsn")
             )
-            barrier = await change_publication(admin, changes)
+            await change_publication(admin, changes)
     tell(
         f"publication {config.publication} holds "
         f"{', '.join(sorted(looked.wanted.tables)) or 'no table'}"
     )
-    return barrier
 
 
 def _unread(looked: Survey) -> list[str]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Protocol
 
 from bridge import probes
@@ -24,7 +25,15 @@ from bridge.backfill.patience import patiently
 from bridge.batch import Outlet
 from bridge.capture.slot import take_barrier
 from bridge.control.check import one
-from bridge.control.facts import Difference, Facts, Look, difference, fresh, look
+from bridge.control.facts import (
+    Difference,
+    Facts,
+    Look,
+    difference,
+    fresh,
+    look,
+    published_anew,
+)
 from bridge.control.letters import generation_key
 from bridge.control.session import Session, session
 from bridge.control.survey import Survey, survey
@@ -72,7 +81,6 @@ class SchemaWatch:
         self._missed = Difference()
         self._owing: set[Outlet] = set()
         self._paying: set[Outlet] = set()
-        self._barrier: asyncio.Task[None] | None = None
         self._begun = self._done = 0
         """Looks, by number."""
         self._done_one = asyncio.Event()
@@ -87,6 +95,8 @@ class SchemaWatch:
         on follows from what it finds, or from later."""
         self._stored = await patiently(self._assembly.store.read_facts)
         await patiently(self._look_first)
+        if published_anew(self._stored, self._seen.facts):
+            await patiently(self._raise_barrier)
 
     async def run(self) -> None:
         """Look until cancelled, or until another life is asked for."""
@@ -223,8 +233,6 @@ class SchemaWatch:
         self, found: Difference, only: Collection[GenerationKey] | None = None
     ) -> None:
         """Have the views of these tables swept; `only` these generations of them."""
-        if found.publication and self._barrier is None:
-            self._barrier = self._assembly.spawn(self._ended(), "publication barrier")
         oids = {int(table) for table in found.derive}
         for name, plan in self._assembly.plans.items():
             if not any(use.table.oid in oids for use in plan.tables):
@@ -246,8 +254,6 @@ class SchemaWatch:
         sink keeps no other from it."""
         generation = outlet.generation
         await self._assembly.pipeline.ready()
-        if self._barrier is not None:
-            await asyncio.shield(self._barrier)
         while outlet in self._owing:
             self._owing.discard(outlet)
             _log.warning(
@@ -261,33 +267,39 @@ class SchemaWatch:
         self._paying.discard(outlet)
         self._settle()
 
-    async def _ended(self) -> None:
-        """Wait for whoever was writing while the publication was changed: of what he
-        had written before, nothing is in the log, nor in any snapshot yet."""
-        source = self._assembly.config.source
+    # — what was written before its table was published —
 
-        async def take() -> int:
-            async with session(source.dsn, read_only=False) as connection:
-                return await take_barrier(connection)
+    async def _raise_barrier(self) -> None:
+        """Read nothing before whoever writes now has ended: of what he had written to a
+        table before it was published, nothing is in the log, nor in any snapshot yet.
 
-        xid = await patiently(take)
+        Whoever published it, and when: this is written down before it is that the
+        publication was seen so.
+        """
+        assembly = self._assembly
+        async with session(assembly.config.source.dsn, read_only=False) as connection:
+            xid = await take_barrier(connection)
+        known = await assembly.store.read_source()
+        assert known is not None, "what streams has a slot"
+        await assembly.store.save_source(
+            replace(known, barrier=max(known.barrier or 0, xid))
+        )
+        assembly.pipeline.gate.raise_barrier(xid)
+        assembly.spawn(patiently(lambda: self._tell_of_writers(xid)), "open writers")
+
+    async def _tell_of_writers(self, xid: int) -> None:
+        """Say for whom the first reading waits."""
         told: set[int] = set()
-
-        async def wait() -> None:
-            async with session(source.dsn) as connection:
-                while not (row := await one(connection, "older", xid=str(xid)))[
-                    "ended"
-                ]:
-                    if fresh := set(row["pids"]) - told:
-                        told.update(fresh)
-                        _log.warning(
-                            "waiting for transactions that were open while the "
-                            "publication was changed",
-                            pids=sorted(fresh),
-                        )
-                    await asyncio.sleep(self._interval_s)
-
-        await patiently(wait)
+        async with session(self._assembly.config.source.dsn) as connection:
+            while not (row := await one(connection, "older", xid=str(xid)))["ended"]:
+                if fresh := set(row["pids"]) - told:
+                    told.update(fresh)
+                    _log.warning(
+                        "waiting for transactions that were open while the "
+                        "publication was changed",
+                        pids=sorted(fresh),
+                    )
+                await asyncio.sleep(self._interval_s)
 
     def _settle(self) -> None:
         """Write down what is known, once all has been derived that follows from it."""

@@ -107,6 +107,7 @@ FAULTS = (
     "Elasticsearch killed",
     "Redis comes back empty",
     "daemon and Postgres",
+    "daemon and Redis, from an older file",
 )
 
 
@@ -137,6 +138,7 @@ class Matrix:
             lambda: self.crashed(servers.elasticsearch),
             lambda: self.crashed(servers.valkey),
             self.both,
+            self.host,
         )
         return dict(zip(FAULTS, acts, strict=True))
 
@@ -150,6 +152,18 @@ class Matrix:
     async def both(self) -> None:
         await self.killed()
         await self.crashed(self.servers.postgres)
+
+    async def host(self) -> None:
+        """What was written since `save` is lost, and nobody is left who knew of it."""
+        await self.killed()
+        await self.crashed(self.servers.valkey)
+        with redis.Redis.from_url(self.bridge.redis) as client:
+            _saved(client).unlink()  # else it would always come back so
+
+    async def save(self) -> None:
+        """Redis writes its file."""
+        with redis.Redis.from_url(self.bridge.redis) as client:
+            await asyncio.to_thread(client.save)
 
     async def run(self, rows: list[tuple[str, str]]) -> None:
         """All these rows; those that are done are taken out of the list."""
@@ -168,6 +182,8 @@ class Matrix:
         """Have the fault at the probe, and compare everything."""
         began = time.monotonic()
         shop = Shop(self.bridge.dsn, f"{probe}/{name}", pause_s=0.1)
+        if fault == self.host:
+            await self.save()
         try:
             await self.reach(probe)
             reached_s = time.monotonic() - began
@@ -265,6 +281,12 @@ class Matrix:
         return counts
 
 
+def _saved(client: redis.Redis) -> Path:
+    """The file of Redis."""
+    options: dict[str, str] = client.config_get("dir", "dbfilename")
+    return Path(options["dir"], options["dbfilename"])
+
+
 def _line(row: Row) -> str:
     cells = " ".join(f"{row.compared[view]:8,}" for view in VIEWS)
     return f"{row.probe:24}{row.fault:26}{cells}   {row.seconds:5.1f} s"
@@ -322,6 +344,7 @@ def _bridge(servers: Servers, number: int) -> Iterator[Bridge]:
         own.execute(SCHEMA.encode())
     with redis.Redis.from_url(servers.valkey.url) as client:
         client.flushall()  # it was the one's before
+        _saved(client).unlink(missing_ok=True)
     es, cache, prefix = servers.elasticsearch.url, servers.valkey.url, f"m{number}-"
     with tempfile.TemporaryDirectory() as folder:
         bridge = Bridge(Path(folder), dsn, es, cache, prefix)

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import bridge.control.apply
 from bridge import probes
 from bridge.config.limits import Limits
 from bridge.control.schema import SchemaWatch
@@ -42,13 +41,15 @@ def _reads_at_once() -> None:
 
 
 def _no_barrier() -> None:
-    """What was running when the slot was made is not waited for."""
+    """What was running when the slot was made is not waited for, nor when its tables
+    were published."""
     real = Gate.__init__
 
     def init(self: Gate, _barrier: int = 0, *rest: Any) -> None:
         real(self, 0, *rest)
 
     Gate.__init__ = init  # type: ignore[method-assign]
+    Gate.raise_barrier = lambda *_: None  # type: ignore[method-assign]
 
 
 def _acknowledges_invisible() -> None:
@@ -68,10 +69,10 @@ def _acknowledges_invisible() -> None:
 def _no_publication_barrier() -> None:
     """Who was writing when a table was published is not waited for."""
 
-    async def keep(_store: Any, source: Any, _barrier: Any) -> Any:
-        return source
+    async def keep(_watch: Any) -> None:
+        pass
 
-    bridge.control.apply._raise_barrier = keep
+    SchemaWatch._raise_barrier = keep  # type: ignore[method-assign]
 
 
 def _few_owed_keys() -> None:

@@ -65,6 +65,35 @@ async def test_what_is_not_as_the_source_is_is_not_shown(
     assert await bridge.daemon.stop() == 0
 
 
+async def test_what_was_shown_by_force_stays_so_when_the_daemon_dies_of_it(
+    bridge: Bridge, tmp_path: Path
+) -> None:
+    """Though the build itself has ended, and is not as the source is."""
+    hold = tmp_path / "hold"
+    hold.mkdir()
+    rows(bridge)
+    bridge.configure({"item": ITEM}, sinks=["search"])
+    bridge.daemon.start(hold=hold)
+    await bridge.ready()
+    (hold / "armed").write_text("generation.built")
+    rebuild = int(bridge.one("select bridge.backfill('item', rebuild => true)"))
+    await eventually((hold / "reached").exists)
+    _harm(bridge, "missing")
+    (hold / "reached").unlink()
+    assert (await eventually(lambda: _ended(bridge, rebuild))).startswith("failed")
+    (hold / "armed").write_text("generation.published")
+    promote = int(bridge.one("select bridge.promote('item', force => true)"))
+    await eventually((hold / "reached").exists)
+    await bridge.daemon.kill()
+    bridge.daemon.start()
+    ended = await eventually(lambda: _ended(bridge, promote))
+    assert ended.startswith("done"), ended
+    await bridge.ready()
+    (target,) = (await bridge.daemon.status())["targets"]
+    assert (target["generation"], target["state"]) == (2, "live")
+    assert await bridge.daemon.stop() == 0
+
+
 def _ended(bridge: Bridge, command: int) -> str | None:
     query = "select state || ': ' || message from bridge.command where id = %s"
     found = bridge.one(f"{query} and finished_at is not null", command)

@@ -251,9 +251,7 @@ async def test_what_is_invisible_over_a_restart_needs_the_acknowledgement_to_wai
 # — a table published while a writer is open on it —
 
 
-async def published_under_a_writer(
-    bridge: Bridge, *, restart: bool, mutant: str = ""
-) -> None:
+async def published_under_a_writer(bridge: Bridge, how: str, mutant: str = "") -> None:
     """What the writer wrote before is in no stream, nor in a snapshot until it ends."""
     bridge.execute(*SCHEMA, "create table other (id integer primary key, word text)")
     bridge.configure(DIRECT)
@@ -264,13 +262,13 @@ async def published_under_a_writer(
         asyncio.timeout(DEADLINE_S),
     ):
         await writer.execute("insert into other values (1, 'before')")
-        both = DIRECT | {"other": 'table = "other"'}
-        if restart:
+        if how == "published by hand":
+            bridge.execute(f"alter publication {bridge.slot} add table other")
+        elif how == "restarted":
             assert await bridge.daemon.stop() == 0
-            bridge.configure(both)
+        bridge.configure(DIRECT | {"other": 'table = "other"'})
+        if how == "restarted":
             bridge.daemon.start(mutant=mutant)
-        else:
-            bridge.configure(both)
         await eventually(lambda: is_published(bridge, "other"))
         await writer.execute("insert into other values (2, 'after')")
         if mutant:
@@ -299,18 +297,19 @@ async def has_targets(bridge: Bridge, count: int) -> bool:
     return len((await bridge.daemon.status()).get("targets", [])) == count
 
 
-@pytest.mark.parametrize("restart", [False, True], ids=["edited", "restarted"])
+PUBLISHED = ("edited", "restarted", "published by hand")
+
+
+@pytest.mark.parametrize("how", PUBLISHED)
 async def test_a_table_published_under_a_writer_is_read_when_it_has_ended(
-    bridge: Bridge, restart: bool
+    bridge: Bridge, how: str
 ) -> None:
-    await published_under_a_writer(bridge, restart=restart)
+    await published_under_a_writer(bridge, how)
 
 
-@pytest.mark.parametrize("restart", [False, True], ids=["edited", "restarted"])
+@pytest.mark.parametrize("how", PUBLISHED)
 async def test_a_table_published_under_a_writer_needs_the_barrier(
-    bridge: Bridge, restart: bool
+    bridge: Bridge, how: str
 ) -> None:
     with pytest.raises(Differs):
-        await published_under_a_writer(
-            bridge, restart=restart, mutant="no-publication-barrier"
-        )
+        await published_under_a_writer(bridge, how, mutant="no-publication-barrier")

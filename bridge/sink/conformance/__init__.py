@@ -20,10 +20,11 @@ storage itself, through `read`, `scan` and `count`, never the sink's memory alon
 
 from bridge.sink.conformance.generations import GenerationPromises
 from bridge.sink.conformance.hooks import Hooks
+from bridge.sink.conformance.losses import LossPromises
 from bridge.sink.conformance.writing import WritingPromises
 
 __all__ = ["SinkConformance"]
 
 
-class SinkConformance(WritingPromises, GenerationPromises, Hooks):
+class SinkConformance(WritingPromises, GenerationPromises, LossPromises, Hooks):
     """All promises of a sink as tests; the hooks are the plug-in's to give."""

@@ -212,15 +212,6 @@ class GenerationPromises(Hooks):
         assert await self.body(sink, one, "during") == "during at 11"
 
     @pytest.mark.asyncio
-    async def test_audit_is_quiet_when_nothing_is_lost(
-        self, sink: Sink, one: Generation
-    ) -> None:
-        assert await sink.audit([]) == []
-        for lsn in range(10, 13):
-            await sink.write(one, [put("k", lsn)])
-            assert await sink.audit([one]) == []
-
-    @pytest.mark.asyncio
     async def test_alter_changes_nothing_of_what_is_as_it_is_wanted(
         self, sink: Sink, one: Generation
     ) -> None:
