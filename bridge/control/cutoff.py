@@ -54,7 +54,7 @@ async def is_built(store: Store, key: GenerationKey) -> bool:
 
 
 async def _asked(
-    store: Store, key: GenerationKey, kind: type[Promote] | type[RollBack]
+    store: Store, key: GenerationKey, kind: type[Promote | RollBack]
 ) -> bool:
     """Whether a command was being carried out that lets readers see this one."""
     for row in await store.commands.open():

@@ -144,9 +144,13 @@ async def room(server: Server, builds: Sequence[Build]) -> list[Finding]:
 
 
 def durable_offset(facts: Mapping[str, Any]) -> int | None:
-    """How much of the server's writes every connected replica has; None without."""
+    """How much of the server's writes every connected replica has; None without.
+
+    -1: nothing of it, since one is still being given its first copy. Its offset is the
+    server's own then, where nobody was told of writes before.
+    """
     offsets = [
-        int(value["offset"])
+        int(value["offset"]) if value.get("state") == "online" else -1
         for name, value in facts.items()
         if re.fullmatch(r"slave\d+", name) and isinstance(value, Mapping)
     ]

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 
 from bridge.dev import ValkeyServer
 from bridge.sink import Generation, Loss, Parts, Position, Transient
+from sinks.redis import health
 from sinks.redis.sink import RedisSink
 from tests.fixtures.private import MakeValkey
 from tests.fixtures.proxy import FaultProxy, MakeProxy
@@ -43,8 +44,7 @@ async def replicated(primary: ValkeyServer) -> None:
 
 async def _level(client: Redis) -> bool:
     found = await client.info("replication")
-    replica = found.get("slave0")
-    return bool(replica) and replica["offset"] == found["master_repl_offset"]
+    return health.durable_offset(found) == found["master_repl_offset"]
 
 
 async def promote(replica: ValkeyServer) -> None:

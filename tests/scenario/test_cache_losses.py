@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from bridge.dev import ValkeyServer
+from sinks.redis.health import durable_offset
 from tests.fixtures.private import MakeValkey
 from tests.fixtures.proxy import MakeProxy
 from tests.fixtures.waiting import eventually
@@ -170,8 +171,7 @@ async def test_a_failover_to_a_replica_that_lacks_writes(
 
         def level() -> bool:
             found = client.info("replication")
-            behind = found["slave0"]["offset"] - found["master_repl_offset"]
-            return bool(behind == 0)
+            return durable_offset(found) == found["master_repl_offset"]
 
         await eventually(level)
     told(replica.url, "REPLICAOF", "127.0.0.1", "1")  # cut off, with what it has
