@@ -15,6 +15,16 @@ from psycopg.conninfo import conninfo_to_dict
 
 from bridge.errors import Refusal
 
+LIVELY = {
+    "keepalives": "1",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "25000",
+}
+"""Parameters with which a server that is gone without a word, behind a firewall that
+forgot the connection for instance, is noticed within 25 s. By the kernel's own it would
+be a quarter of an hour, or two hours while an answer is waited for."""
 _FORM = "write postgresql://USER@HOST:PORT/DATABASE, special characters as %XX"
 
 

@@ -11,9 +11,10 @@ from typing import Final
 
 from bridge.errors import BridgeError, Halt, Refusal, Transient
 
-_AWAY: Final = ("08", "25006", "40", "53", "55P03", "57", "58")
+_AWAY: Final = ("08", "25006", "25P03", "25P04", "40", "53", "55P03", "57", "58")
 """SQLSTATEs, or their classes, of a server that is away, became a standby, lacks
-resources or is in trouble, or of a statement that may simply be made again."""
+resources or is in trouble, ended a transaction that took too long, or of a statement
+that may simply be made again."""
 
 _CORRECT = "put user, password and database right in source.dsn"
 _ALLOW = "allow the role in pg_hba.conf, for a replication connection too"

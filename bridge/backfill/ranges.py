@@ -42,6 +42,7 @@ from bridge.pipeline import Pipeline
 from bridge.position import Position
 from bridge.sink import Generation
 from bridge.source import QueryFailed, Row, SnapshotReader
+from bridge.source.given import keys_of_range, range_end
 
 _CAREFUL_KEYS = 500
 
@@ -131,7 +132,8 @@ class RangeBackfill:
             await queue.put(span)
         while last is None or last.upper is not None:
             lower = last.upper if last else None
-            upper = await patiently(partial(self._boundary, lower, self._limits.rows))
+            cut = partial(range_end, self._pipeline.source, self._plan)
+            upper = await patiently(partial(cut, lower, self._limits.rows))
             last = Range(last.number + 1 if last else 0, lower, upper)
             await self._log.begun(last)
             await queue.put(last)
@@ -139,10 +141,6 @@ class RangeBackfill:
             await self._ending()
         for _ in range(self._limits.concurrent):
             await queue.put(None)
-
-    async def _boundary(self, lower: Parts | None, count: int) -> Parts | None:
-        async with self._pipeline.source.read(scanning=True) as reader:
-            return await reader.boundary(self._plan, lower, count)
 
     async def _work(self, queue: asyncio.Queue[Range | None]) -> None:
         while (span := await queue.get()) is not None:
@@ -163,7 +161,7 @@ class RangeBackfill:
         documents = 0
         async with self._derivation() as derivation:
             version, reader = derivation.version, derivation.reader
-            keys = await self._keys(reader, span)
+            keys = await keys_of_range(reader, self._plan, span.lower, span.upper)
             for at in range(0, len(keys), _CAREFUL_KEYS):
                 part = keys[at : at + _CAREFUL_KEYS]
                 derived = await derive(reader, self._plan, part, version, careful=True)
@@ -171,17 +169,6 @@ class RangeBackfill:
                 await self._put(derived.operations, derivation)
                 documents += len(derived.operations)
         return documents
-
-    async def _keys(self, reader: SnapshotReader, span: Range) -> list[Parts]:
-        """Every key of the range, one by one: slow, and needed once in a while."""
-        keys: list[Parts] = []
-        at = span.lower
-        while at is None or at != span.upper:
-            at = await reader.boundary(self._plan, at, 1)
-            if at is None:
-                break
-            keys.append(at)
-        return keys
 
     async def _read(self, span: Range) -> int:
         documents = 0

@@ -25,6 +25,7 @@ from bridge.capture.failures import (
 )
 from bridge.capture.handover import Waker
 from bridge.capture.identity import IDENTITY_SQL, ServerIdentity
+from bridge.conninfo import LIVELY, parameters
 from bridge.errors import BridgeError, Halt, Transient
 from bridge.position import parse_lsn
 from bridge.refusals import of_connection
@@ -98,12 +99,12 @@ def connect(
     settings: StreamSettings, waker: Waker, closing: Callable[[], bool]
 ) -> pq.abc.PGconn:
     """A replication connection. Transient, Halt, or Interrupted once `closing`."""
-    conninfo = make_conninfo(
-        settings.dsn,
-        replication="database",
-        application_name=settings.application_name,
-    )
-    conn = pq.PGconn.connect_start(conninfo.encode())
+    given = LIVELY | parameters(settings.dsn)
+    given |= {
+        "replication": "database",
+        "application_name": settings.application_name,
+    }
+    conn = pq.PGconn.connect_start(make_conninfo("", **given).encode())
     deadline_s = time.monotonic() + settings.connect_timeout_s
     try:
         while events := _next_events(conn):

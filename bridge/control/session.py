@@ -16,10 +16,10 @@ from psycopg import AsyncConnection
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import DictRow, dict_row
 
-from bridge.conninfo import parameters, where
+from bridge.conninfo import LIVELY, parameters, where
 from bridge.errors import BridgeError, Halt, Transient
 from bridge.refusals import is_away, of_connection
-from bridge.source.postgres import PINNED
+from bridge.source.postgres import pinned
 
 Session: TypeAlias = AsyncConnection[DictRow]
 CONNECT_TIMEOUT_S = 10
@@ -40,11 +40,11 @@ async def session(
     server cannot be reached, Halt when it refuses, Refusal for a string that libpq
     does not take. Errors of statements inside the block are wrapped as well.
     """
-    given = parameters(dsn, key)
+    given = LIVELY | parameters(dsn, key)
     given.setdefault("connect_timeout", CONNECT_TIMEOUT_S)
     given.setdefault("application_name", "pgbridge")
     given["client_encoding"] = "UTF8"
-    settings = PINNED | {"search_path": "pg_catalog"}
+    settings = {"search_path": "pg_catalog"}
     if read_only:
         settings["default_transaction_read_only"] = "on"
     with wrapped(where(given)):
@@ -52,10 +52,7 @@ async def session(
             make_conninfo("", **given), autocommit=True, row_factory=dict_row
         )
         async with connection:
-            for name, value in settings.items():
-                await connection.execute(
-                    "select set_config(%s, %s, false)", [name, value]
-                )
+            await connection.execute(pinned(settings))
             yield connection
 
 

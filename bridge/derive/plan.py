@@ -63,6 +63,7 @@ from bridge.derive.statements import (
     inlined,
     keys_of_table,
     matching_sql,
+    null_keys_sql,
     one_text,
     scan_by_key_sql,
     scan_sql,
@@ -350,6 +351,7 @@ def _assemble(
         if by_key
         else scan_sql(text, columns),
         boundary_sql=boundary_sql(keys, columns),
+        null_keys_sql=null_keys_sql(keys, columns),
         estimate_sql=estimate_sql([leaf.oid for leaf in root.leaves]),
         matching_sql=matching_sql(text, columns),
         fingerprint=fingerprint(

@@ -277,6 +277,21 @@ def boundary_sql(source: Composable, key: Sequence[KeyColumn]) -> str:
     )
 
 
+def null_keys_sql(source: Composable, key: Sequence[KeyColumn]) -> str:
+    """See `ViewPlan.null_keys_sql`; `source` is a table with the key's columns."""
+    nulls = _nulls(key)
+    if nulls is None:
+        return ""
+    return (
+        SQL(
+            "select distinct array[{texts}]::pg_catalog.text[] from {source} v\n"
+            " where {nulls}"
+        )
+        .format(texts=_texts(key), source=source, nulls=nulls)
+        .as_string(None)
+    )
+
+
 def keys_of_table(
     table: Composable,
     columns: Sequence[str],

@@ -119,6 +119,9 @@ class ViewPlan:
     `boundary_sql` takes a lower bound (`text[]` or null) and a count *n*, and gives
     the parts of the *n*-th key above it as one `text[]`, no row when fewer are left.
 
+    `null_keys_sql` gives the keys that no boundary gives, since a part of them is null,
+    each as one `text[]`; empty where there can be none.
+
     `estimate_sql` gives the planner's estimate of how many documents there are, and
     the bytes that the rows they stand for take.
 
@@ -143,6 +146,7 @@ class ViewPlan:
     """Digest of what documents depend on: query, columns, types, bodies of views and
     functions. Another fingerprint means: derive everything again."""
     depends_on: DependsOn = DependsOn()
+    null_keys_sql: str = ""
 
     def matching(self, condition: str) -> str:
         """A statement for the keys of the view's rows for which this condition on its

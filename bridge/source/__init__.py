@@ -48,7 +48,14 @@ class StatementRefused(Halt):
 
 
 class QueryFailed(Exception):
-    """The query fails for some key; read again with `careful` to learn for which."""
+    """The query fails for some key; read again with `careful` to learn for which.
+
+    Where it is `doubtful`, it may be the statement that fails, whatever the key is.
+    """
+
+    def __init__(self, message: str, *, doubtful: bool = False) -> None:
+        super().__init__(message)
+        self.doubtful = doubtful
 
 
 class SnapshotReader(Protocol):
@@ -85,6 +92,9 @@ class SnapshotReader(Protocol):
         self, plan: ViewPlan, lower: Parts | None, count: int
     ) -> Parts | None:
         """The `count`-th key above `lower`; None when fewer are left."""
+
+    async def null_keys(self, plan: ViewPlan) -> list[Parts]:
+        """The keys with a part that is null: they are in the last range of all."""
 
     async def matching(self, plan: ViewPlan, condition: str) -> list[Parts]:
         """The keys of the view's rows for which a condition on its columns holds."""

@@ -18,6 +18,10 @@ from bridge.source import QueryFailed, StatementRefused
 _OF_A_ROW = ("22", "P0", "23", "21", "54")
 """Classes of errors that some row of a query causes: data, raised, cardinality."""
 _REFUSED = ("28", "3D")
+_OF_THE_STATEMENT = ("42", "3F", "55")
+_DOUBTFUL = ("42601", "42602")
+"""Of these the text that a function was given may be the cause as well, and is quoted
+then: a search that is no `tsquery`, for instance."""
 
 
 @contextmanager
@@ -30,7 +34,11 @@ def wrapped() -> Iterator[None]:
 
 
 def meaning(error: psycopg.Error) -> BridgeError | QueryFailed:
-    """What to do about an error of psycopg."""
+    """What to do about an error of psycopg.
+
+    Of an error that is not known to be of the statement it is not said that it is: a
+    function may raise any for the row that it is given.
+    """
     state = error.sqlstate
     if state is None:
         return of_connection(str(error))
@@ -48,6 +56,10 @@ def meaning(error: psycopg.Error) -> BridgeError | QueryFailed:
         return Halt(
             f"the source refuses the connection: {message}",
             hint="put user, password and database right in source.dsn",
+        )
+    if state in _DOUBTFUL or not state.startswith(_OF_THE_STATEMENT):
+        return QueryFailed(
+            f"the query fails: {type(error).__name__} ({state})", doubtful=True
         )
     return StatementRefused(
         f"the source answers {state}: {message}",

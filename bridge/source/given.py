@@ -6,13 +6,14 @@ looked for among the few keys that have one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from psycopg.sql import SQL, Composable, Identifier, Literal
 
 from bridge.derive.view import ViewPlan
 from bridge.keys import DIGEST_PREFIX, KEY_BYTES_MAX, Parts, key_text, parse_key
-from bridge.source import QueryFailed, SnapshotReader, Source
+from bridge.source import QueryFailed, SnapshotReader, Source, StatementRefused
 
 _ENCODED_BYTES_MAX = 3
 """What one byte of a part takes in a key's text, encoded."""
@@ -43,6 +44,50 @@ async def given_keys(
             if text in found:
                 found[text] = parts
     return found
+
+
+async def range_end(
+    source: Source, plan: ViewPlan, lower: Parts | None, count: int
+) -> Parts | None:
+    """The `count`-th key above `lower`; None when fewer are left. StatementRefused
+    where a key cannot be made."""
+    with _keys_of(plan):
+        async with source.read(scanning=True) as reader:
+            return await reader.boundary(plan, lower, count)
+
+
+async def keys_of_range(
+    reader: SnapshotReader, plan: ViewPlan, lower: Parts | None, upper: Parts | None
+) -> list[Parts]:
+    """The keys with lower < key <= upper, one by one: slow, and needed once in a while.
+
+    Those with a part that is null are in the last range of all. StatementRefused where
+    a key cannot be made.
+    """
+    keys: list[Parts] = []
+    at = lower
+    with _keys_of(plan):
+        while at is None or at != upper:
+            at = await reader.boundary(plan, at, 1)
+            if at is None:
+                break
+            keys.append(at)
+        if upper is None:
+            keys += await reader.null_keys(plan)
+    return keys
+
+
+@contextmanager
+def _keys_of(plan: ViewPlan) -> Iterator[None]:
+    """A document that fails leaves the others alone; a key that does leaves no order
+    of keys in which they could be read."""
+    try:
+        yield
+    except QueryFailed as error:
+        raise StatementRefused(
+            f"a key of view {plan.name} cannot be made: {error}",
+            hint="put the row right, or write a query whose key fails for no row",
+        ) from None
 
 
 async def can_be_a_key(source: Source, plan: ViewPlan, parts: Parts) -> bool:

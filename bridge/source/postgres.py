@@ -17,6 +17,7 @@ import psycopg
 from psycopg import AsyncConnection, AsyncRawCursor, sql
 from psycopg.conninfo import make_conninfo
 
+from bridge.conninfo import LIVELY, parameters
 from bridge.errors import Halt, Transient
 from bridge.gate import Snapshot
 from bridge.position import parse_lsn
@@ -50,6 +51,8 @@ PINNED = {
     "jit": "off",
 }
 """What values and their texts depend on, and what would end a patient reader."""
+_PINNED_WHERE_KNOWN = {"transaction_timeout": "0"}
+"""The same of settings that older servers lack: 17 brought this one."""
 _IDENTITY = """
     select (select system_identifier::text from pg_control_system()),
            pg_is_in_recovery(),
@@ -72,23 +75,31 @@ class ServerIdentity:
     timeline: int
 
 
+def pinned(settings: dict[str, str]) -> sql.Composed:
+    """One statement that sets all these for a session, and what always is pinned."""
+    own = sql.SQL("pg_catalog.set_config({}, {}, false)")
+    known = sql.SQL(
+        "(select pg_catalog.set_config(name, {1}, false)"
+        " from pg_catalog.pg_settings where name = {0})"
+    )
+    every = [own.format(*each) for each in (PINNED | settings).items()]
+    every += [known.format(*each) for each in _PINNED_WHERE_KNOWN.items()]
+    return sql.SQL("select {}").format(sql.SQL(", ").join(every))
+
+
 async def connect(
     dsn: str, *, search_path: tuple[str, ...] = (), name: str = "pgbridge"
 ) -> Connection:
     """An autocommit connection with every setting pinned. Transient or Halt."""
     path = ", ".join(sql.Identifier(s).as_string(None) for s in search_path)
-    settings = PINNED | {"search_path": f"pg_catalog, {path}" if path else "pg_catalog"}
+    settings = {"search_path": f"pg_catalog, {path}" if path else "pg_catalog"}
+    given = {**LIVELY, "connect_timeout": "10", **parameters(dsn)}
+    given |= {"client_encoding": "UTF8", "application_name": name}
     with wrapped():
-        conninfo = make_conninfo(
-            dsn, client_encoding="UTF8", application_name=name, connect_timeout=10
-        )
         connection = await AsyncConnection.connect(
-            conninfo, autocommit=True, cursor_factory=AsyncRawCursor
+            make_conninfo("", **given), autocommit=True, cursor_factory=AsyncRawCursor
         )
-        for key, value in settings.items():
-            await connection.execute(
-                "select set_config($1, $2, false)", [key, value], prepare=False
-            )
+        await connection.execute(pinned(settings), prepare=False)
     return connection
 
 

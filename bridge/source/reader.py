@@ -22,7 +22,7 @@ from bridge.derive.view import KeyQuery, ViewPlan
 from bridge.errors import Transient
 from bridge.gate import Snapshot
 from bridge.keys import Parts
-from bridge.source import Digest, Failure, QueryFailed, Row
+from bridge.source import Digest, Failure, QueryFailed, Row, StatementRefused
 from bridge.source.failures import wrapped
 
 PAGE_BYTES = 4 << 20
@@ -59,6 +59,15 @@ def _digests(scan: str, parts: int) -> str:
         scan=SQL(scan),
         columns=SQL(", ").join([*names, SQL("d")]),
     ).as_string(None)
+
+
+_BY_INDEX = """
+    select pg_catalog.set_config(name, 'off', true)
+    from pg_catalog.unnest(
+        array['enable_seqscan', 'enable_hashjoin', 'enable_mergejoin']
+    ) as s(name)
+"""
+"""A condition that fails for one row is evaluated for no other key's row then."""
 
 
 class PostgresReader:
@@ -118,6 +127,8 @@ class PostgresReader:
     ) -> tuple[list[Row], list[Failure]]:
         """The rows of these keys; see `SnapshotReader.documents`."""
         if careful:
+            with wrapped():
+                await self._connection.execute(_BY_INDEX)
             return await self._bisect(plan, keys)
         return await self._documents(plan, keys), []
 
@@ -177,6 +188,14 @@ class PostgresReader:
             row = await cursor.fetchone()
         return None if row is None else tuple(row[0])
 
+    async def null_keys(self, plan: ViewPlan) -> list[Parts]:
+        """The keys with a part that is null; each once."""
+        if not plan.null_keys_sql:
+            return []
+        with wrapped():
+            cursor = await self._connection.execute(plan.null_keys_sql.encode())
+            return [tuple(row[0]) for row in await cursor.fetchall()]
+
     async def matching(self, plan: ViewPlan, condition: str) -> list[Parts]:
         """The keys of the rows for which a condition on output columns holds."""
         query: QueryNoTemplate = plan.matching(condition).encode()
@@ -208,10 +227,14 @@ class PostgresReader:
             cursor = await self._connection.execute(statement.encode(), values)
             return [tuple(row) for row in await cursor.fetchall()]
 
-    async def _documents(self, plan: ViewPlan, keys: Sequence[Parts]) -> list[Row]:
-        columns = [list(column) for column in zip(*keys, strict=True)]
+    async def _documents(
+        self, plan: ViewPlan, keys: Sequence[Parts], *, prepare: bool | None = None
+    ) -> list[Row]:
+        columns = [[parts[at] for parts in keys] for at in range(len(plan.shape.key))]
         with wrapped():
-            cursor = await self._connection.execute(plan.documents_sql, columns)
+            cursor = await self._connection.execute(
+                plan.documents_sql, columns, prepare=prepare
+            )
         return self._young(_rows(cursor.pgresult, len(plan.shape.key)))
 
     def _young(self, rows: list[Row]) -> list[Row]:
@@ -229,11 +252,14 @@ class PostgresReader:
         with wrapped():
             await self._connection.execute("savepoint careful")
         try:
-            rows = await self._documents(plan, keys)
+            # Planned anew: a plan that is kept reads as it was made to.
+            rows = await self._documents(plan, keys, prepare=False)
         except QueryFailed as error:
             with wrapped():
                 await self._connection.execute("rollback to savepoint careful")
             if len(keys) == 1:
+                if error.doubtful:
+                    await self._must_be_sound(plan)
                 return [], [Failure(keys[0], str(error))]
             middle = len(keys) // 2
             left = await self._bisect(plan, keys[:middle])
@@ -242,6 +268,16 @@ class PostgresReader:
         with wrapped():
             await self._connection.execute("release savepoint careful")
         return rows, []
+
+    async def _must_be_sound(self, plan: ViewPlan) -> None:
+        """StatementRefused where the statement fails for no key at all, too."""
+        try:
+            await self._documents(plan, [])
+        except QueryFailed as error:
+            raise StatementRefused(
+                f"the source refuses a statement: {error}",
+                hint="`pgbridge plan` shows what of the schema has changed",
+            ) from None
 
     async def _close(self, cursor: AsyncRawServerCursor[Any]) -> None:
         """Not where the transaction has failed or was cut off: it goes with it then,

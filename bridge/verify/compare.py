@@ -36,7 +36,7 @@ from bridge.keys import DIGEST_PREFIX, Parts, key_text, named_key
 from bridge.operations import fields, key_of
 from bridge.sink import PARTS_MAX, WHOLE, Generation, Part, Sink, Stored
 from bridge.source import Digest, QueryFailed, Row, Source
-from bridge.source.given import can_be_a_key
+from bridge.source.given import can_be_a_key, keys_of_range, range_end
 
 _PAGE_KEYS = 1000
 _RANGE_KEYS = 20_000
@@ -218,8 +218,7 @@ class Comparer:
             yield [parts for text, parts in keys.items() if key_text(parts) == text]
 
     async def _boundary(self, lower: Parts | None, count: int) -> Parts | None:
-        async with self._source.read(scanning=True) as reader:
-            return await reader.boundary(self._plan, lower, count)
+        return await range_end(self._source, self._plan, lower, count)
 
     async def _range(
         self, lower: Parts | None, upper: Parts | None, seen: _Seen
@@ -270,16 +269,8 @@ class Comparer:
         return unequal
 
     async def _each(self, lower: Parts | None, upper: Parts | None) -> list[Parts]:
-        """Every key of a range, one by one: slow, and needed once in a while."""
-        keys: list[Parts] = []
         async with self._source.read(scanning=True) as reader:
-            at = lower
-            while at is None or at != upper:
-                at = await reader.boundary(self._plan, at, 1)
-                if at is None:
-                    break
-                keys.append(at)
-        return keys
+            return await keys_of_range(reader, self._plan, lower, upper)
 
     def _equal(self, expected: bytes | None, stored: Stored | None) -> bool:
         document = None if stored is None else stored.document

@@ -50,6 +50,34 @@ async def test_documents_of_an_old_snapshot_are_not_given_out(
         assert (await documents(), await scanned()) == (1, 2)
 
 
+async def test_no_limit_of_the_role_ends_a_patient_reader(any_database: str) -> None:
+    role = f"hasty_{secrets.token_hex(4)}"
+    async with AsyncExitStack() as stack:
+        owner = await stack.enter_async_context(await connect(any_database))
+        await owner.execute(f"create role {role} login password 'secret'")
+        stack.push_async_callback(owner.execute, f"drop role {role}")
+        known = await owner.execute(
+            "select name from pg_settings where name ~"
+            " '^(statement|lock|idle_in_transaction_session|transaction)_timeout$'"
+        )
+        for (name,) in await known.fetchall():
+            await owner.execute(f"alter role {role} set {name} = '20ms'")
+        dsn = make_conninfo(any_database, user=role, password="secret")
+        async with await connect(dsn) as reader, reader.transaction():
+            await reader.execute("select pg_sleep(0.1)")
+            await reader.execute("select pg_sleep(0.1)")
+
+
+async def test_a_server_that_is_gone_without_a_word_is_noticed(database: str) -> None:
+    """Unless the connection string says otherwise."""
+    async with await connect(database) as connection:
+        given = connection.info.get_parameters()
+        assert given["keepalives_idle"] == "10"
+        assert given["tcp_user_timeout"] == "25000"
+    async with await connect(make_conninfo(database, keepalives_idle=77)) as connection:
+        assert connection.info.get_parameters()["keepalives_idle"] == "77"
+
+
 async def test_rows_that_are_hidden_from_the_role_are_no_deletes(database: str) -> None:
     """Row-level security that comes after the plan is an error, whatever is read."""
     role = f"reader_{secrets.token_hex(4)}"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bridge.derive.documents import NOT_UNIQUE
+from bridge.keys import key_text
 from tests.fixtures.http_faults import Answer, MakeHttpFaults, Request
 from tests.fixtures.waiting import eventually
 from tests.scenario.conftest import MakeBridge
@@ -167,3 +168,58 @@ async def retried_without_those_taken_out(bridge: Bridge) -> None:
     assert "1 left" in out
     said = "select message from bridge.command where kind = 'retry' order by id desc"
     assert "1 of what is not kept up to date were not" in bridge.one(said)
+
+
+FAILING = {
+    "fair": 'query = "select id, name from item where 100 / n > 0"',
+    "spread": 'query = "select part, sum(100 / n) as n from item group by part"',
+    "asked": """query = '''
+        select id, name::tsquery::text as q from item'''""",
+}
+SECRET = "canary & & 7"
+"""No text of a search: Postgres quotes it, as an error of syntax."""
+NULL = key_text((None,))
+FAILED = {
+    ("fair", "cache", "1", "derive"),
+    ("spread", "cache", "1", "derive"),
+    ("asked", "cache", "2", "derive"),
+}
+
+
+async def test_a_view_is_built_without_the_rows_for_which_it_fails(
+    bridge: Bridge,
+) -> None:
+    """Wherever it fails, in a condition, beside a group without a key, by whatever
+    error; and it goes on beside those that come later."""
+    bridge.execute(
+        "create table item (id int primary key, n int not null, name text, part int)",
+        "insert into item select g, g, 'word', nullif(g % 5, 0)"
+        " from generate_series(1, 50) g",
+        "create unique index item_bridge on item (part, id)",
+        "alter table item replica identity full",
+        "update item set n = 0 where id = 1",
+        f"update item set name = '{SECRET}' where id = 2",
+    )
+    bridge.configure(FAILING, sinks=["cache"])
+    bridge.daemon.start()
+    await bridge.ready()
+    told = await letters(bridge)
+    assert set(told) == FAILED
+    assert not any("canary" in each["reason"] for each in told.values())
+    assert bridge.value("spread", NULL)["part"] is None
+    bridge.execute(
+        "update item set n = 0 where id = 12",
+        f"update item set name = '{SECRET}' where id = 13",
+        "update item set name = 'later' where id = 20",
+    )
+
+    async def more() -> bool:
+        return len(await letters(bridge)) == len(FAILED) + 3
+
+    await eventually(more)
+    await eventually(lambda: bridge.value("asked", "20")["q"] == "'later'")
+    assert "canary" not in bridge.daemon.log.read_text()
+    bridge.execute("update item set n = id, name = 'word'")
+    await bridge.settled()
+    assert await letters(bridge) == {}
+    await bridge.ends_exact()

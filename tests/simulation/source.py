@@ -382,6 +382,9 @@ class Reader:
         above = [k for k in self._all(plan.name) if lower is None or lower < k]
         return above[count - 1] if len(above) >= count else None
 
+    async def null_keys(self, plan: ViewPlan) -> list[Parts]:
+        return []
+
     async def matching(self, plan: ViewPlan, condition: str) -> list[Parts]:
         raise NotImplementedError
 

@@ -15,7 +15,7 @@ from bridge.backfill.pace import Pace
 from bridge.backfill.ranges import Range, RangeBackfill, RangeLimits
 from bridge.batch import Overtaken
 from bridge.errors import Transient
-from bridge.keys import Parts
+from bridge.keys import Parts, key_text
 from bridge.ledger import Ticket
 from bridge.operations import Operation, Rejection
 from bridge.source import Failure, QueryFailed, Row
@@ -46,6 +46,7 @@ class Source:
     def __init__(self, *keys: str) -> None:
         self.pages = [[Row((key,), b"{}") for key in keys]]
         self.failing: set[Parts] = set()
+        self.nulls: list[Parts] = []
         self.away = False
         self.refused: list[str] = []
         self.written: list[str] = []
@@ -89,6 +90,10 @@ class Source:
         keys = sorted(row.parts for page in self.pages for row in page)
         above = [key for key in keys if lower is None or key > lower]
         return above[0] if count == 1 and above else None
+
+    async def null_keys(self, _plan: object) -> list[Parts]:
+        """Those that no boundary gives."""
+        return self.nulls
 
     async def scan(self, *_: object) -> AsyncIterator[list[Row]]:
         """All rows at once, or page by page."""
@@ -192,6 +197,16 @@ async def test_a_range_with_a_key_that_fails_is_made_without_it() -> None:
     assert (source.written, source.refused) == (["1", "3"], ["2"])
     assert log.finished == [2]
     assert backfill.documents == 2
+
+
+async def test_keys_with_a_null_are_made_where_another_key_fails() -> None:
+    """They are in the last range, and no boundary gives them."""
+    source, log = Source("1", "2"), Log()
+    source.failing, source.nulls = {("2",)}, [(None,)]
+    source.allow.set()
+    await source.backfill(log).run()
+    assert (source.written, source.refused) == (["1", key_text((None,))], ["2"])
+    assert log.finished == [2]
 
 
 @pytest.mark.parametrize("page", [1, 2, 3, 10])
