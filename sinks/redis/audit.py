@@ -16,7 +16,7 @@ from redis.exceptions import ResponseError
 from bridge.sink import Generation, Loss, Owner, Transient
 from sinks.redis.evictions import Evictions
 from sinks.redis.health import durable_offset
-from sinks.redis.layout import Layout, beat_key, lost_key, mark_key
+from sinks.redis.layout import Layout, beat_key, lost_key, mark_key, number_of
 from sinks.redis.losses import Losses
 from sinks.redis.places import Places
 from sinks.redis.server import Server
@@ -55,15 +55,14 @@ class Audit:
         started, answered = self.writer.started, journal.mark
         with self.server.sorting():
             pipeline = self.server.client.pipeline(transaction=False)
-            pipeline.get(mark_key(self.sink))
-            pipeline.get(lost_key(self.sink))
+            pipeline.mget(mark_key(self.sink), lost_key(self.sink))
             pipeline.info()
-            mark, lost, facts = await pipeline.execute()
+            (mark, lost), facts = await pipeline.execute()
         if facts.get("role") != "master":
             await self.server.renew()
             await self.writer.close()
             raise Transient("the Redis server has become a replica")
-        found = int(mark) if mark is not None else None
+        found = number_of(mark)
         if not self.writer.started:
             self.writer.looked(found)
         elif started and answered > (found or 0):

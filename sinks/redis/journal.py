@@ -41,7 +41,7 @@ class Journal:
     """The highest number of which the keys are no longer known."""
     _size: int = 0
     _entries: deque[_Entry] = field(default_factory=deque)
-    _noticed: set[int] = field(default_factory=lambda: {0})
+    _noticed: set[int | None] = field(default_factory=lambda: {0})
     """Requests whose answer told of a loss; 0 is a note by the bridge itself."""
 
     def begin(self, mark: int) -> None:
@@ -89,11 +89,11 @@ class Journal:
             Loss(generation, tuple(each), reason) for generation, each in keys.items()
         )
 
-    def noted(self, number: int) -> bool:
+    def noted(self, number: int | None) -> bool:
         """Whether the server's note of a loss is news.
 
         It is by the request of that number, which has covered the gap, and of which the
-        answer was never received.
+        answer was never received. None: it does not say by which.
         """
         news = number not in self._noticed
         self._noticed.add(number)

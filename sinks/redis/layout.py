@@ -8,6 +8,7 @@ shared is called a *place*. Everything here is stored by servers: names never ch
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -18,6 +19,8 @@ from sinks.redis.template import Naming, has_generation, naming, pattern, pieces
 
 VERSION_DIGITS = 19
 """63 bits, zero-padded: compared as strings, since Lua's numbers hold only 53."""
+_NUMBER = re.compile(rb"[0-9]{1,15}")
+"""As many digits as Lua's numbers are exact to."""
 DELETED = b"-"
 NAMED = b"="
 """After the digits of a version whose value's name cannot be told from the key's text:
@@ -191,6 +194,13 @@ def names_described(described: dict[str, Any], name: str, number: int) -> str:
 def version_text(version: int) -> bytes:
     """A version as it is stored."""
     return b"%019d" % version
+
+
+def number_of(stored: bytes | None) -> int | None:
+    """A number as it is stored; None for what is none, whoever wrote it: as good as
+    lost. `write.lua` and `claim.lua` read it just so."""
+    is_number = stored is not None and _NUMBER.fullmatch(stored)
+    return int(stored) if stored is not None and is_number else None
 
 
 def parse_version(stored: bytes) -> tuple[int, bool, str | None]:

@@ -26,10 +26,12 @@ from sinks.redis.layout import (
     mark_key,
     names_described,
     naming_described,
+    number_of,
     parse_version,
 )
 from sinks.redis.options import Encoding
 from sinks.redis.server import Server
+from sinks.redis.template import is_reserved
 
 SCAN_COUNT = 1_000
 """Keys that the server looks at in one step of a scan."""
@@ -149,7 +151,7 @@ class Places:
         """The live generation's number."""
         with self._sorting():
             found = await self._client.get(TargetKeys(target.name).live)
-        return int(found) if found is not None else None
+        return number_of(found)
 
     async def record(self, layout: Layout, position: Position) -> None:
         """Note the position where the generation is. Transient when it is not."""
@@ -215,7 +217,8 @@ class Places:
                     text = name[len(prefix) :].decode()
                     value = value or naming.of_text(text)
                     assert value is not None, "digests are stored with their name"
-                    values.append(value)
+                    if not is_reserved(value):
+                        values.append(value)
             pipeline = self._client.pipeline(transaction=False)
             if values:
                 pipeline.unlink(*values)

@@ -20,6 +20,7 @@ from sinks.redis.options import Encoding, TargetOptions
 from sinks.redis.places import Places
 from sinks.redis.request import hash_fields
 from sinks.redis.server import Server
+from sinks.redis.template import is_reserved
 
 READ_KEYS_MAX = 500
 """Of one round trip."""
@@ -39,7 +40,11 @@ class Reading:
         found: dict[str, Stored] = {}
         if not layout.held:
             return found
-        names = {key_text(parts): layout.naming.of_parts(parts) for parts in keys}
+        names = {
+            key_text(parts): name
+            for parts in keys
+            if not is_reserved(name := layout.naming.of_parts(parts))
+        }
         ordered = list(names)
         with self._sorting():
             for start in range(0, len(ordered), READ_KEYS_MAX):
@@ -71,9 +76,11 @@ class Reading:
                     if deleted:
                         continue
                     text = name[len(prefix) :].decode()
+                    value = value or layout.naming.of_text(text) or ""
+                    if is_reserved(value):
+                        continue
                     page.append(Stored(text, version, None))
-                    value = value or layout.naming.of_text(text)
-                    pairs.append((name.decode(), value or ""))
+                    pairs.append((name.decode(), value))
                 if documents:
                     page = await self._with_documents(layout, page, pairs)
                 if page:

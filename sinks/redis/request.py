@@ -59,6 +59,7 @@ class Encoder:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
+        self.naming = layout.naming
         self._version_prefix = layout.versions.encode()
         keys = layout.keys
         head = (
@@ -126,7 +127,7 @@ class Encoder:
         versions: list[bytes] = []
         stamps: list[bytes] = []
         prefix = self._version_prefix
-        of_text, of_parts = self._layout.naming.of_text, self._layout.naming.of_parts
+        of_text, of_parts = self.naming.of_text, self.naming.of_parts
         last, stamp = -1, b""
         for key, parts, version, _ in operations:
             if version != last:

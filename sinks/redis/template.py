@@ -1,7 +1,9 @@
 """Key templates: from a key to the name of its value, and which templates are safe.
 
 The one thing to know: two keys must never share a name. Encoded parts hold no `:`, so
-a template is safe exactly when a `:` stands between each two of its placeholders.
+a template is safe exactly when a `:` stands between each two of its placeholders. And
+none may have a name of the bridge's own: under a template that begins with a column
+only the whole name tells.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ def check_template(template: str) -> None:
         raise Refusal("`key` names no key column", hint='for example "product:{id}"')
     if len(set(names)) < len(names):
         raise Refusal("`key` names a column twice", hint="name each once")
-    if template.startswith(RESERVED):
+    if is_reserved(template):
         raise Refusal(
             f"`key` begins with `{RESERVED}`, where the bridge keeps its own",
             hint="choose another beginning",
@@ -61,6 +63,11 @@ def check_template(template: str) -> None:
                 "keys could get one name",
                 hint="put a `:` between them",
             )
+
+
+def is_reserved(name: str) -> bool:
+    """Whether only the bridge itself may have a key of that name, or beginning."""
+    return name.startswith(RESERVED)
 
 
 def columns(template: str) -> list[str]:
@@ -99,6 +106,11 @@ class Naming:
     literals: tuple[str, ...] = ()
     order: tuple[int, ...] = ()
 
+    @property
+    def may_be_reserved(self) -> bool:
+        """Whether some key would give a name that only the bridge may have."""
+        return RESERVED.startswith(self.prefix)
+
     def of_text(self, text: str) -> str | None:
         """The name of a value by its key's text.
 
@@ -125,8 +137,15 @@ class Naming:
 def naming(template: str, name: str, key: tuple[str, ...], generation: int) -> Naming:
     """How the values of a generation are named.
 
-    Refusal when the template does not name just the key's columns.
+    Refusal when the template does not name just the key's columns, or all names would
+    be the bridge's own.
     """
+    if is_reserved(template or f"{name}:"):
+        raise Refusal(
+            f"all its keys would begin with `{RESERVED}`, where the bridge keeps its"
+            " own",
+            hint='give the target a `key`, for example "product:{id}"',
+        )
     if not template:
         return Naming(f"{name}:", "")
     require_key(template, key)

@@ -16,6 +16,12 @@
 local HEAD = 5
 local FIRST = 8
 
+-- The mark as it was found; nothing where that is no number, which is as good as lost.
+local function mark_of(stored)
+  if stored and #stored <= 15 and string.find(stored, '^%d+$') then return stored end
+  return false
+end
+
 -- This call is about to cover the gap: the number of the request is left as a note.
 local function note_loss(keys, found, expected, number)
   if not found or tonumber(found) < expected then
@@ -72,7 +78,7 @@ local function write(keys, args)
   local n, none = tonumber(args[1]), args[5] == 'none'
   local read = HEAD + (none and 0 or n)
   local olds = redis.call('MGET', keys[1], unpack(keys, HEAD + 1, read))
-  local found = olds[1]
+  local found = mark_of(olds[1])
   note_loss(keys, found, tonumber(args[3]), args[2])
   if redis.call('HEXISTS', keys[3], args[4]) == 0 then return {found or '', -1, {}} end
 

@@ -20,11 +20,12 @@ from bridge.sink import Generation, Operation, Rejection, Report, Transient
 from sinks.redis.failures import code_of, is_function_missing
 from sinks.redis.function import Loaded, load, load_request
 from sinks.redis.journal import Journal
-from sinks.redis.layout import lost_key, mark_key
+from sinks.redis.layout import lost_key, mark_key, number_of
 from sinks.redis.line import Line
 from sinks.redis.losses import Losses
 from sinks.redis.request import DOCUMENT_BYTES_MAX, Call, Encoder, chunks
 from sinks.redis.server import Server
+from sinks.redis.template import RESERVED, Naming, is_reserved
 
 ATTEMPTS = 3
 """Of one call that found the function or the generation missing."""
@@ -33,6 +34,7 @@ EVERYTHING = "the server lost its mark, or more than is remembered (it had answe
 COVERED = "the server noted a loss in a request whose answer did not arrive"
 WRONG_TYPE = "a key of another type, which is not the bridge's, has the value's name"
 TOO_LONG = "the document is longer than the 512 MiB that Redis takes"
+OWN_NAME = f"its name begins with `{RESERVED}`, where the bridge keeps its own"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ class Writer:
         `restore` makes the generation's bookkeeping again after the server lost it.
         """
         report = Report()
-        fitting = _without_too_long(operations, report)
+        fitting = _without_refused(operations, encoder.naming, report)
         runs = [operations[start:end] for start, end in chunks(fitting)]
         if len(fitting) < len(operations):
             runs = [fitting[start:end] for start, end in chunks(fitting)]
@@ -132,7 +134,7 @@ class Writer:
         """In the order of the requests, before anything else is made of the answer."""
         if isinstance(reply, ResponseError):
             return
-        self.compare(int(reply[0]) if reply[0] else None, numbered[0])
+        self.compare(number_of(reply[0]), numbered[0])
         if int(reply[1]) >= 0:
             self.journal.kept(numbered[0], generation, keys)
 
@@ -156,7 +158,8 @@ class Writer:
 
     def noted(self, note: bytes | None) -> None:
         """The server's note of a loss: has it been told already?"""
-        news = note is not None and self.journal.noted(int(note or 0))
+        # What is no number is nobody's request: it tells of a loss all the same.
+        news = note is not None and self.journal.noted(number_of(note))
         if self._losses.begin(noted=note is not None) and news:
             self._losses.add_all(COVERED)
 
@@ -176,20 +179,23 @@ class Writer:
         await connection.send_command("MGET", self._mark_key, self._lost_key)
         found, noted = await connection.read_response(disable_decoding=True)
         self.noted(noted)
-        self.looked(int(found) if found is not None else None)
+        self.looked(number_of(found))
         if not self._losses.none:  # before a request sets the mark that tells it
             await connection.send_command("SET", self._lost_key, "0", "NX")
             await connection.read_response()
 
 
-def _without_too_long(
-    operations: Sequence[Operation], report: Report
+def _without_refused(
+    operations: Sequence[Operation], naming: Naming, report: Report
 ) -> Sequence[Operation]:
-    """The operations that Redis can take; the others are rejected in the report."""
+    """The operations that can be carried out; the others are rejected in the report."""
     fitting: list[Operation] = []
+    may_be_own = naming.may_be_reserved
     for index, operation in enumerate(operations):
         if len(operation.document or b"") > DOCUMENT_BYTES_MAX:
             report.rejections[index] = Rejection(operation.key, TOO_LONG)
+        elif may_be_own and is_reserved(naming.of_parts(operation.parts)):
+            report.rejections[index] = Rejection(operation.key, OWN_NAME)
         else:
             fitting.append(operation)
     return operations if len(fitting) == len(operations) else fitting

@@ -436,3 +436,56 @@ async def test_what_is_prepared_during_a_write_was_not_lost(
         await sink.write(ONE, [put("first", 1)])
     assert (await sink.write(ONE, [put("first", 1)])).kept == 1
     assert await sink.audit([ONE, TWO]) == []
+
+
+@pytest.mark.parametrize("functions", [True, False], ids=["function", "script"])
+@pytest.mark.parametrize(
+    "found", ["{}", "", " 9", "1e9", "0x10", "nan", "-1", "9" * 400, ["a", "list"]]
+)
+async def test_a_mark_that_is_no_number_is_a_lost_one(
+    redis_url: str, server: Redis, open_redis: OpenRedis, functions: bool, found: Any
+) -> None:
+    async def spoil(name: str) -> None:
+        await server.delete(name)
+        await (
+            server.set(name, found)
+            if isinstance(found, str)
+            else server.rpush(name, *found)
+        )
+
+    sink = await open_redis(redis_url, functions=functions)
+    await sink.prepare(ONE, OWNER)
+    await sink.write(ONE, [put("k", 1)])
+    await spoil("pgbridge:cache:mark")
+    (loss,) = await sink.audit([ONE])
+    assert loss.keys is None
+    assert (await sink.write(ONE, [put("k", 2)])).kept == 1
+    await sink.repaired(loss)
+    assert await sink.audit([ONE]) == []
+    assert int(await server.get("pgbridge:cache:mark")) == 2
+
+    await spoil("pgbridge:cache:mark")
+    assert (await sink.write(ONE, [put("k", 3)])).kept == 1, "tells it in its answer"
+    (loss,) = await sink.audit([ONE])
+    await sink.repaired(loss)
+
+    await spoil("pgbridge:cache:mark")
+    await spoil("pgbridge:cache:lost")
+    later = await open_redis(redis_url, functions=functions)
+    later.expect(sink.answered)
+    assert await later.exists(ONE)
+    assert (await later.write(ONE, [put("k", 4)])).kept == 1
+    (loss,) = await later.audit([ONE])
+    assert loss.keys is None
+    await later.repaired(loss)
+    assert await later.audit([ONE]) == []
+    assert not await server.exists("pgbridge:cache:lost")
+
+
+async def test_a_live_number_that_is_none_is_put_back(
+    redis_url: str, server: Redis, open_redis: OpenRedis
+) -> None:
+    sink = await open_redis(redis_url)
+    await sink.prepare(ONE, OWNER)
+    await server.set("pgbridge:products:live", "many")
+    assert await sink.published(ONE.target) is None

@@ -9,7 +9,17 @@ import pytest
 from redis.asyncio import Redis
 
 from bridge.dev import ValkeyServer
-from bridge.sink import Build, Halt, Level, Owner, Transient
+from bridge.sink import (
+    Build,
+    Generation,
+    Halt,
+    Level,
+    Operation,
+    Owner,
+    Parts,
+    Refusal,
+    Transient,
+)
 from sinks.redis import Plugin
 from sinks.redis.request import CALL_BYTES_MAX
 from tests.fixtures.private import MakeValkey
@@ -180,6 +190,78 @@ async def test_a_key_of_another_type_is_a_rejection_of_that_document(
     assert await sink.count(one) == 2
     await server.delete("products:b")
     assert (await sink.write(one, batch)).kept == 1, "taken once it is out of the way"
+
+
+NAMED_LIKE_THE_BRIDGES_OWN: list[tuple[str, list[Parts]]] = [
+    ("{id}", [("pgbridge:cache:mark",), ("pgbridge:owner",), ("pgbridge:",)]),
+    ("{id}", [("pgbridge:v:products:p0:7",), ("pgbridge:products:generations",)]),
+    ("p{id}", [("gbridge:cache:mark",), ("gbridge:names",)]),
+    ("{id}:mark", [("pgbridge:cache",)]),
+    ("{a}:{b}", [("pgbridge", "owner"), ("pgbridge", "names")]),
+    ("{b}:x{a}", [("y", "pgbridge")]),
+]
+
+
+@pytest.mark.parametrize("encoding", ["json", "hash", "none"])
+@pytest.mark.parametrize(("template", "keys"), NAMED_LIKE_THE_BRIDGES_OWN)
+async def test_no_row_writes_the_bridges_own_keys(
+    redis_url: str,
+    server: Redis,
+    open_redis: OpenRedis,
+    template: str,
+    keys: list[Parts],
+    encoding: str,
+) -> None:
+    columns = ("a", "b") if len(keys[0]) == 2 else ("id",)
+    fine: Parts = ("pgbridge.", "x")[: len(columns)]
+    made = target(columns=columns, key=template, encoding=encoding)
+    sink, one = await open_redis(redis_url), Generation(made, 1)
+    await sink.prepare(one, OWNER)
+    await sink.write(one, [put(fine, 1)])
+    before = await own_keys(server)
+
+    async def written(*operations: Operation) -> None:
+        report = await sink.write(one, operations)
+        assert {at: each.key for at, each in report.rejections.items()} == {
+            at: operations[at].key for at in range(1, len(operations))
+        }
+        assert report.kept == 1
+        for rejection in report.rejections.values():
+            assert "begins with `pgbridge:`" in rejection.reason
+            assert SECRET not in rejection.reason
+
+    await written(put(fine, 2), *(put(key, 2, body=SECRET) for key in keys))
+    await written(put(fine, 3), *(delete(key, 3) for key in keys))
+    after = await own_keys(server)
+    assert after.keys() == before.keys()
+    assert int(after.pop(b"pgbridge:cache:mark")) == 3
+    assert all(
+        before[name] == value for name, value in after.items() if b":v:" not in name
+    )
+    assert await sink.audit([one]) == []
+    assert {*await sink.read(one, [fine, *keys])} <= {put(fine, 1).key}
+    await sink.drop(one)
+    assert await server.exists("pgbridge:owner", "pgbridge:cache:mark") == 2
+
+
+async def own_keys(server: Redis) -> dict[bytes, bytes]:
+    """What the bridge keeps for itself."""
+    return {
+        name: await server.dump(name)
+        if await server.type(name) != b"string"
+        else await server.get(name)
+        for name in await server.keys("pgbridge:*")
+    }
+
+
+async def test_a_target_of_the_bridges_name_needs_a_template(
+    redis_url: str, open_redis: OpenRedis
+) -> None:
+    sink = await open_redis(redis_url)
+    with pytest.raises(Refusal, match="would begin with `pgbridge:`") as caught:
+        await sink.examine(target("pgbridge"), OWNER)
+    assert caught.value.hint
+    assert await sink.examine(target("pgbridge", key="p:{id}"), OWNER) == []
 
 
 async def test_large_documents_go_in_calls_of_their_own(

@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 
 from bridge.keys import key_text
 from bridge.sink import Refusal
-from sinks.redis.template import check_template, has_generation, naming
+from sinks.redis.template import (
+    RESERVED,
+    check_template,
+    has_generation,
+    is_reserved,
+    naming,
+)
 
 PART = st.one_of(st.none(), st.text(max_size=8), st.text(min_size=500, max_size=520))
 PAIRS = st.tuples(PART, PART)
@@ -76,6 +82,32 @@ def test_templates_that_do_not_name_the_key(
 def test_side_by_side() -> None:
     assert has_generation("p:{generation}:{id}")
     assert not has_generation("p:{{generation}}:{id}")
+
+
+@pytest.mark.parametrize(
+    ("template", "name"),
+    [("", "pgbridge"), ("pgbridge:{id}", "p"), ("pgbridge:{generation}:{id}", "p")],
+)
+def test_what_names_nothing_but_the_bridges_own_is_refused(
+    template: str, name: str
+) -> None:
+    with pytest.raises(Refusal) as caught:
+        naming(template, name, ("id",), 1)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "template", ["{id}", "p{id}", "{id}:e", "pgbridge{id}", "x{id}"]
+)
+@given(st.text(max_size=4))
+def test_names_that_are_the_bridges_own_are_known_before_they_are_made(
+    template: str, rest: str
+) -> None:
+    made = naming(template, "products", ("id",), 1)
+    for literal in ("", "p", "pgbridge", "x"):
+        text = (RESERVED + rest).removeprefix(literal)
+        own = is_reserved(made.of_parts((text,)))
+        assert made.may_be_reserved or not own
 
 
 @pytest.mark.parametrize(
