@@ -212,12 +212,11 @@ class Watch:
             or await lane.sink.exists(generation)
         ]
         for loss in await lane.sink.audit(there):
-            generation = loss.generation
-            if self._life.states[generation] is not GenerationState.BUILDING:
+            state = self._life.states[loss.generation]
+            if state is not GenerationState.BUILDING or loss.keys is not None:
                 self._mend(loss)
-            elif loss.keys is None:
-                await self._life.restart(generation)
-                await lane.sink.repaired(loss)
+            elif not loss.serves:
+                await self._life.builds.lose(loss)
 
     async def _look_at(self, lane: Lane, generation: Generation) -> None:
         """Whether a generation holds all that the slot has moved past."""
@@ -233,10 +232,11 @@ class Watch:
             held = recorded.lsn if recorded and recorded.epoch == saved[1].epoch else 0
             if held < min(saved.content_lsn, confirmed):
                 reason = "it is older than what it had kept"
+        loss = Loss(generation, None, reason)
         if reason and self._life.states[generation] is GenerationState.BUILDING:
-            self._life.lost.add(generation)
+            await self._life.builds.lose(loss)
         elif reason:
-            self._mend(Loss(generation, None, reason))
+            self._mend(loss)
 
     async def _is_known(self, told_lsn: int) -> None:
         """HistoryChanged, noted for the next life, where a sink was told of more log
@@ -260,12 +260,7 @@ class Watch:
         interval_s = self._assembly.config.limits.audit_interval_s
         while True:
             await asyncio.sleep(interval_s)
-            fed = [
-                generation
-                for generation in self._fed(lane)
-                # One that is being built may not have its place yet.
-                if self._life.states[generation] is not GenerationState.BUILDING
-            ]
+            fed = self._life.builds.held(lane.name)
             try:
                 losses = await lane.sink.audit(fed)
             except Transient as error:

@@ -18,16 +18,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 
 from bridge import probes
 from bridge.assembly import Assembly
 from bridge.backfill.altering import alter
-from bridge.backfill.gates import NotAsTheSource
+from bridge.backfill.builds import Builds
 from bridge.backfill.jobs import Jobs
 from bridge.backfill.patience import patiently
-from bridge.backfill.running import Backfills, declared
+from bridge.backfill.running import Backfills
 from bridge.backfill.switches import READABLE, Switches
 from bridge.control.former import built_from, displaced
 from bridge.control.letters import generation_key
@@ -35,14 +34,13 @@ from bridge.control.survey import MISSED
 from bridge.derive.view import ViewPlan
 from bridge.errors import BridgeError, Halt, Transient, sentence
 from bridge.observe.logs import logger
-from bridge.sink import Generation, Target
+from bridge.sink import Generation, Loss, Target
 from bridge.store.generations import Counts
 from bridge.store.rows import (
     BackfillKind,
     BackfillRow,
     GenerationRow,
     GenerationState,
-    WorkState,
 )
 
 _log = logger("bridge.backfill")
@@ -66,6 +64,7 @@ class Life:
         }
         """Set when a sink was told whose it is."""
         self.backfills = Backfills(assembly, self.jobs, self.claimed)
+        self.builds = Builds(assembly, self)
         self._altering: dict[Generation | None, asyncio.Task[None]] = {}
         self.building: set[Generation] = set()
         self.stale: set[Generation] = set()
@@ -73,14 +72,12 @@ class Life:
         rollback."""
         self.estimates: dict[Generation, int] = {}
         """About how many documents a build will have."""
-        self.builds: dict[Generation, asyncio.Task[None]] = {}
-        self.lost: set[Generation] = set()
-        """Their place has lost something since they were begun, or cannot be made yet:
-        their builds begin again."""
+        self.lost: dict[Generation, Loss] = {}
+        """What the places of builds have lost since these were begun, or that they
+        cannot be made yet: the builds begin again."""
         self.commands_first: Callable[[Generation], Awaitable[None]] = _nobody_asks
         """Waits for what was asked of a generation's target before now."""
         self.switches = Switches(assembly, self)
-        self._recording = asyncio.Lock()
         self.documents: dict[Generation, int] = {}
         """How many there are, as last counted."""
         self.under_way: list[BackfillRow] = []
@@ -101,7 +98,7 @@ class Life:
             altering = self._altering.get(self._assembly.generation(backfill.key))
             if backfill.kind is BackfillKind.BUILD:
                 if self._state(backfill) in READABLE:  # a crash came before this note
-                    await self._note_built(backfill)
+                    await self.builds.note(backfill)
             elif altering is None:
                 self.backfills.run(backfill)
             else:
@@ -207,7 +204,7 @@ class Life:
             self.stale.add(generation)
         self.feed(generation, row.state, name)
         if row.state is GenerationState.BUILDING:
-            self.begin_build(generation)
+            self.builds.begin(generation)
         elif row.prepared_at is None:
             work = self._assembly.spawn(self._alter(generation), f"alter {generation}")
             self._altering[generation] = work
@@ -249,141 +246,21 @@ class Life:
         self.stale.discard(generation)
         self._assembly.pipeline.fan_out.remove(generation)
 
-    # — building —
-
-    def begin_build(self, generation: Generation) -> asyncio.Task[None]:
-        """Build and promote a generation that is fed; one being built is joined."""
-        task = self.builds.get(generation)
-        if task is None:
-            self.building.add(generation)
-            task = self._assembly.spawn(self._build(generation), f"build {generation}")
-            self.builds[generation] = task
-            task.add_done_callback(lambda _: self._build_ended(generation))
-        return task
-
-    def _build_ended(self, generation: Generation) -> None:
-        self.building.discard(generation)
-        self.builds.pop(generation, None)
-
-    async def _build(self, generation: Generation) -> None:
-        try:
-            await self.claimed[generation.target.sink].wait()
-            if self.states.get(generation) is not GenerationState.BUILDING:
-                return  # readers saw it before a crash
-            backfill = await self._fill(generation)
-            await probes.reach("generation.built")
-            await self.commands_first(generation)
-            try:
-                await self.switches.promote(generation)
-            except NotAsTheSource as found:  # whoever builds it again builds all
-                await self._note_built(backfill, WorkState.FAILED, found.message)
-                raise
-            await self._note_built(backfill)
-        except Exception as raised:
-            error = declared(raised)
-            if isinstance(error, Transient):
-                raise
-            await self.halt(generation, error)
-
-    async def _note_built(
-        self, backfill: BackfillRow, how: WorkState = WorkState.DONE, why: str = ""
-    ) -> None:
-        store = self._assembly.store.backfills
-        await patiently(partial(store.finish, backfill.id, how, why))
-
-    async def _fill(self, generation: Generation) -> BackfillRow:
-        assembly, key = self._assembly, generation_key(generation)
-        sink = assembly.sinks[generation.target.sink]
-        try:
-            await patiently(lambda: sink.prepare(generation, assembly.owner))
-        except Halt:
-            # What has no place would hold up the others in its sink.
-            self.lost.add(generation)
-            assembly.pipeline.fan_out.remove(generation)
-            await self._begin_again(generation)
-            raise
-        await probes.reach("generation.prepared")
-        await patiently(partial(assembly.store.generations.set_prepared, key))
-        await assembly.pipeline.ready()
-        backfill = await patiently(partial(self.build_of, generation))
-        if generation in self.lost:
-            store = assembly.store.backfills
-            await patiently(partial(store.restart, backfill.id))
-            backfill = replace(backfill, documents=0, marker=None)
-            self.lost.discard(generation)
-        _log.info("building", target=str(generation.target), generation=key.number)
-        if await patiently(partial(self._is_empty, generation, backfill)):
-            documents = await self.jobs.run(backfill)
-        else:
-            plan = self._plan(generation)
-            documents = await self.jobs.resweep(backfill, generation, plan)
-        _log.info("built", target=str(generation.target), documents=documents)
-        return backfill
-
-    async def _begin_again(self, generation: Generation) -> None:
-        """It is fed no more, and misses changes: another life builds it from the start.
-        That it stays behind the slot does not mean that somebody has moved that."""
-        await self.restart(generation)
-        store, key = self._assembly.store, generation_key(generation)
-        await patiently(partial(store.positions.forget, key))
-
-    async def restart(self, generation: Generation) -> None:
-        """What its build has derived counts for nothing; durable on return."""
-        store, key = self._assembly.store.backfills, generation_key(generation)
-        for row in await patiently(store.open):
-            if row.kind is BackfillKind.BUILD and row.key == key:
-                await patiently(partial(store.restart, row.id))
-
-    async def _is_empty(self, generation: Generation, build: BackfillRow) -> bool:
-        """Whether nothing was in its place before. Where the source was set back, the
-        numbers of generations have been used before; and those that cannot stand side
-        by side take over the keys of an older one."""
-        sink = self._assembly.sinks[generation.target.sink]
-        if build.marker is not None or not sink.side_by_side(generation.target):
-            return False
-        return build.documents > 0 or not await sink.count(generation)
-
-    async def build_of(
-        self, generation: Generation, command: int | None = None
-    ) -> BackfillRow:
-        """The build that was begun for a generation, or a new one; from now on it is
-        that of the command which asks for it first."""
-        store, key = self._assembly.store.backfills, generation_key(generation)
-        async with self._recording:
-            for row in await store.open():
-                if row.kind is BackfillKind.BUILD and row.key == key:
-                    if command is not None:
-                        await store.adopt(row.id, command)
-                    break
-            else:
-                backfill = await store.create(
-                    key,
-                    view=generation.target.view,
-                    kind=BackfillKind.BUILD,
-                    command=command,
-                )
-                await store.start(backfill)
-                found = await store.read(backfill)
-                assert found is not None
-                row = found
-        async with self._assembly.pipeline.source.read(scanning=True) as reader:
-            self.estimates[generation] = await reader.estimate(self._plan(generation))
-        return row
-
     # — what readers see —
 
     def is_fed(self, generation: Generation) -> bool:
         """Whether the stream feeds it."""
         return self._assembly.pipeline.fan_out.plan(generation) is not None
 
-    def _plan(self, generation: Generation) -> ViewPlan:
+    def plan(self, generation: Generation) -> ViewPlan:
+        """The plan of one that is fed."""
         plan = self._assembly.plan(generation)
         assert plan is not None, generation
         return plan
 
     async def freshen(self, generation: Generation) -> None:
         """Make every document what the generation's own query gives now."""
-        plan = self._plan(generation)
+        plan = self.plan(generation)
         await self.jobs.sweep(generation, plan)
         key = generation_key(generation)
         store = self._assembly.store.generations
@@ -415,7 +292,7 @@ class Life:
                 store = self._assembly.store.generations
                 await patiently(partial(store.halt, key, None))
                 if self.states[generation] is GenerationState.BUILDING:
-                    self.begin_build(generation)
+                    self.builds.begin(generation)
 
     def _of(self, sink: str, name: str) -> list[Generation]:
         return [

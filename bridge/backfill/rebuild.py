@@ -64,11 +64,11 @@ class Rebuilds:
             generation = await life.create(target, plan)
         if life.states.get(generation) in READABLE:
             return generation.number  # promoted before a crash
-        await patiently(partial(life.build_of, generation, command))
+        await patiently(partial(life.builds.of, generation, command))
         if await self.is_cancelled(command):
             await self.give_up(command)
             raise Cancelled("the rebuild was cancelled before it began")
-        await asyncio.wait({life.begin_build(generation)})
+        await asyncio.wait({life.builds.begin(generation)})
         async with life.switches.lock(target):  # who gives it up has dropped it then
             state = life.states.get(generation)
         if state is None:
@@ -174,7 +174,7 @@ class Rebuilds:
         drop = self._assembly.store.generations.drop
         await patiently(partial(drop, generation_key(generation)))
         await probes.reach("generation.abandoned")
-        if (task := life.builds.get(generation)) is not None:
+        if (task := life.builds.tasks.get(generation)) is not None:
             await ended(task)
         await life.retire(generation)
         self._assembly.halted.pop((target.sink, target.name), None)

@@ -30,6 +30,8 @@ ACTIVE_WAIT_S = 1
 CLOSED_LOOKS = 2
 """How often an index is found closed before it is opened: whoever closes it to restore
 it in place has the time to."""
+WRITTEN = {"is_hidden": True, "is_write_index": True}
+"""Of several indexes under one alias only one can be written: this."""
 OURS = "*--g*"
 """What indexes of generations are called."""
 
@@ -88,7 +90,8 @@ class Generations:
     # From nothing to live.
 
     async def prepare(self, generation: Generation, owner: Owner) -> None:
-        """The index, its write alias, and its identity."""
+        """The index, its write alias, and its identity; also of one that somebody has
+        made again, from a snapshot or as a copy."""
         if self._places.owner not in (None, owner):
             raise Halt(
                 f"{self._client.sink} is written by {self._places.owner},"
@@ -112,8 +115,11 @@ class Generations:
                 hint="pgbridge backfill VIEW --rebuild makes a new generation",
             )
         meta = found.meta
-        if not meta.uuid:
+        if not found.is_whole:
             meta = await self._identify(found, meta)
+        if write_alias(generation) not in found.aliases:
+            add = {"index": found.name, "alias": write_alias(generation), **WRITTEN}
+            await self._client.ask("POST", "/_aliases", {"actions": [{"add": add}]})
         known = self._places.known(generation)
         if known is None or known.meta.uuid != meta.uuid:
             place = self._places.remember(generation, meta)
@@ -150,10 +156,7 @@ class Generations:
         body = {
             "settings": settings,
             "mappings": {**made.mapping, "_meta": meta.dump()},
-            "aliases": {
-                # Of several indexes under one alias only one can be written: this.
-                write_alias(generation): {"is_hidden": True, "is_write_index": True}
-            },
+            "aliases": {write_alias(generation): WRITTEN},
         }
         name = index_name(generation)
         answer = await self._client.request(

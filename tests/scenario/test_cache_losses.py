@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -93,6 +94,28 @@ async def test_everything_is_forgotten(
     if not running:
         bridge.daemon.start()
         await bridge.ready()
+    await mended(bridge)
+
+
+@pytest.mark.parametrize("probe", ["backfill.kept", "generation.built"])
+async def test_a_build_is_forgotten(
+    database: str,
+    make_bridge: MakeBridge,
+    private_valkey: ValkeyServer,
+    tmp_path: Path,
+    probe: str,
+) -> None:
+    """Where it is filled, and just before it is compared: it is built once more."""
+    bridge = make_bridge(database, redis=private_valkey.url)
+    bridge.execute(*SCHEMA.split(";"))
+    bridge.configure(VIEWS, sinks=CACHE, options=SIDE_BY_SIDE)
+    (tmp_path / "armed").write_text(probe)
+    bridge.daemon.start(hold=tmp_path)
+    await eventually((tmp_path / "reached").exists)
+    told(bridge.redis, "FLUSHALL")
+    bridge.execute(REMOVE)
+    (tmp_path / "reached").unlink()
+    await bridge.ready()
     await mended(bridge)
 
 

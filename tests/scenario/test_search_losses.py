@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -359,4 +360,122 @@ async def test_the_index_is_deleted_while_nobody_runs(
     for view in VIEWS:
         ask(es, "DELETE", f"/{bridge.prefix}{view}--g1")
     bridge.daemon.start()
+    await mended(bridge)
+
+
+@pytest.mark.parametrize(
+    "probe",
+    [pytest.param("backfill.chunk", marks=pytest.mark.slow), "generation.built"],
+)
+async def test_the_index_of_a_build_is_deleted(
+    bridge: Bridge, es: httpx.Client, tmp_path: Path, probe: str
+) -> None:
+    """While it is filled, and while it waits to be seen: it is built once more, and the
+    other targets of the sink go on."""
+    hold = await held(bridge, tmp_path, probe)
+    index = f"/{bridge.prefix}item--g2"
+    ask(es, "DELETE", index)
+    bridge.execute(CHANGE, REMOVE)
+    (hold / "reached").unlink()
+    await eventually(lambda: same(bridge, es, "small"))
+    await eventually(lambda: aliased(es, index[1:].removesuffix("--g2")) == {index[1:]})
+    await bridge.ready()
+    await mended(bridge)
+
+
+async def held(bridge: Bridge, tmp_path: Path, probe: str) -> Path:
+    """A rebuild of `item` stands at a probe; the folder of what holds it."""
+    hold = tmp_path / "hold"
+    hold.mkdir()
+    bridge.execute(*SCHEMA.split(";"))
+    bridge.configure(VIEWS, sinks=SEARCH)
+    bridge.daemon.start(hold=hold)
+    await bridge.ready()
+    await bridge.settled()
+    (hold / "armed").write_text(probe)
+    bridge.execute("select bridge.backfill('item', rebuild => true)")
+    await eventually((hold / "reached").exists)
+    return hold
+
+
+async def test_an_index_made_by_hand_in_the_place_of_a_build_stays(
+    bridge: Bridge, es: httpx.Client, tmp_path: Path
+) -> None:
+    """Said, never overwritten; what readers see goes on, and so do the others. The
+    build does when it is out of the way."""
+    hold = await held(bridge, tmp_path, "backfill.chunk")
+    index = f"/{bridge.prefix}item--g2"
+    ask(es, "DELETE", index)
+    ask(es, "PUT", f"{index}/_doc/9", {"id": 9})
+    bridge.execute(CHANGE, REMOVE)
+    (hold / "reached").unlink()
+    await target_halts(bridge, "item", index[1:])
+    await eventually(lambda: same(bridge, es, "small"))
+    bridge.execute("update item set n = -7 where id = 1")
+
+    async def streamed() -> bool:
+        found = await bridge.document("item", "1")
+        return found is not None and found.source["n"] == -7
+
+    await eventually(streamed)
+    assert ask(es, "GET", f"{index}/_doc/9")["_source"] == {"id": 9}
+    ask(es, "DELETE", index)
+    bridge.execute("select bridge.resume('search')")
+    await eventually(lambda: aliased(es, index[1:].removesuffix("--g2")) == {index[1:]})
+    await bridge.ready()
+    await mended(bridge)
+
+
+async def target_halts(bridge: Bridge, view: str, *said: str) -> None:
+    """Wait until the target is halted, for a reason that says these words."""
+
+    async def halted() -> bool:
+        targets = (await bridge.daemon.status()).get("targets") or []
+        told = [t["reason"] or "" for t in targets if t["view"] == view]
+        return any(all(each in reason for each in said) for reason in told)
+
+    await eventually(halted, what=f"halted: {said}")
+
+
+TAGGED = """query = '''
+select id, name, n, (select json_agg(t.label order by t.id) from tag t
+                      where t.item = i.id) as tags from item i'''"""
+
+
+@pytest.mark.slow
+async def test_the_index_of_a_view_that_waits_has_lost_something(
+    bridge: Bridge, es: httpx.Client
+) -> None:
+    """Its edited query cannot be kept yet, and it is fed on by the one before: so it is
+    while it can be read at all. The daemon goes on, and says what is wrong."""
+    await started(bridge)
+    index = f"/{bridge.prefix}item--g1"
+    bridge.execute("create table tag (id bigint primary key, item bigint, label text)")
+    bridge.configure({**VIEWS, "item": TAGGED}, sinks=SEARCH)
+    await target_halts(bridge, "item", "replica identity")
+    ask(es, "PUT", f"{index}/_mapping", BY_HAND["a field more"])
+    await target_halts(
+        bridge, "item", "mapping was changed by hand", "replica identity"
+    )
+    await bridge.daemon.stop()
+    bridge.daemon.start()
+    await target_halts(
+        bridge, "item", "mapping was changed by hand", "replica identity"
+    )
+    bridge.execute("update item set n = -7 where id = 1")
+
+    async def streamed() -> bool:
+        found = await bridge.document("item", "1")
+        return found is not None and found.source["n"] == -7
+
+    await eventually(streamed)
+    ask(es, "DELETE", index)
+    dropped = "select count(*) = 0 from bridge.generation where name like '%%item'"
+    await eventually(lambda: bridge.one(dropped))
+    bridge.execute(CHANGE, REMOVE)
+    await eventually(lambda: same(bridge, es, "small"))
+    await bridge.daemon.stop()
+    bridge.execute("alter table tag replica identity full")
+    bridge.daemon.start()
+    await bridge.ready()
     await mended(bridge)

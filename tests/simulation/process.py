@@ -16,13 +16,14 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from bridge.assembly import Assembly
+from bridge.backfill.builds import Builds
 from bridge.backfill.jobs import Jobs
 from bridge.backfill.pace import Pace
 from bridge.backfill.patience import patiently
 from bridge.control.letters import Letters
 from bridge.deliver import Lane
 from bridge.derive.deriver import DeriveLimits
-from bridge.errors import Transient
+from bridge.errors import BridgeError, Transient
 from bridge.gate import Gate
 from bridge.keys import Parts
 from bridge.lanes import LaneLimits
@@ -31,7 +32,7 @@ from bridge.live_digest import LiveDigest
 from bridge.observe.metrics import DeriveCost, Metrics
 from bridge.operations import Rejection
 from bridge.pipeline import Pipeline
-from bridge.sink import Generation, Owner, Target
+from bridge.sink import Generation, Loss, Owner, Target
 from bridge.standing import Standing
 from bridge.store.rows import GenerationState
 from bridge.surroundings import Capture, Hooks, PipelineLimits
@@ -40,7 +41,7 @@ from tests.simulation import views
 from tests.simulation.capture import SimulatedCapture
 from tests.simulation.sinks import SimulatedSink, Store
 from tests.simulation.source import Server
-from tests.simulation.tables import Build, BuildLog, Remembered, Tables
+from tests.simulation.tables import BuildLog, Remembered, Tables
 
 OWNER = Owner("1", "simulated", "pgbridge")
 _LOOK_S = 0.5
@@ -97,7 +98,8 @@ class SimulatedLife:
         self.jobs = Jobs(assembly)
         self.switches = SimulatedSwitches()
         self.claimed = {name: asyncio.Event() for name in assembly.lanes}
-        self.lost: set[Generation] = set()
+        self.lost: dict[Generation, Loss] = {}
+        self.builds = SimulatedBuilds(assembly, self, remembered)
 
     @property
     def building(self) -> set[Generation]:
@@ -112,26 +114,9 @@ class SimulatedLife:
             for g in self._remembered.generations
         }
 
-    async def build(self, generation: Generation) -> None:
-        await self.claimed[generation.target.sink].wait()
-        await self._assembly.pipeline.ready()
-        build = self._remembered.builds[generation]
-        if generation in self.lost:
-            self.lost.discard(generation)
-            await self.restart(generation)
-        plan = views.PLANS[generation.target.view]
-        if build.again:
-            await self.jobs.sweep(generation, plan)
-        else:
-            await self.jobs.ranges(generation, plan, BuildLog(build))
-        await self._level(generation)
-        build.done = True
-
-    async def restart(self, generation: Generation) -> None:
-        """See `Life.restart`."""
-        build = self._remembered.builds[generation]
-        build.ranges.clear()
-        build.again = True
+    async def halt(self, _generation: Generation, error: BridgeError) -> None:
+        """Nothing halts a build here."""
+        raise error
 
     async def sweep(self, generation: Generation) -> None:
         """As a recorded backfill: begun again by the next process."""
@@ -139,13 +124,42 @@ class SimulatedLife:
         await self._assembly.pipeline.ready()
         plan = views.PLANS[generation.target.view]
         await self.jobs.sweep(generation, plan)
-        await self._level(generation)
+        await self.level(generation)
         self._remembered.sweeps.discard(generation)
 
-    async def _level(self, generation: Generation) -> None:
+    async def level(self, generation: Generation) -> None:
         """What the stream has overtaken a job on is kept too."""
         pipeline = self._assembly.pipeline
         await pipeline.level(generation, await patiently(pipeline.markers.next))
+
+
+class SimulatedBuilds(Builds):
+    """The real ones, which begin again; what they do once through is simulated."""
+
+    def __init__(
+        self, assembly: Assembly, life: SimulatedLife, remembered: Remembered
+    ) -> None:
+        super().__init__(assembly, cast(Any, life))
+        self._simulated = life
+        self._remembered = remembered
+
+    async def _through(self, generation: Generation) -> None:
+        life, build = self._simulated, self._remembered.builds[generation]
+        await self._place(generation)
+        self.placed.add(generation)
+        await self._assembly.pipeline.ready()
+        plan = views.PLANS[generation.target.view]
+        if build.again:
+            await life.jobs.sweep(generation, plan)
+        else:
+            await life.jobs.ranges(generation, plan, BuildLog(build))
+        await life.level(generation)
+        build.done = True
+
+    async def _restart(self, generation: Generation) -> None:
+        build = self._remembered.builds[generation]
+        build.ranges.clear()
+        build.again = True
 
 
 class SimulatedWatch(Watch):
@@ -326,9 +340,8 @@ class Process:
         """Feed every generation and go on with what was begun."""
         for generation in self.remembered.generations:
             self.pipeline.fan_out.add(self.lanes[generation.target.sink], generation)
-            build = self.remembered.builds.setdefault(generation, Build())
-            if not build.done:
-                self.group.create_task(self.life.build(generation))
+            if not self.remembered.builds[generation].done:
+                self.life.builds.begin(generation)
             if generation in self.remembered.sweeps:
                 self.group.create_task(self.life.sweep(generation))
 
@@ -395,7 +408,7 @@ class Process:
     async def add(self, generation: Generation) -> None:
         """A generation more: fed from now on, and built."""
         self.pipeline.fan_out.add(self.lanes[generation.target.sink], generation)
-        await self.life.build(generation)
+        await asyncio.wait({self.life.builds.begin(generation)})
 
     async def repair(self, generation: Generation, keys: list[Parts]) -> None:
         """`backfill --keys`."""

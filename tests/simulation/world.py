@@ -222,7 +222,7 @@ class World:
         for view in chosen:
             for sink in self.stores:
                 target = Target(view, sink, view, views.PLANS[view].shape)
-                self.remembered.generations.append(Generation(target, 1))
+                self._make(Generation(target, 1))
         self._boot()
 
     def _new_slot(self) -> None:
@@ -377,6 +377,10 @@ class World:
         ):
             process.group.create_task(process.repair(generation, keys))
 
+    def _make(self, generation: Generation) -> None:
+        self.remembered.generations.append(generation)
+        self.remembered.builds[generation] = Build()
+
     def _rebuild(self, process: Process) -> None:
         """Another generation beside the first."""
         if process.stopped:
@@ -384,8 +388,7 @@ class World:
         target = self.dice.choice(self.remembered.generations).target
         generation = Generation(target, self._next)
         self._next += 1
-        self.remembered.generations.append(generation)
-        process.remembered.builds.setdefault(generation, Build())
+        self._make(generation)
         process.group.create_task(process.add(generation))
 
     def _heal_sinks(self) -> None:

@@ -77,6 +77,6 @@ async def test_a_build_without_a_place_begins_again_and_has_no_position() -> Non
     """It misses changes from then on. Ranges that were done would not be read again,
     and a position that stays behind would say that somebody has moved the slot."""
     sink = Obstructed()
-    await sink.life().begin_build(GENERATION)
+    await sink.life().builds.begin(GENERATION)
     key = generation_key(GENERATION)
     assert sink.told == [("begun again", 0), ("forgotten", key), ("halted", key)]
