@@ -69,16 +69,27 @@ class Answer(NamedTuple):
 
         The innermost cause's reason is the one that tells what is wrong.
         """
-        found = self.json
-        error = found.get("error") if isinstance(found, dict) else None
-        if not isinstance(error, dict):
-            return "", ""
+        error = self._error
         kind, reason = str(error.get("type", "")), str(error.get("reason", ""))
         cause = error.get("caused_by")
         while isinstance(cause, dict):
             reason = str(cause.get("reason") or reason)
             cause = cause.get("caused_by")
         return kind, reason
+
+    @property
+    def kinds(self) -> list[str]:
+        """The type of the error, and those of what shards have met: of a search that
+        failed on shards, the type itself tells nothing."""
+        roots = [each for each in self._error.get("root_cause") or [] if each]
+        kinds = [self.error[0], *(str(root.get("type", "")) for root in roots)]
+        return [kind for kind in dict.fromkeys(kinds) if kind]
+
+    @property
+    def _error(self) -> dict[str, Any]:
+        found = self.json
+        error = found.get("error") if isinstance(found, dict) else None
+        return error if isinstance(error, dict) else {}
 
 
 class _Bytes(Serializer):
@@ -215,15 +226,13 @@ class Client:
 
         `quote`: the server's reason may be shown, since there was no document in it.
         """
-        kind, reason = answer.error
-        told = f"{self.sink}: {doing} was answered {answer.status}"
-        if kind:
-            told += f" {kind}"
+        kinds, (kind, reason) = answer.kinds, answer.error
+        told = " ".join([f"{self.sink}: {doing} was answered {answer.status}", *kinds])
         if reason and quote:
             told += f": {reason}"
         if answer.status in (401, 403) and kind != "cluster_block_exception":
             return Halt(told, hint=_rights_hint(answer.status))
-        passing = kind in PASSING or answer.status in (408, 429)
+        passing = not PASSING.isdisjoint(kinds) or answer.status in (408, 429)
         if passing or answer.status >= 500:
             return Transient(told)
         return Halt(
@@ -272,9 +281,15 @@ PASSING = frozenset(
         "index_not_found_exception",
         "receive_timeout_transport_exception",
         "node_not_connected_exception",
+        # Of a listing: its point in time has ended, or went with a node or a shard.
+        "search_context_missing_exception",
+        "illegal_index_shard_state_exception",
+        "index_shard_closed_exception",
+        "shard_not_found_exception",
     }
 )
-"""Errors that pass, by themselves or when an operator lifts a block."""
+"""Errors that pass, by themselves, when an operator lifts a block, or when what was
+asked of a server that has lost sight of it is begun again."""
 
 
 def _rights_hint(status: int) -> str:
