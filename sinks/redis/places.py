@@ -244,14 +244,17 @@ class Places:
         """Names of versions and the versions, in pages. A name may come twice.
 
         A cursor counts with its bits reversed, so that it can begin, and be seen to
-        have come, anywhere. Raises what the client raises.
+        have come, anywhere. But each process has an order of its own: Transient where
+        another one answers by now. Raises what the client raises.
         """
         cursor = _reversed((part.number << CURSOR_BITS) // part.of)
         end = ((part.number + 1) << CURSOR_BITS) // part.of
+        begun: str | None = None
         while True:
-            cursor, names = await self._client.scan(
-                cursor, match=f"{prefix}*", count=SCAN_COUNT
-            )
+            run, cursor, names = await self._step(cursor, f"{prefix}*")
+            if begun not in {None, run}:
+                raise Transient("another Redis server answers than the one before")
+            begun = run
             if names:
                 versions = await self._client.mget(names)
                 found = [
@@ -263,6 +266,17 @@ class Places:
                     yield [name for name, _ in found], [each for _, each in found]
             if cursor == 0 or _reversed(cursor) >= end:
                 return
+
+    async def _step(self, cursor: int, match: str) -> tuple[str, int, list[bytes]]:
+        """Which process answers; where to go on with it; names that it has found."""
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.info("server")
+        pipeline.info("replication")
+        pipeline.scan(cursor, match=match, count=SCAN_COUNT)
+        server, replication, (after, names) = await pipeline.execute()
+        if replication.get("role") != "master":
+            raise Transient("the Redis server has become a replica")
+        return str(server.get("run_id")), int(after), names
 
 
 def _reversed(cursor: int) -> int:
