@@ -2,6 +2,7 @@
 
     BridgeError
     ├── Transient      wait and make the same call again
+    │   └── TimedOut       a command does not: exit 3
     ├── Halt           stop that part and tell the operator
     │   └── ViewHalt       that part is one view
     └── Refusal        wrong configuration or query: exit 2, nothing was touched
@@ -68,6 +69,10 @@ def errors_in(error: BaseException) -> list[BridgeError] | None:
 
 class Transient(BridgeError):
     """Not available now; the same call later is the right answer."""
+
+
+class TimedOut(Transient):
+    """What a command waited for did not come: it cannot say what it was asked."""
 
 
 class Halt(BridgeError):

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Iterable
 from contextlib import suppress
 
-from bridge.errors import BridgeError, Exit, QueryRefusal, Refusal, Transient
+from bridge.errors import BridgeError, Exit, QueryRefusal, Refusal, TimedOut, Transient
 
 INTERRUPTED = 130
 """As a shell says it: ended by SIGINT."""
@@ -51,6 +51,8 @@ def tell(error: BaseException) -> int:
         case BridgeError():
             _say(error.message, _excerpt(error), error.hint or _what_next(error))
             denied = isinstance(error, QueryRefusal) and error.denied
+            if isinstance(error, TimedOut):
+                return Exit.TIMED_OUT
             refused = isinstance(error, Refusal) and not denied
             return Exit.USAGE if refused else Exit.FAILED
         case _ if hasattr(error, "format_message"):  # wrong usage, told by typer

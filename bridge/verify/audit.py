@@ -140,14 +140,19 @@ class Audit:
             await self._tell(walk.generation, found)
 
     async def _stored(self, walk: _Walk) -> None:
-        """Compare the documents of one part of what the sink has."""
+        """Compare the documents of one part of what the sink has. Transient: it is the
+        next once more, since the sink cannot go on with what it has lost."""
         part = Part(walk.part, self._parts)
         walk.part = (walk.part + 1) % self._parts
         keys: list[Parts] = []
-        async with aclosing(walk.comparer.stored(part)) as pages:
-            async for keys in _in_pieces(pages):
-                await self._assembly.pace.wait()
-                await self._tell(walk.generation, await walk.comparer.keys(keys))
+        try:
+            async with aclosing(walk.comparer.stored(part)) as pages:
+                async for keys in _in_pieces(pages):
+                    await self._assembly.pace.wait()
+                    await self._tell(walk.generation, await walk.comparer.keys(keys))
+        except Transient:
+            walk.part = part.number
+            raise
         if walk.at is None and keys:  # somewhere, by chance
             chosen = await walk.comparer.possible([self._dice.choice(keys)])
             walk.at = next(iter(chosen), None)

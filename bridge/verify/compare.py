@@ -32,6 +32,7 @@ from typing import Any, NamedTuple, cast
 
 from bridge.config import Config
 from bridge.derive.view import ViewPlan
+from bridge.errors import Transient
 from bridge.keys import DIGEST_PREFIX, Parts, key_text, named_key
 from bridge.operations import fields, key_of
 from bridge.sink import PARTS_MAX, WHOLE, Generation, Part, Sink, Stored
@@ -41,6 +42,8 @@ from bridge.source.given import can_be_a_key, keys_of_range, range_end
 _PAGE_KEYS = 1000
 _RANGE_KEYS = 20_000
 """Read in one snapshot, so that none is open for long."""
+_LISTINGS = 3
+"""One that the sink has lost is begun again at once; that it is away is told."""
 _STARTS = 8
 """Places of the source at which a sample looks."""
 _ATTEMPTS = 20
@@ -118,11 +121,25 @@ class Comparer:
                 break
             lower = upper
         found.checked = seen.count
-        async for page in self.stored(unless=seen):
-            suspects |= dict.fromkeys(page)
+        suspects |= await self._only_stored(seen)
         await self._settle(list(suspects), found)
         found.foreign = list(self._foreign)
         return found
+
+    async def _only_stored(self, seen: _Seen) -> dict[Parts, None]:
+        """Keys that the sink has beside those. From the start where it has lost the
+        listing: a part of one shows no more than a part of what is wrong."""
+        for left in reversed(range(_LISTINGS)):
+            keys: dict[Parts, None] = {}
+            try:
+                async for page in self.stored(unless=seen):
+                    keys |= dict.fromkeys(page)
+            except Transient:
+                if not left:
+                    raise
+            else:
+                break
+        return keys
 
     async def sample(
         self,

@@ -19,7 +19,7 @@ from bridge.control.planning import sink_target
 from bridge.control.status import absence
 from bridge.control.survey import Survey, survey
 from bridge.derive.view import ViewPlan
-from bridge.errors import Halt, Refusal
+from bridge.errors import Halt, Refusal, TimedOut, Transient
 from bridge.position import Position
 from bridge.sink import Generation
 from bridge.source.postgres import PostgresSource, ServerIdentity
@@ -68,7 +68,8 @@ async def verify(
     `sample` compares about that many documents, or all of fewer, others each time.
     `progress` is told of a target how many are compared, of about how many.
     Refusal when there is no such view or target; Halt when nothing is live, or the
-    daemon does not come on within `timeout_s`; Transient when a server is away.
+    daemon does not come on within `timeout_s`; Transient when a server is away, as
+    TimedOut when it has gone while a target was compared.
     """
     if view is not None and view not in config.views:
         raise Refusal(
@@ -164,11 +165,17 @@ async def _verify(
     def compared(count: int) -> None:
         progress(str(target), count, min(total, sample or total))
 
-    if sample is None:
-        found = await comparer.run(progress=compared)
-    else:
-        dice = random.Random()  # noqa: S311 - a sample, not a secret
-        found = await comparer.sample(sample, dice, progress=compared)
+    try:
+        if sample is None:
+            found = await comparer.run(progress=compared)
+        else:
+            dice = random.Random()  # noqa: S311 - a sample, not a secret
+            found = await comparer.sample(sample, dice, progress=compared)
+    except Transient as error:
+        raise TimedOut(
+            f"{target} could not be compared to the end: {error.message}",
+            hint="nothing is known of what differs; verify it again when all answers",
+        ) from None
     return Verified(
         target.view,
         target.sink,
