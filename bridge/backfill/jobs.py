@@ -13,6 +13,7 @@ from functools import partial
 from typing import assert_never
 
 from bridge.assembly import Assembly
+from bridge.backfill.listing import listed
 from bridge.backfill.patience import patiently
 from bridge.backfill.ranges import Range, RangeBackfill, RangeLimits, RangeLog
 from bridge.backfill.rederive import RejectFor, ghosts, rederive
@@ -327,8 +328,8 @@ class Jobs:
             ) from None
         if None in found.values():
             # Its row may be gone, and its document not: that has the columns.
-            sink = self._sink(generation)
-            async for page in sink.scan(generation, documents=True):
+            pipeline, sink = self._assembly.pipeline, self._sink(generation)
+            async for page in listed(pipeline, sink, generation, documents=True):
                 for stored in page:
                     if stored.key in found and stored.document is not None:
                         found[stored.key] = key_of(stored.document, plan.shape.key)

@@ -7,7 +7,7 @@ caller's to decide.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from typing import Any, TypeVar
 
 from bridge.errors import Transient
@@ -21,13 +21,20 @@ _FIRST_S, _MAX_S = 0.2, 5.0
 
 async def patiently(call: Callable[[], Awaitable[T]]) -> T:
     """The call's answer, however long the source is away."""
-    delay = _FIRST_S
+    delays = growing()
     while True:
         try:
             return await call()
         except Transient:
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, _MAX_S)
+            await asyncio.sleep(next(delays))
+
+
+def growing() -> Iterator[float]:
+    """How long to wait before a call is made again, in seconds, time after time."""
+    delay = _FIRST_S
+    while True:
+        yield delay
+        delay = min(delay * 2, _MAX_S)
 
 
 async def ended(task: asyncio.Task[object]) -> None:

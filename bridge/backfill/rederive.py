@@ -18,6 +18,7 @@ from functools import partial
 from itertools import islice
 from typing import TypeAlias
 
+from bridge.backfill.listing import listed
 from bridge.backfill.pace import Pace
 from bridge.backfill.patience import patiently
 from bridge.backfill.receipt import Receipt, durable
@@ -141,6 +142,8 @@ async def ghosts(
 
     After every key of the source was derived above `before`, these are the keys that
     the source does not have any more, and perhaps some that the stream has written.
+    However often the sink loses the listing: what was derived of it is above `before`,
+    or gone.
     """
     outlet = pipeline.fan_out.outlet(generation)
     if outlet is not None:
@@ -153,7 +156,7 @@ async def ghosts(
     shape = generation.target.shape
     parts_of = partial(named_key, columns=len(shape.key), nullable=shape.key_nullable)
     digests: set[str] = set()
-    async for page in sink.scan(generation, documents=False):
+    async for page in listed(pipeline, sink, generation, documents=False):
         stale = [stored.key for stored in page if stored.version < before]
         digests.update(key for key in stale if key.startswith(DIGEST_PREFIX))
         named = [parts_of(key) for key in stale if key not in digests]
@@ -161,9 +164,11 @@ async def ghosts(
         yield [parts for parts in named if parts is not None]
     if digests:
         # These texts cannot be taken apart, but the columns are in the documents.
-        async for page in sink.scan(generation, documents=True):
+        async for page in listed(pipeline, sink, generation, documents=True):
             yield [
                 key_of(stored.document, shape.key)
                 for stored in page
-                if stored.document is not None and stored.key in digests
+                if stored.document is not None
+                and stored.key in digests
+                and stored.version < before
             ]

@@ -336,5 +336,12 @@ class SimulatedSink:
     async def scan(
         self, generation: Generation, *, documents: bool, part: Part = WHOLE
     ) -> AsyncIterator[list[Stored]]:
-        held = list(self._store.places.get(generation, {}).values())
-        yield [s for s in held if s.document is not None and part.has(s.key)]
+        """In small pages; the place in it is lost whenever the sink is away."""
+        places = list(self._store.places.get(generation, {}).values())
+        held = [s for s in places if s.document is not None and part.has(s.key)]
+        size = self._store.dice.choice((1, 7, 50))
+        for at in range(0, max(1, len(held)), size):
+            if self._store.faults.halted:
+                raise Halt("refused", hint="grant it")
+            await self._reach()
+            yield held[at : at + size]

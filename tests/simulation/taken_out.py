@@ -7,8 +7,8 @@ of `mutants`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, NamedTuple
 from unittest import mock
@@ -24,6 +24,7 @@ from bridge.batch import FanOut, Overtaken
 from bridge.deliver import Lane
 from bridge.derive.deriver import Deriver
 from bridge.doubt import Doubt
+from bridge.errors import Transient
 from bridge.feed import Feed, size_of
 from bridge.gate import Gate, Snapshot
 from bridge.ledger import Entry, Ledger, Ticket
@@ -33,6 +34,7 @@ from bridge.parking import Parking
 from bridge.pipeline import Pipeline
 from bridge.position import Position
 from bridge.progress import Progress
+from bridge.sink import Generation, Sink, Stored
 from bridge.standing import Standing
 from bridge.watch import Watch
 from tests.simulation import worlds
@@ -184,6 +186,14 @@ async def _settled(doubt: Doubt) -> None:
 
 def _sweep_unseen(entry: Entry, holder: Any) -> bool:
     return not entry.derived or holder in entry.holds
+
+
+async def _listed_once(
+    _pipeline: Any, sink: Sink, generation: Generation, *, documents: bool
+) -> AsyncIterator[list[Stored]]:
+    with suppress(Transient):
+        async for page in sink.scan(generation, documents=documents):
+            yield page
 
 
 def _forget_nothing(deriver: Deriver) -> None:
@@ -455,5 +465,10 @@ MUTANTS = [
         "a sweep looks before what waits has arrived",
         lambda: [_patch(Feed, "has_older", lambda *_: False)],
         worlds.emptied_twice,
+    ),
+    Mutant(
+        "a listing that was lost is taken for whole",
+        lambda: [_patch(bridge.backfill.rederive, "listed", _listed_once)],
+        partial(World, faults=("truncate", "sink_away", "rebuild")),
     ),
 ]
