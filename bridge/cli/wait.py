@@ -113,7 +113,7 @@ async def _wait(
     async with session(config.source.dsn, read_only=False) as connection:
         if wanted is None:
             wanted = await _mark(connection)
-        while new := await _not_taken_up(connection, views):
+        while new := await _not_taken_up(connection, config, views):
             if time.monotonic() >= deadline:
                 return wanted, new
             await asyncio.sleep(_LOOK_S)
@@ -134,13 +134,20 @@ async def _wait(
     return wanted, await _searchable(config, views, deadline) if searchable else []
 
 
-async def _not_taken_up(connection: Session, views: Sequence[str]) -> list[str]:
-    """The views that the source's own tables do not have yet."""
+async def _not_taken_up(
+    connection: Session, config: Config, views: Sequence[str]
+) -> list[str]:
+    """The targets of these views that the source's own tables do not have yet."""
     cursor = await connection.execute(
-        "select distinct t.view from bridge.target t where t.wanted"
+        "select t.view, t.sink, t.name from bridge.target t where t.wanted"
     )
-    known = {row["view"] for row in await cursor.fetchall()}
-    return [f"{view} (not taken up yet)" for view in views if view not in known]
+    known = {(row["view"], row["sink"], row["name"]) for row in await cursor.fetchall()}
+    return [
+        f"{target} (not taken up yet)"
+        for view in views
+        for target in config.views[view].targets
+        if (target.view, target.sink, target.name) not in known
+    ]
 
 
 async def _mark(connection: Session) -> int:

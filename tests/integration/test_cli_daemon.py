@@ -145,6 +145,20 @@ def test_wait_is_read_your_writes(bridge: Bridge) -> None:
     bridge("wait", "--lsn", "9:0/1", code=2)
 
 
+def test_another_target_of_a_view_is_waited_for_until_it_is_taken_up(
+    bridge: Bridge,
+) -> None:
+    bridge("run", "--once")
+    more = '[[views.product.targets]]\nsink = "cache"\nname = "again"\n'
+    bridge.path.write_text(bridge.path.read_text() + more)
+    process = bridge.start("wait", "--lsn", "0/1", "--timeout", "100ms")
+    _, err = process.communicate(timeout=DEADLINE_S)
+    assert (process.returncode, "cache/again (not taken up yet)" in err) == (3, True)
+    bridge("run", "--once")
+    bridge("wait", "--lsn", "0/1")
+    assert bridge.cached("again:7") == {"id": 7, "title": "p7"}
+
+
 @pytest.mark.usefixtures("daemon")
 def test_a_paused_sink_is_named_by_wait_and_goes_on_when_resumed(
     bridge: Bridge,
