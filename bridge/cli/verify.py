@@ -1,7 +1,7 @@
 """`pgbridge verify`: every document of a view compared with the source.
 
 The one thing to know: exit 1 when something differs; with `--repair` the daemon writes
-it again through the normal path.
+it again through the normal path, and what differs then still is looked at.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ def verify(
     if as_json:
         say_json({"view": view, "targets": [_as_json(*each) for each in found]})
     else:
-        _print(view, found, time.monotonic() - start)
+        _print(view, found, time.monotonic() - start, repair=repair)
     if any(
-        each.found.foreign or (each.found.wrong and not repaired)
+        each.found.foreign or repaired < len(each.found.wrong)
         for each, repaired in found
     ):
         raise typer.Exit(1)
@@ -95,13 +95,18 @@ async def _verify(
 
 
 async def _repair(config: Config, verified: Verified) -> int:
-    """Have the daemon derive again what is wrong; how many keys that were."""
+    """Have the daemon derive again what is wrong; how many of these keys are right
+    then: a sink may refuse a document as it did before."""
     from bridge.cli.issue import outcome, require_daemon
     from bridge.cli.progress import progress
     from bridge.keys import key_text
     from bridge.store import Store
+    from bridge.verify.verify import verify as compare
 
-    keys = [key_text(parts) for parts in verified.found.wrong]
+    wrong = verified.found.wrong
+    if not wrong:
+        return 0
+    keys = [key_text(parts) for parts in wrong]
     target = f"{verified.sink}/{verified.name}"
     async with await Store.open(config.source.dsn) as store:
         with progress(f"repair of {target}") as advance:
@@ -114,10 +119,17 @@ async def _repair(config: Config, verified: Verified) -> int:
                 )
                 await outcome(store, command)
                 advance(min(start + _REPAIR_KEYS, len(keys)), len(keys))
-    return len(keys)
+    again = await compare(config, verified.view, target=target, keys=wrong)
+    return len(keys) - sum(len(each.found.wrong) for each in again)
 
 
-def _print(view: str, found: Sequence[tuple[Verified, int]], elapsed_s: float) -> None:
+def _print(
+    view: str,
+    found: Sequence[tuple[Verified, int]],
+    elapsed_s: float,
+    *,
+    repair: bool,
+) -> None:
     from bridge.keys import key_text
 
     differing = checked = mended = foreign = 0
@@ -154,12 +166,17 @@ def _print(view: str, found: Sequence[tuple[Verified, int]], elapsed_s: float) -
         )
     if not differing and not foreign:
         say(f"no differences in {count(checked)} documents")
-    elif mended:
-        say(f"{count(mended)} of {count(checked)} differed and were written again")
-    elif differing:
+    elif differing and not repair:
         say(
             f"{count(differing)} of {count(checked)} differ. "
             f"`pgbridge verify {view} --repair` writes them again."
+        )
+    if mended:
+        say(f"{count(mended)} of {count(checked)} differed and were written again")
+    if repair and mended < differing:
+        say(
+            f"{count(differing - mended)} of {count(checked)} differ still: "
+            f"`pgbridge dead-letters list {view}` shows what was refused."
         )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ from bridge.control.status import absence
 from bridge.control.survey import Survey, survey
 from bridge.derive.view import ViewPlan
 from bridge.errors import Halt, Refusal, TimedOut, Transient
+from bridge.keys import Parts
 from bridge.position import Position
 from bridge.sink import Generation
 from bridge.source.postgres import PostgresSource, ServerIdentity
@@ -60,12 +61,14 @@ async def verify(
     *,
     target: str | None = None,
     sample: int | None = None,
+    keys: Sequence[Parts] | None = None,
     timeout_s: float = 60.0,
     progress: Callable[[str, int, int], None] = lambda _target, _count, _of: None,
 ) -> list[Verified]:
     """Compare the live targets of a view (None: of all), or those of SINK or SINK/NAME.
 
-    `sample` compares about that many documents, or all of fewer, others each time.
+    `sample` compares about that many documents, or all of fewer, others each time;
+    `keys` the documents of these alone.
     `progress` is told of a target how many are compared, of about how many.
     Refusal when there is no such view or target; Halt when nothing is live, or the
     daemon does not come on within `timeout_s`; Transient when a server is away, as
@@ -86,7 +89,9 @@ async def verify(
             async with await Store.open(config.source.dsn) as store:
                 waiter = _Waiter(store, timeout_s)
                 return [
-                    await _verify(looked, source, waiter, live, sample, progress)
+                    await _verify(
+                        looked, source, waiter, live, progress, sample=sample, keys=keys
+                    )
                     for each in (config.views if view is None else [view])
                     for live in _live(looked, each, target)
                 ]
@@ -146,8 +151,10 @@ async def _verify(
     source: PostgresSource,
     waiter: _Waiter,
     live: _Live,
-    sample: int | None,
     progress: Callable[[str, int, int], None],
+    *,
+    sample: int | None,
+    keys: Sequence[Parts] | None,
 ) -> Verified:
     generation, target = live.generation, live.generation.target
     key = GenerationKey(target.sink, target.name, generation.number)
@@ -166,7 +173,9 @@ async def _verify(
         progress(str(target), count, min(total, sample or total))
 
     try:
-        if sample is None:
+        if keys is not None:
+            found = await comparer.keys(keys)
+        elif sample is None:
             found = await comparer.run(progress=compared)
         else:
             dice = random.Random()  # noqa: S311 - a sample, not a secret

@@ -210,6 +210,25 @@ def test_verify_finds_what_somebody_else_wrote_and_repairs_it(bridge: Bridge) ->
     assert bridge.cached("p1:2") == {"id": 2, "title": "p2"}
 
 
+@pytest.mark.usefixtures("daemon")
+def test_what_a_sink_refuses_again_is_not_called_repaired(bridge: Bridge) -> None:
+    with redis.Redis.from_url(bridge.redis_url) as client:
+        client.set("p1:1", '{"id": 1, "title": "wrong"}')
+        client.delete("p1:2", "pgbridge:v:product:g1:2")
+        client.lpush("p1:2", "of another type")
+        process = bridge.start("verify", "product", "--repair", "--json")
+        out, err = process.communicate(timeout=DEADLINE_S)
+        assert process.returncode == 1, err
+        (found,) = json.loads(out)["targets"]
+        assert (found["missing"], found["repaired"]) == (["2"], 1)
+        told = bridge("verify", "product", "--repair", code=1)
+        assert "1 of 9 differ still: `pgbridge dead-letters list product`" in told
+        assert "written again" not in told
+        client.delete("p1:2")
+    assert "1 of 9 differed and were written" in bridge("verify", "product", "--repair")
+    assert "no differences in 9" in bridge("verify", "product")
+
+
 def test_drop_is_refused_while_a_daemon_runs_and_sigterm_ends_it_with_0(
     bridge: Bridge, daemon: subprocess.Popen[str]
 ) -> None:
