@@ -303,7 +303,8 @@ class Lifetime:
         )
         await schema.start()
         await life.start()
-        self.status = Status(assembly, life, self._known)
+        since = await patiently(assembly.store.positions.since)
+        self.status = Status(assembly, life, self._known, since)
         for lane in assembly.lanes.values():
             assembly.spawn(lane.run(), f"lane {lane.name}")
         assembly.spawn(assembly.pipeline.run(), "pipeline")

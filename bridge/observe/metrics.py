@@ -87,7 +87,8 @@ class Metrics:
         )
         self.lag_seconds = self._gauge(
             "lag_seconds",
-            "Age of the oldest commit not yet kept, in seconds; 0 when level.",
+            "Age of the oldest commit not yet kept, in seconds; 0 when level. Of a live"
+            " target that is not fed any more: since it was.",
             *_TARGET,
         )
         self.dead_letters = self._gauge(
@@ -203,8 +204,10 @@ class Metrics:
             labels = (target["view"], target["sink"], target["name"])
             for gauge, name in per_target.items():
                 value = target.get(name)
-                if value is not None or gauge is not self.lag_bytes:
-                    gauge.labels(*labels).set(value or 0)
+                if gauge is self.generation:
+                    value = value or 0
+                if value is not None:  # what nobody knows is not 0
+                    gauge.labels(*labels).set(value)
             for state in TARGET_STATES:
                 self.target_state.labels(*labels, state).set(state == target["state"])
             if (progress := target.get("progress")) is not None:

@@ -1,22 +1,26 @@
 """The status document: what the daemon knows of itself, put together when asked.
 
 The one thing to know: nothing is asked of a server here. What has to be looked up
-(retained log, counts of documents) is refreshed beside it every few seconds.
+(retained log, counts of documents) is refreshed beside it every few seconds. And the
+ledger knows only of what is fed: of anything else it would tell the end of the stream.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
 from bridge.assembly import Assembly
 from bridge.backfill.life import Life
+from bridge.control.letters import generation_key
 from bridge.lanes import LaneState
 from bridge.observe.http import Readiness
 from bridge.position import Position
 from bridge.sink import Generation
-from bridge.store.rows import moving
+from bridge.store.rows import GenerationKey, moving
 
 
 class Heard(Protocol):
@@ -60,10 +64,18 @@ class SourceStatus:
 class Status:
     """The status of one life of the daemon."""
 
-    def __init__(self, assembly: Assembly, life: Life, known: SourceStatus) -> None:
+    def __init__(
+        self,
+        assembly: Assembly,
+        life: Life,
+        known: SourceStatus,
+        since: Mapping[GenerationKey, datetime],
+    ) -> None:
+        """`since`: `Positions.since` as this life began, for what it does not feed."""
         self._assembly = assembly
         self._life = life
         self._known = known
+        self._since = since
 
     def document(self) -> dict[str, Any]:
         """In the form of `pgbridge status --json`."""
@@ -101,9 +113,12 @@ class Status:
             if target["state"] == "halted":
                 reason = f"{name} is halted: {target['reason']}"
                 return Readiness(ready=False, reason=reason)
-            if target["state"] == "live" and target["lag_seconds"] > lag_s_max:
-                reason = f"{name} is {target['lag_seconds']:.0f} s behind"
-                return Readiness(ready=False, reason=reason)
+            if target["state"] != "live":
+                continue
+            lag_s = target["lag_seconds"]
+            if lag_s is None or lag_s > lag_s_max:
+                behind = "nobody knows how far" if lag_s is None else f"{lag_s:.0f} s"
+                return Readiness(ready=False, reason=f"{name} is {behind} behind")
         return Readiness(ready=True)
 
     def lag_s(self, generation: Generation, *, sweeps: bool = True) -> float:
@@ -114,6 +129,13 @@ class Status:
         ledger = self._assembly.pipeline.ledger
         since_s = ledger.behind_since_s(generation, sweeps=sweeps)
         return max(0.0, time.time() - since_s) if since_s else 0.0
+
+    def _behind_s(self, generation: Generation, *, fed: bool) -> float | None:
+        """The lag of what readers see; None: nobody knows since when it misses what."""
+        if fed:
+            return self.lag_s(generation)
+        since = self._since.get(generation_key(generation))
+        return None if since is None else max(0.0, time.time() - since.timestamp())
 
     def _sink(self, name: str) -> dict[str, Any]:
         lane = self._assembly.lanes[name]
@@ -140,10 +162,11 @@ class Status:
         if not halted and lane.state is LaneState.HALTED:
             halted = lane.reason
         state = "halted" if halted else "live" if live else "building"
-        ledger = self._assembly.pipeline.ledger
-        applied = ledger.applied(shown) if shown else 0
-        position = Position(self._assembly.epoch, applied) if applied else None
         feed = None if shown is None else lane.feeds.get(shown)
+        ledger = self._assembly.pipeline.ledger
+        applied = ledger.applied(shown) if shown and feed else 0
+        position = Position(self._assembly.epoch, applied) if applied else None
+        lag_s = None if shown is None else self._behind_s(shown, fed=feed is not None)
         previous = life.previous(sink, name)
         shown_target = {
             "view": target.view,
@@ -157,7 +180,7 @@ class Status:
             "documents": life.documents.get(shown, 0) if shown else 0,
             "position": position and str(position),
             "lag_bytes": max(0, self._known.server_lsn - applied) if applied else None,
-            "lag_seconds": round(self.lag_s(shown), 3) if shown else 0.0,
+            "lag_seconds": None if lag_s is None else round(lag_s, 3),
             "dead_letters": len(feed.dead) if feed else 0,
             "differences": life.differing.get(shown, 0) if shown else 0,
         }

@@ -7,6 +7,7 @@ when something other than the bridge's own records moved a position.
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import datetime
 from uuid import UUID
 
 from bridge import probes
@@ -67,6 +68,12 @@ class Positions:
                 row["behind_since"],
             )
         return found
+
+    async def since(self) -> dict[GenerationKey, datetime]:
+        """When the oldest commit was made that each generation has not kept, or, where
+        there was none, when that was written down."""
+        rows = await self._session.rows("list_since")
+        return {generation_key(row): row["since"] for row in rows}
 
     async def forget(self, key: GenerationKey) -> None:
         """The generation holds nothing that can be relied on."""

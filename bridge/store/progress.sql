@@ -35,6 +35,12 @@ select sink, name, number, epoch, lsn::text, content_lsn::text, behind_since
 from bridge.progress
 order by sink, name, number;
 
+-- name: list_since
+-- Since when what is not fed any more may miss changes, as `bridge.status()` tells it.
+select sink, name, number, coalesce(behind_since, updated_at) as since
+from bridge.progress
+order by sink, name, number;
+
 -- name: forget_progress
 -- The generation holds nothing that can be relied on.
 delete from bridge.progress

@@ -146,7 +146,7 @@ async def _look(daemon: Daemon, stream: _Stream) -> None:
     while True:
         status = await daemon.status()
         stream.lags += [
-            target["lag_seconds"]
+            target["lag_seconds"] or 0.0
             for target in status.get("targets") or []
             if target["view"] == "v"
         ]

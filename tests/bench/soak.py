@@ -132,7 +132,7 @@ class Soak:
         """Whether everything goes its way again."""
         status = await self.bridge.daemon.status()
         return await self.bridge.daemon.well() and all(
-            target["lag_seconds"] < 5 for target in status.get("targets") or []
+            (target["lag_seconds"] or 0) < 5 for target in status.get("targets") or []
         )
 
     async def equal(self) -> bool:

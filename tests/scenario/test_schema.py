@@ -154,6 +154,10 @@ async def test_a_view_that_cannot_be_kept_halts_alone(bridge: Bridge) -> None:
     await bridge.ready()
     bridge.execute("alter table item drop column note", "update item set n = 0")
     await eventually(lambda: is_state(bridge, "noted", "halted"))
+    for target in (await bridge.daemon.status())["targets"]:
+        if target["view"] == "noted":  # as `bridge.status()` tells it
+            assert (target["position"], target["lag_bytes"]) == (None, None)
+            assert target["lag_seconds"] > 0
     bridge.execute("insert into item (id, name, n) values (9001, 'later', 1)")
     await found(bridge, "item", "9001")
     assert await state(bridge, "item") == {"live"}

@@ -182,7 +182,7 @@ async def _look(
             target: mean_s(before.get(target, Latency()), latency)
             for target, latency in now.items()
         }
-        picture.behind_s = max((t["lag_seconds"] for t in targets), default=0.0)
+        picture.behind_s = max((t["lag_seconds"] or 0.0 for t in targets), default=0.0)
         picture.transactions, picture.rows = traffic.transactions, traffic.rows
         picture.elapsed_s = time.monotonic() - start
         before = now

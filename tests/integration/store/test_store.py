@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 
 import psycopg
 import pytest
@@ -277,6 +278,11 @@ async def test_positions_of_many_are_kept(
     moved = rows[other]._replace(position=Position(1, 91))
     await store.positions.save([moved])
     assert await store.positions.load() == rows | {other: moved}
+    behind = datetime(2020, 1, 1, tzinfo=UTC)
+    moved = moved._replace(behind_since=behind)
+    await store.positions.save([moved])
+    since = await store.positions.since()
+    assert (since[other], since[building] > behind) == (behind, True)
     await store.positions.forget(building)
     assert await store.positions.load() == {other: moved}
 
