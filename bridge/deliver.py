@@ -28,7 +28,7 @@ from bridge import probes
 from bridge.errors import Halt, Transient, sentence
 from bridge.feed import Claim, Feed, drop
 from bridge.keys import Parts
-from bridge.lanes import Flight, LaneLimits, LaneState, Outcomes, WriteSize
+from bridge.lanes import Flight, LaneLimits, LaneState, Outcomes, WriteSize, unless
 from bridge.ledger import Ledger, Ticket
 from bridge.operations import Operation, Report
 from bridge.sink import Generation, Sink
@@ -252,8 +252,14 @@ class Lane:
         self._cut.clear()
         self._made_room()
 
+    def found(self, state: LaneState, reason: str = "") -> None:
+        """What is seen of the sink. It starts no lane that was stopped: whoever looked
+        may have begun before the operator paused it."""
+        if state is LaneState.HALTED or self.state not in _STOPPED:
+            self.set_state(state, reason)
+
     def set_state(self, state: LaneState, reason: str = "") -> None:
-        """Change what the lane does, and say why."""
+        """Change what the lane does, and say why: the operator's word."""
         if state is not self.state:
             self.since_s = time.time()
         self.state, self.reason = state, reason
@@ -274,11 +280,7 @@ class Lane:
             feed.retire()
         for flight in self._out:
             if flight.era == self._era and not flight.given_up:
-                flight.given_up = True
-                for operation, claim in zip(
-                    flight.operations, flight.claims, strict=True
-                ):
-                    flight.feed.owe_back(operation, claim)
+                flight.give_up()
         self._cut.set()
         self._wake.set()
 
@@ -290,20 +292,17 @@ class Lane:
         self._made_room()
         self._wake.set()
 
+    def paid(self) -> bool:
+        """Nothing is owed any more. Not true of a lane that was parked meanwhile, in
+        the very turn in which that was found."""
+        if self.parked:
+            return False
+        self.in_debt, self.recorded_debts = False, 0
+        return True
+
     async def unless_parked(self, work: Coroutine[Any, Any, None]) -> bool:
         """Do this; False when the lane is or was parked meanwhile: it was cancelled."""
-        task = asyncio.create_task(work)
-        parked = asyncio.create_task(self._parked.wait())
-        try:
-            await asyncio.wait({task, parked}, return_when=asyncio.FIRST_COMPLETED)
-            if not task.done():
-                return False
-            task.result()
-            return True
-        finally:
-            for each in (task, parked):
-                each.cancel()
-            await asyncio.gather(task, parked, return_exceptions=True)
+        return await unless(self._parked, work)
 
     async def resumed(self) -> None:
         """Wait until a lane that has halted is to go on."""
@@ -320,7 +319,7 @@ class Lane:
 
     async def _sender(self) -> None:
         while True:
-            feed = None if self._stopped() else self._ready()
+            feed = None if self.stopped else self._ready()
             if feed is None:
                 self._wake.clear()
                 await self._doze()
@@ -339,7 +338,9 @@ class Lane:
                 self._wake.clear()
                 await self._wake.wait()
 
-    def _stopped(self) -> bool:
+    @property
+    def stopped(self) -> bool:
+        """Whether nothing that waits is sent."""
         held = self._holds > 0 or self.parked or self.state in _STOPPED
         return held or not self._leased()
 
@@ -369,7 +370,7 @@ class Lane:
 
     async def _doze(self) -> None:
         """Until woken; not for longer than a small write may wait."""
-        if self._stopped() or not any(f.waiting for f in self.feeds.values()):
+        if self.stopped or not any(f.waiting for f in self.feeds.values()):
             await self._woken()
             return
         with suppress(TimeoutError):
@@ -421,7 +422,7 @@ class Lane:
             self._ill(flight, sentence(error))
             return None
         except Halt as error:
-            self.set_state(LaneState.HALTED, sentence(error))
+            self.found(LaneState.HALTED, sentence(error))
             return None
         finally:
             self._flights -= 1
@@ -440,7 +441,7 @@ class Lane:
         if not trouble:
             self._well()
         elif self.state is LaneState.OK:
-            self.set_state(LaneState.DOWN, trouble)
+            self.found(LaneState.DOWN, trouble)
 
     def _ill(self, flight: Flight, reason: str) -> None:
         flight.trouble = True
@@ -449,7 +450,7 @@ class Lane:
     def _well(self) -> None:
         """A write came through: the sink is down only while another does not."""
         if self.state is LaneState.DOWN and not any(f.trouble for f in self._out):
-            self.set_state(LaneState.OK)
+            self.found(LaneState.OK)
 
     async def _answered(
         self, flight: Flight, report: Report, operations: list[Operation]
@@ -479,7 +480,7 @@ class Lane:
         flight.claims = left[1] + flight.claims[len(claims) :]
 
     async def _may_send(self, flight: Flight) -> None:
-        while self._stopped() and flight.era == self._era and not flight.given_up:
+        while self.stopped and flight.era == self._era and not flight.given_up:
             self._wake.clear()
             await self._woken()
 

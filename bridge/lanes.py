@@ -6,10 +6,11 @@ state to know whether to wait for it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bridge.feed import Claim, Feed
 from bridge.operations import Operation, Report
@@ -96,3 +97,25 @@ class Flight:
     """Their keys are owed again, and the call is not repeated."""
     trouble: bool = False
     """Whether the last call brought nothing into the sink."""
+
+    def give_up(self) -> None:
+        """Owe its keys again; the call is not called back, and not repeated."""
+        self.given_up = True
+        for operation, claim in zip(self.operations, self.claims, strict=True):
+            self.feed.owe_back(operation, claim)
+
+
+async def unless(event: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Do this; False when the event is or was set meanwhile: it was cancelled."""
+    task = asyncio.create_task(work)
+    happens = asyncio.create_task(event.wait())
+    try:
+        await asyncio.wait({task, happens}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            return False
+        task.result()
+        return True
+    finally:
+        for each in (task, happens):
+            each.cancel()
+        await asyncio.gather(task, happens, return_exceptions=True)

@@ -29,7 +29,14 @@ from bridge.backfill.rederive import pay
 from bridge.control.letters import generation_key
 from bridge.deliver import Lane
 from bridge.derive.view import ViewPlan
-from bridge.errors import Halt, Transient, sentence
+from bridge.errors import (
+    Halt,
+    Transient,
+    ViewHalt,
+    first_of,
+    first_problem,
+    sentence,
+)
 from bridge.feed import Feed
 from bridge.keys import Parts, key_text
 from bridge.lanes import LaneState
@@ -37,6 +44,7 @@ from bridge.ledger import Aside
 from bridge.observe.logs import logger
 from bridge.position import EPOCH_MAX, LSN_MAX, Position
 from bridge.sink import Generation
+from bridge.source import StatementRefused
 from bridge.store.rows import OwedKey, SinkState
 
 _log = logger("bridge.parking")
@@ -51,6 +59,7 @@ _LOOKS = 3
 """A sink that takes what it is given may have a large transaction before it: so often
 in a row it has to be found behind."""
 _EVERYTHING = Position(EPOCH_MAX, LSN_MAX)
+_RECORDED = "keys were recorded that are to be derived again"
 
 
 class Parking:
@@ -73,8 +82,9 @@ class Parking:
         """Whether what is owed goes into the tables, and is paid from there."""
         self._lock = asyncio.Lock()
         self._restored: dict[Generation, int] = {}
-        self._sweeps: set[Generation] = set()
-        """Owed so much that every key is to be derived again."""
+        self._sweeps: dict[Generation, int] = {}
+        """Owed so much that every key is to be derived again, and how often that was
+        asked for: a sweep answers for what was asked before it began."""
 
     # — when —
 
@@ -84,7 +94,7 @@ class Parking:
         """An earlier life left debts: the lane starts parked, and its generations
         stand where they were."""
         self._restored = dict(positions)
-        self._sweeps.update(sweeps)
+        self._sweeps.update(dict.fromkeys(sweeps, 1))
         self._lane.aside = True
         self.ask("debts of an earlier run are not paid yet")
 
@@ -143,19 +153,27 @@ class Parking:
                     self._lane.unpark()
                 _log.info("sink is back, and is owed", sink=self._lane.name)
                 try:
-                    if await self._lane.unless_parked(self._pay_all()):
-                        break
-                except (Transient, Halt) as error:
-                    _log.warning(
-                        "parked again", sink=self._lane.name, reason=str(error)
-                    )
-                    self._lane.set_state(
-                        LaneState.HALTED if isinstance(error, Halt) else LaneState.DOWN,
-                        sentence(error),
-                    )
-                    self._lane.park()
+                    await self._lane.unless_parked(self._pay_all())
+                except* ViewHalt:
+                    raise  # that view halts, and not the sink with all of its views
+                except* (Transient, Halt) as errors:
+                    self._failed(errors)
+                if self._lane.paid():
+                    _log.info("sink has caught up", sink=self._lane.name)
+                    break
                 self._wanted.clear()
                 await self._close()
+
+    def _failed(self, errors: BaseExceptionGroup[Transient | Halt]) -> None:
+        """Paying came to nothing: the sink is parked again."""
+        error = first_problem(errors)
+        assert error is not None
+        _log.warning("parked again", sink=self._lane.name, reason=str(error))
+        halted = isinstance(error, Halt)
+        self._lane.found(
+            LaneState.HALTED if halted else LaneState.DOWN, sentence(error)
+        )
+        self._lane.park()
 
     async def _close(self) -> None:
         """Durable first; from then on the slot does not wait for the sink."""
@@ -197,12 +215,13 @@ class Parking:
                 try:
                     await lane.sink.claim(assembly.owner, assembly.epoch)
                 except Transient as error:
-                    lane.set_state(LaneState.DOWN, sentence(error))
+                    lane.found(LaneState.DOWN, sentence(error))
                 except Halt as error:
-                    lane.set_state(LaneState.HALTED, sentence(error))
+                    lane.found(LaneState.HALTED, sentence(error))
                 else:
-                    lane.set_state(LaneState.OK)
-                    return
+                    lane.found(LaneState.OK)
+                    if lane.state is LaneState.OK:
+                        return
             await asyncio.sleep(_PROBE_S)
 
     # — recording debts —
@@ -263,10 +282,7 @@ class Parking:
         if not self._lane.parked:
             self.ask("more keys are owed than can be kept")
         for generation in counts:
-            key = generation_key(generation)
-            # Where its answer is lost it may be written, and is to be known here too.
-            await patiently(partial(self._store.generations.set_sweep, key, sweep=True))
-            self._sweeps.add(generation)
+            await self._owe_sweep(generation)
         await self._pipeline.markers.next()
         for generation in counts:
             await self._store.owed.remove_up_to(generation_key(generation), _EVERYTHING)
@@ -277,13 +293,12 @@ class Parking:
         keys = {generation_key(g): g for g in self._lane.feeds}
         return {keys[key]: n for key, n in counts.items() if key in keys}
 
-    async def owe_all(self, generation: Generation) -> None:
+    async def owe_all(self, generation: Generation, reason: str = _RECORDED) -> None:
         """Every key of the generation is to be derived again; durable on return."""
-        key = generation_key(generation)
         async with self._lock:
-            await patiently(partial(self._store.generations.set_sweep, key, sweep=True))
-            self._sweeps.add(generation)
+            await self._owe_sweep(generation)
             await patiently(self._pipeline.markers.next)
+            self._is_owed(reason)
 
     async def owe(self, generation: Generation, keys: list[Parts]) -> None:
         """These keys are to be derived again; durable on return."""
@@ -294,6 +309,19 @@ class Parking:
             await patiently(partial(self._store.owed.add, key, owed))
             self._lane.recorded_debts += len(owed)
             await patiently(self._pipeline.markers.next)
+            self._is_owed(_RECORDED)
+
+    async def _owe_sweep(self, generation: Generation) -> None:
+        key = generation_key(generation)
+        # Where its answer is lost it may be written, and is to be known here too.
+        await patiently(partial(self._store.generations.set_sweep, key, sweep=True))
+        self._sweeps[generation] = self._sweeps.get(generation, 0) + 1
+
+    def _is_owed(self, reason: str) -> None:
+        """Something was recorded: only a lane that is in debt pays from the records,
+        and this one may have paid all others since whoever records it was told."""
+        if not self.recording:
+            self.ask(reason)
 
     # — paying —
 
@@ -311,7 +339,8 @@ class Parking:
                 counts = await patiently(self._counts)
                 self._lane.recorded_debts = sum(counts.values())
                 settling = any(f.recording for f in self._lane.feeds.values())
-                if not (counts or settling or self._sweeps & self._lane.feeds.keys()):
+                sweeps = self._sweeps.keys() & self._lane.feeds.keys()
+                if not (counts or settling or sweeps):
                     self.recording = False
                     break
             await asyncio.sleep(_LOOK_S)
@@ -340,15 +369,22 @@ class Parking:
 
     async def _sweep(self, generation: Generation, plan: ViewPlan) -> None:
         """Derive every key. What is recorded before it begins is covered by it, what
-        is recorded from then on is not."""
-        key = generation_key(generation)
+        is recorded from then on is not. ViewHalt as `Watch.sweep`, in a group."""
+        key, asked = generation_key(generation), self._sweeps[generation]
         await patiently(partial(self._store.owed.remove_up_to, key, _EVERYTHING))
-        await self._jobs.sweep(generation, plan)
+        try:
+            await self._jobs.sweep(generation, plan)
+        except* StatementRefused as errors:
+            raise first_of(errors).of(plan.name) from None
         async with self._lock:
+            if self._sweeps[generation] != asked:
+                return  # it is owed another one since
+            # Before it is written: should that be cut off, debts are recorded all the
+            # same, and one sweep too many after a crash does no harm.
+            del self._sweeps[generation]
             await patiently(
                 partial(self._store.generations.set_sweep, key, sweep=False)
             )
-            self._sweeps.discard(generation)
 
     async def _saved(self, generation: Generation, lsn: int) -> None:
         fed, saved = self._lane.feeds, self._pipeline.progress.saved
@@ -369,6 +405,3 @@ class Parking:
             # the slot after a crash.
             await self._saved(generation, marker)
         await patiently(partial(self._store.set_sink_state, lane.name, SinkState.OK))
-        lane.in_debt = False
-        lane.recorded_debts = 0
-        _log.info("sink has caught up", sink=lane.name)

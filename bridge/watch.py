@@ -188,18 +188,18 @@ class Watch:
                     await self._look_at(lane, generation)
             except Transient as error:
                 if lane.state is LaneState.OK:
-                    lane.set_state(LaneState.DOWN, sentence(error))
+                    lane.found(LaneState.DOWN, sentence(error))
             except HistoryChanged:
                 raise
             except Halt as error:
                 if lane.state is not LaneState.HALTED:
                     _log.error("sink halted", sink=lane.name, reason=error.message)
-                lane.set_state(LaneState.HALTED, sentence(error))
+                lane.found(LaneState.HALTED, sentence(error))
                 await lane.resumed()
                 continue
             else:
                 if lane.state is LaneState.DOWN:
-                    lane.set_state(LaneState.OK)
+                    lane.found(LaneState.OK)
                 return
             await asyncio.sleep(_CLAIM_S)
 
@@ -268,7 +268,7 @@ class Watch:
                     lane.looked_at(sentence(error))
                 continue
             except Halt as error:
-                lane.set_state(LaneState.HALTED, sentence(error))
+                lane.found(LaneState.HALTED, sentence(error))
                 await lane.resumed()
                 continue
             if not lane.in_debt:
@@ -280,7 +280,7 @@ class Watch:
 
     async def _owe_all(self, generation: Generation, reason: str) -> None:
         parking = self._parkings[generation.target.sink]
-        await parking.owe_all(generation)
+        await parking.owe_all(generation, reason)
         parking.ask(reason)
 
     def _mend(self, loss: Loss) -> None:
