@@ -126,12 +126,21 @@ class Pipeline:
         self._taking.clear()
 
     async def drain(self) -> None:
-        """Wait until everything taken in is kept everywhere and written down."""
+        """Wait until everything taken in that can be is kept, and written down.
+
+        Not for what a sink is owed: that is derived or recorded at a marker, and nobody
+        takes one any more. Nor for what waits before a sink that is sent nothing.
+        """
         tick_s = self._limits.acknowledge_s
         # Many things move it.
-        while self.ledger.outstanding or self.gate.waiting:  # noqa: ASYNC110
+        while self._under_way() or self.gate.waiting:  # noqa: ASYNC110
             await asyncio.sleep(tick_s)
         await self.progress.finish()
+
+    def _under_way(self) -> bool:
+        lanes, ledger = self.lanes.values(), self.ledger
+        writes = any(lane.waiting and not lane.stopped for lane in lanes)
+        return writes or not ledger.derived_to(ledger.end)
 
     # — the stream —
 
