@@ -1,6 +1,7 @@
 """What can go wrong in a history. `World` does it.
 
-The one thing to know: a fault that is added here changes every history.
+The one thing to know: a fault that is added here changes every history. Some happen
+in worlds alone that name them: `sink_hung`, `sink_back`, `sink_empty`.
 """
 
 from __future__ import annotations

@@ -33,6 +33,8 @@ class Faults:
     late: float = 0.0
     partial: float = 0.0
     latency_s: float = 0.003
+    hung_s: float = 0.001
+    """How long whoever asks for anything but a write waits for what becomes of it."""
     halted: bool = False
     full: bool = False
     """Out of memory: only what shrinks is taken."""
@@ -47,7 +49,7 @@ class Store:
     check: Check
     may_show: Shows
     """Asked when a position is recorded: whether everything up to there shows."""
-    may_send: Callable[[], None]
+    may_send: Callable[[str], None]
     late_s: float = 2.0
     """The longest that a request lives."""
     tombstone_s: float = float("inf")
@@ -67,6 +69,8 @@ class Store:
     """Set by the request of that number: there were fewer than had been answered."""
     epoch: int = 0
     """The highest that a bridge has claimed it with."""
+    life: int = 0
+    """How often it came back with nothing."""
 
     def apply(self, generation: Generation, operation: Operation) -> bool:
         """One document arrives; whether it is kept."""
@@ -143,6 +147,33 @@ class Store:
         self.undo.clear()
         self.undo_keys.clear()
 
+    def go_wrong(self, kind: str) -> None:
+        """One of the faults that only a sink has."""
+        choice = self.dice.choice
+        match kind:
+            case "sink_away":
+                self.faults.away = choice((0.3, 0.8, 1.0))
+                self.faults.lost_answer = self.faults.late = choice((0.0, 0.3))
+            case "sink_partial":
+                self.faults.partial = choice((0.2, 0.7))
+            case "sink_slow":
+                self.faults.latency_s = choice((0.05, 0.5))
+            case "sink_hung":
+                self.faults.away, self.faults.hung_s = 1.0, choice((0.5, 3.0))
+                self.faults.latency_s = self.faults.hung_s
+            case "sink_full":
+                self.faults.full = True
+            case "sink_halt":
+                self.faults.halted = True
+            case "sink_fail_over":
+                self.fail_over()
+            case "sink_empty":
+                self.empty()
+            case "sink_back":
+                self.faults = Faults()
+            case _:
+                raise AssertionError(kind)
+
     def fail_over(self) -> None:
         """The replica takes over: the newest writes are lost."""
         most = min(len(self.undo), self.dice.choice((4, 12, 40)))
@@ -151,6 +182,17 @@ class Store:
             lost = self.undo_keys.pop()
             if lost is not None:
                 self.missing.setdefault(lost[0], set()).add(lost[1])
+
+    def empty(self) -> None:
+        """It comes back with nothing of what it held."""
+        for generation, place in self.places.items():
+            missing = self.missing.setdefault(generation, set())
+            missing |= {(stored.key,) for stored in place.values()}
+            place.clear()
+        self.recorded.clear()
+        self.mark, self.note, self.epoch = 0, None, 0
+        self.life += 1
+        self.settle()
 
     def _remember(
         self, place: dict[str, Stored], operation: Operation, generation: Generation
@@ -186,6 +228,7 @@ class SimulatedSink:
         self._losses = Losses()
         self._expected = 0
         self._started = False
+        self._life = store.life
         self.concurrency = store.dice.choice((1, 2, 3))
         self.batch_count_max = store.dice.choice((1, 3, 20))
 
@@ -205,7 +248,7 @@ class SimulatedSink:
         self, generation: Generation, operations: Sequence[Operation]
     ) -> Report:
         store, faults, dice = self._store, self._store.faults, self._store.dice
-        store.may_send()
+        store.may_send(store.name)
         await asyncio.sleep(dice.expovariate(1 / faults.latency_s))
         if faults.halted:
             raise Halt("refused", hint="grant it")
@@ -282,7 +325,7 @@ class SimulatedSink:
         self._store.claim(epoch)
 
     async def _reach(self) -> None:
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(self._store.faults.hung_s)
         if self._store.dice.random() < self._store.faults.away:
             raise Transient("away")
 
@@ -313,6 +356,9 @@ class SimulatedSink:
 
     def _greet(self) -> None:
         """Whether something was lost, or is known to have been; it is noted at once."""
+        if self._life != self._store.life:
+            self._life = self._store.life
+            self._losses.add_all("it came back empty")
         note = self._store.note
         news = note is not None and self._journal.noted(note)
         if self._losses.begin(noted=note is not None) and news:

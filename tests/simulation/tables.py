@@ -53,6 +53,8 @@ class Remembered:
     owed_all: set[GenerationKey] = field(default_factory=set)
     letters: dict[GenerationKey, dict[str, int]] = field(default_factory=dict)
     sinks: dict[str, SinkState] = field(default_factory=dict)
+    paused: set[str] = field(default_factory=set)
+    """Sinks that the operator has paused."""
     passed: int = 0
     noted: int | None = None
     doubt: str = ""
@@ -138,15 +140,15 @@ class Tables:
     async def sinks(self) -> list[SimpleNamespace]:
         """See `Store.sinks`."""
         rows = (await self.read()).sinks
-        answered = self._rows.answered
+        answered, paused = self._rows.answered, self._rows.paused
         return [
             SimpleNamespace(
                 name=name,
                 state=rows.get(name, SinkState.OK),
-                paused=False,
+                paused=name in paused,
                 answered=answered.get(name, 0),
             )
-            for name in {**rows, **answered}
+            for name in sorted({*rows, *answered, *paused})
         ]
 
     async def save_answered(self, name: str, answered: int) -> None:

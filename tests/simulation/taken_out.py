@@ -175,6 +175,11 @@ async def _unrecorded(parking: Parking, feed: Feed) -> None:
     parking._lane.recorded_debts += len(feed.record(20_000))
 
 
+async def _owes_once(owe: Any, parking: Parking, generation: Any) -> None:
+    await owe(parking, generation)
+    parking._sweeps[generation] = 1
+
+
 async def _no_look_back(watch: Watch, parked: Any, *, crashed: bool) -> None:
     return
 
@@ -450,6 +455,24 @@ MUTANTS = [
         lambda: [_patch(Overtaken, "has", lambda *_: False)],
         worlds.refused,
         "test_rederive.py::test_what_the_stream_has_brought_since_has_no_letter",
+    ),
+    Mutant(
+        "a look that began before starts a paused sink",
+        lambda: [_patch(Lane, "found", Lane.set_state)],
+        worlds.paused_debtors,
+        "test_paying.py::test_a_sink_that_is_paused_as_it_is_asked_stays_paused",
+    ),
+    Mutant(
+        "a sweep answers for what was lost while it was under way",
+        lambda: [_wrapped(Parking, "_owe_sweep", _owes_once)],
+        worlds.losing_debtors,
+        "test_paying.py::test_what_is_owed_as_an_earlier_sweep_ends_stays_written_down",
+    ),
+    Mutant(
+        "a sink that was parked meanwhile has paid",
+        lambda: [_patch(Lane, "paid", lambda e: not setattr(e, "in_debt", False))],
+        worlds.losing_debtors,
+        "test_paying.py::test_what_is_lost_as_the_last_debt_is_paid_is_paid_too",
     ),
     Mutant(
         "a sink's mark is a version",

@@ -156,8 +156,11 @@ class World:
             if not history.shows(view, key, position.lsn, document):
                 self._complain(f"{generation} is told to be at {position}: {key}")
 
-    def _may_send(self) -> None:
-        """Nothing is sent long after the stream is lost."""
+    def _may_send(self, sink: str) -> None:
+        """Nothing is sent long after the stream is lost, or to a sink while it is
+        paused."""
+        if sink in self.remembered.paused:
+            self._complain(f"{sink} is paused, and is written to")
         capture = self.process.capture if self.process is not None else None
         now = asyncio.get_running_loop().time()
         lost_at = capture.lost_at if capture is not None else None
@@ -288,23 +291,11 @@ class World:
             case "restore":
                 lsns = [txn.end_lsn for txn in server.log]
                 await self._go_back(dice.choice([server.begins, *lsns]))
-            case "sink_away":
-                store.faults.away = dice.choice((0.3, 0.8, 1.0))
-                store.faults.lost_answer = store.faults.late = dice.choice((0.0, 0.3))
-            case "sink_partial":
-                store.faults.partial = dice.choice((0.2, 0.7))
-            case "sink_slow":
-                store.faults.latency_s = dice.choice((0.05, 0.5))
-            case "sink_full":
-                store.faults.full = True
-            case "sink_halt":
-                store.faults.halted = True
-            case "sink_fail_over":
-                store.fail_over()
             case "host":
                 await process.kill()
                 store.fail_over()
             case "pause":
+                self.remembered.paused.add(store.name)
                 process.lanes[store.name].set_state(LaneState.PAUSED)
             case "stall":
                 server.stalled = True
@@ -325,6 +316,8 @@ class World:
                 self.writers.transaction(truncate=dice.choice(sorted(views.COLUMNS)))
             case "idle":
                 server.idle()
+            case _:
+                store.go_wrong(kind)
         if dice.random() < 0.4:
             asyncio.get_running_loop().call_later(
                 dice.choice((0.3, 3.0, 15.0)), self._heal_sinks
@@ -392,6 +385,7 @@ class World:
         process.group.create_task(process.add(generation))
 
     def _heal_sinks(self) -> None:
+        self.remembered.paused.clear()
         for store in self.stores.values():
             halted = store.faults.halted
             store.faults = type(store.faults)()

@@ -115,21 +115,47 @@ hosts = full_of("host", "rebuild", gap_s=0.5, writers={"pause_s": 0.01})
 """Bridge and sink die together, and what the sink took last is lost."""
 
 
-def debtors(seed: int) -> World:
-    """One of two sinks is slow and full for long, parked, and paid while it is."""
+def in_debt(
+    *faults: str,
+    sinks: int = 2,
+    pause_s: float = 0.02,
+    **rest: Any,
+) -> Callable[[int], World]:
+    """Worlds of sinks that are parked soon, and paid while more goes wrong."""
     make = full_of(
-        "sink_slow",
-        sinks=2,
-        length=2,
-        gap_s=0.2,
+        *faults,
+        sinks=sinks,
         lane={"bytes_max": 1500, "patience_s": 0.1, "drain_s": 0.2},
-        writers={"pause_s": 0.02},
-        stream_s=0.02,
+        writers={"pause_s": pause_s},
+        **{"stream_s": 0.02, **rest},
     )
-    world = make(seed)
-    world.parking |= {"_RECORD_S": 0.02, "_PROBE_S": 0.2}
-    world.limits = Limits(world.limits.lane, wal_budget_bytes=1000, owed_keys_max=1000)
-    return world
+
+    def world_of(seed: int) -> World:
+        world = make(seed)
+        world.parking |= {"_RECORD_S": 0.02, "_PROBE_S": 0.2}
+        world.limits = Limits(
+            world.limits.lane, wal_budget_bytes=1000, owed_keys_max=1000
+        )
+        return world
+
+    return world_of
+
+
+debtors = in_debt("sink_slow", length=2, gap_s=0.2)
+"""One of two sinks is slow and full for long, parked, and paid while it is."""
+paused_debtors = in_debt(
+    "sink_hung", "pause", "sink_back", sinks=1, length=2, gap_s=0.5, pause_s=0.1
+)
+"""Sinks that do not answer are paused while somebody waits for their answer."""
+losing_debtors = in_debt(
+    *("sink_empty", "sink_empty", "kill"),
+    sinks=1,
+    length=2,
+    gap_s=0.5,
+    pause_s=0.1,
+    stream_s=0.1,
+)
+"""Sinks lose what they had kept while all that they have is derived again."""
 
 
 refused = full_of(
@@ -157,6 +183,8 @@ FAIR = (
         emptied_twice,
         deleted,
         debtors,
+        paused_debtors,
+        losing_debtors,
         refused,
         refused_and_gone,
         hosts,
