@@ -32,7 +32,7 @@ async def listed(
         except Transient:
             await asyncio.sleep(next(delays))
         except Halt as error:
-            outlet.lane.set_state(LaneState.HALTED, sentence(error))
+            outlet.lane.found(LaneState.HALTED, sentence(error))
             await outlet.lane.resumed()
         else:
             return
