@@ -44,6 +44,12 @@ def page_start(lsn: int) -> int:
     return lsn
 
 
+def is_issued(version: int) -> bool:
+    """Whether the bridge can have given out this version: epochs begin with 1. What
+    others write to an index without one has 1, 2, …"""
+    return version > LSN_MAX
+
+
 class Position(NamedTuple):
     """A point in one history of the source; ordered by epoch, then LSN."""
 

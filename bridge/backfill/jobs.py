@@ -6,7 +6,7 @@ daemon; what was not known to be kept is simply derived again.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -16,17 +16,17 @@ from bridge.assembly import Assembly
 from bridge.backfill.listing import listed
 from bridge.backfill.patience import patiently
 from bridge.backfill.ranges import Range, RangeBackfill, RangeLimits, RangeLog
-from bridge.backfill.rederive import RejectFor, ghosts, rederive
+from bridge.backfill.rederive import ghosts, rederive
 from bridge.control.letters import generation_key
 from bridge.derive.parse import check_condition
 from bridge.derive.view import ViewPlan
 from bridge.errors import Halt, QueryRefusal, Refusal, Transient
 from bridge.keys import Parts, key_text
-from bridge.operations import Rejection, key_of
-from bridge.position import Position
+from bridge.operations import key_of
+from bridge.position import Position, is_issued
 from bridge.sink import Generation, Sink
 from bridge.source import QueryFailed
-from bridge.source.given import can_be_a_key, given_keys
+from bridge.source.given import given_keys
 from bridge.store import Store
 from bridge.store.rows import BackfillKind, BackfillRow, Bounds
 
@@ -113,7 +113,7 @@ class Jobs:
                 return await self.resweep(row, generation, plan)
             case BackfillKind.KEYS:
                 keys = await self._keys(row.keys or (), generation, plan)
-                await self._must_be_keys(plan, keys)
+                await self._must_be_keys(keys, generation, plan)
                 return await self._given(row, generation, plan, keys)
             case BackfillKind.WHERE:
                 keys = await self._matching(plan, row.condition or "true")
@@ -153,8 +153,8 @@ class Jobs:
         has a letter, since there may never have been a document of that."""
         sink, count = self._sink(generation), 0
         pipeline = self._assembly.pipeline
-        async for keys in ghosts(pipeline, sink, generation, before.version):
-            count += await self.keys(generation, plan, keys, reject=self._reject_own)
+        async for keys in ghosts(pipeline, plan, sink, generation, before.version):
+            count += await self.keys(generation, plan, keys)
         view, key = generation.target.view, generation_key(generation)
         letters = await patiently(partial(self._assembly.store.letters.list, view))
         refused = [
@@ -164,30 +164,8 @@ class Jobs:
         ]
         return count + await self.keys(generation, plan, refused)
 
-    async def _reject_own(
-        self,
-        generations: Collection[Generation],
-        rejections: list[tuple[Parts, Rejection]],
-        version: int,
-    ) -> None:
-        """Dead letters of those that can be keys of the view; the others are names
-        that somebody else has given, and no documents of it."""
-        (generation,) = generations
-        plan, source = self._assembly.plan(generation), self._assembly.pipeline.source
-        own = [
-            (parts, rejection)
-            for parts, rejection in rejections
-            if plan is not None and await can_be_a_key(source, plan, parts)
-        ]
-        await self._assembly.letters.of_generations(generations, own, version)
-
     async def keys(
-        self,
-        generation: Generation,
-        plan: ViewPlan,
-        keys: Iterable[Parts],
-        *,
-        reject: RejectFor | None = None,
+        self, generation: Generation, plan: ViewPlan, keys: Iterable[Parts]
     ) -> int:
         """Derive these keys again; those without a row are removed."""
         return await rederive(
@@ -195,7 +173,7 @@ class Jobs:
             plan,
             [generation],
             keys,
-            reject=reject or self._assembly.letters.of_generations,
+            reject=self._assembly.letters.of_generations,
             pace=self._assembly.pace,
         )
 
@@ -288,20 +266,19 @@ class Jobs:
                 + ", ".join(column.name for column in plan.shape.columns),
             ) from None
 
-    async def _must_be_keys(self, plan: ViewPlan, keys: Sequence[Parts]) -> None:
-        """Refusal for a text that no key of the view can have.
-
-        It would be taken for a key whose document cannot be made.
-        """
-        source = self._assembly.pipeline.source
+    async def _must_be_keys(
+        self, keys: Sequence[Parts], generation: Generation, plan: ViewPlan
+    ) -> None:
+        """Refusal for a text that no key of the view can have, unless it was one: then
+        there is a document of it that the bridge has written."""
+        source, sink = self._assembly.pipeline.source, self._sink(generation)
 
         async def bad() -> Parts | None:
             async with source.read(scanning=True) as reader:
-                _, failures = await reader.documents(plan, keys, careful=True)
-            for failure in failures:
-                if not await can_be_a_key(source, plan, failure.parts):
-                    return failure.parts
-            return None
+                unfit = list(await reader.unfit(plan.cast_sql, keys))
+            held = await sink.read(generation, unfit) if unfit else {}
+            was = {text for text, stored in held.items() if is_issued(stored.version)}
+            return next((p for p in unfit if key_text(p) not in was), None)
 
         parts = await patiently(bad)
         if parts is not None:

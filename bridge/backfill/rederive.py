@@ -13,6 +13,7 @@ from collections.abc import (
     Callable,
     Collection,
     Iterable,
+    Mapping,
 )
 from functools import partial
 from itertools import islice
@@ -28,7 +29,7 @@ from bridge.errors import Transient
 from bridge.keys import DIGEST_PREFIX, Parts, named_key
 from bridge.operations import Rejection, key_of
 from bridge.pipeline import Pipeline
-from bridge.position import Position
+from bridge.position import Position, is_issued
 from bridge.sink import Generation, Sink
 from bridge.source import QueryFailed
 from bridge.store.rows import OwedKey
@@ -136,7 +137,7 @@ async def _once(
 
 
 async def ghosts(
-    pipeline: Pipeline, sink: Sink, generation: Generation, before: int
+    pipeline: Pipeline, plan: ViewPlan, sink: Sink, generation: Generation, before: int
 ) -> AsyncIterator[list[Parts]]:
     """Keys in the sink whose version is below `before`: nobody has written them since.
 
@@ -144,6 +145,7 @@ async def ghosts(
     the source does not have any more, and perhaps some that the stream has written.
     However often the sink loses the listing: what was derived of it is above `before`,
     or gone.
+    What no key can be called is somebody else's: `verify` shows it.
     """
     outlet = pipeline.fan_out.outlet(generation)
     if outlet is not None:
@@ -157,18 +159,36 @@ async def ghosts(
     parts_of = partial(named_key, columns=len(shape.key), nullable=shape.key_nullable)
     digests: set[str] = set()
     async for page in listed(pipeline, sink, generation, documents=False):
-        stale = [stored.key for stored in page if stored.version < before]
-        digests.update(key for key in stale if key.startswith(DIGEST_PREFIX))
-        named = [parts_of(key) for key in stale if key not in digests]
-        # What no key can be called is somebody else's: `verify` shows it.
-        yield [parts for parts in named if parts is not None]
+        stale = [stored for stored in page if stored.version < before]
+        digests.update(s.key for s in stale if s.key.startswith(DIGEST_PREFIX))
+        named = {parts_of(s.key): s.version for s in stale if s.key not in digests}
+        yield await _own(pipeline, plan, named)
     if digests:
         # These texts cannot be taken apart, but the columns are in the documents.
         async for page in listed(pipeline, sink, generation, documents=True):
-            yield [
-                key_of(stored.document, shape.key)
+            named = {
+                key_of(stored.document, shape.key): stored.version
                 for stored in page
                 if stored.document is not None
                 and stored.key in digests
                 and stored.version < before
-            ]
+            }
+            yield await _own(pipeline, plan, named)
+
+
+async def _own(
+    pipeline: Pipeline, plan: ViewPlan, named: Mapping[Parts | None, int]
+) -> list[Parts]:
+    """Of keys and the versions stored under them, those that are or were the view's: a
+    key that no type of it allows now was one if the bridge has written it."""
+    keys = [parts for parts in named if parts is not None]
+    others = [parts for parts in keys if not is_issued(named[parts])]
+    if not others:
+        return keys
+
+    async def look() -> set[Parts]:
+        async with pipeline.source.read(scanning=True) as reader:
+            return await reader.unfit(plan.cast_sql, others)
+
+    unfit = await patiently(look)
+    return [parts for parts in keys if parts not in unfit]

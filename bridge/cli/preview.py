@@ -72,7 +72,7 @@ async def _preview(config: Config, view: str, texts: Sequence[str], limit: int) 
         async with source.read(scanning=not texts) as reader:
             if texts:
                 keys = await keys_of(reader, planned, texts)
-                rows, failures = await documents_of(source, reader, planned, keys)
+                rows, failures = await documents_of(reader, planned, keys)
                 found = {row.parts for row in rows}
                 _write([row.document for row in rows])
                 failed = {failure.parts: failure.reason for failure in failures}

@@ -20,8 +20,8 @@ from bridge.errors import BridgeError, Refusal
 from bridge.keys import Parts, key_text
 from bridge.position import Position, format_lsn
 from bridge.sink import Generation, Sink, Target
-from bridge.source import Failure, QueryFailed, Row, SnapshotReader, Source
-from bridge.source.given import can_be_a_key, given_keys
+from bridge.source import Failure, QueryFailed, Row, SnapshotReader
+from bridge.source.given import given_keys
 from bridge.source.postgres import PostgresSource, connect, identify
 from bridge.source.reader import PostgresReader
 from bridge.store import Store
@@ -89,24 +89,22 @@ async def keys_of(
 
 
 async def documents_of(
-    source: Source, reader: SnapshotReader, plan: ViewPlan, keys: Mapping[str, Parts]
+    reader: SnapshotReader, plan: ViewPlan, keys: Mapping[str, Parts]
 ) -> tuple[Sequence[Row], Sequence[Failure]]:
     """The documents of the keys that were written so. Refusal for a text that is no
     key of the view, or another text of one."""
-    rows, failures = await reader.documents(plan, list(keys.values()), careful=True)
     texts = {parts: text for text, parts in keys.items()}
     hint = f"the key of view {plan.name} is {', '.join(plan.shape.key)}"
+    for parts in await reader.unfit(plan.cast_sql, texts.keys()):
+        raise Refusal(
+            f"the key {texts[parts]!r} does not fit the types of its columns", hint=hint
+        )
+    rows, failures = await reader.documents(plan, list(texts), careful=True)
     found = {row.parts for row in rows}
     if others := found - texts.keys():
         lacking = " or ".join(repr(texts[parts]) for parts in texts.keys() - found)
         written = " or ".join(repr(key_text(parts)) for parts in others)
         raise Refusal(f"the key {lacking} is written {written} in `_id`", hint=hint)
-    for failure in failures:
-        if not await can_be_a_key(source, plan, failure.parts):
-            given = texts[failure.parts]
-            raise Refusal(
-                f"the key {given!r} does not fit the types of its columns", hint=hint
-            )
     return rows, failures
 
 
@@ -122,7 +120,7 @@ async def _look(
     try:
         async with source.read() as reader:
             (parts,) = (await keys_of(reader, plan, [text])).values()
-            rows, failures = await documents_of(source, reader, plan, {text: parts})
+            rows, failures = await documents_of(reader, plan, {text: parts})
             tables = [await _rows(reader, each, parts) for each in sources]
             lsn = reader.insert_lsn
     finally:

@@ -10,7 +10,7 @@ indexes of the tables along the way serve.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pglast import ast
 from psycopg.sql import SQL, Composable, Identifier
@@ -56,7 +56,7 @@ def way(
         columns = tuple(dict.fromkeys(shortcut))
         given = not any(_nullable(occurrence.table, c) for c in shortcut)
         if given and columns == shortcut:
-            return Way(occurrence, edges, _query(occurrence, columns, None))
+            return Way(occurrence, edges, _as_it_is(occurrence, columns))
     names = names_of(occurrence, joined)
     where: Composable = SQL("")
     if shortcut is None:
@@ -74,7 +74,7 @@ def way(
         SQL("").join(_join(edge, names) for edge in joined),
         where,
     )
-    query = _query(occurrence, columns, statement.as_string(None))
+    query = _query(occurrence, columns, catalog, statement)
     return Way(occurrence, edges, query)
 
 
@@ -97,7 +97,7 @@ def _own(occurrence: Occurrence, key: Key, catalog: Catalog) -> KeyQuery:
     columns = tuple(dict.fromkeys(key.columns))
     plain = all(isinstance(value, ast.ColumnRef) for value in key.values)
     if plain and columns == key.columns:
-        return _query(occurrence, columns, None)
+        return _as_it_is(occurrence, columns)
     names = names_of(occurrence, ())
     parts = [
         _text(value, occurrence, column, catalog, names)
@@ -106,13 +106,26 @@ def _own(occurrence: Occurrence, key: Key, catalog: Catalog) -> KeyQuery:
     statement = SQL("select distinct {}\n  from {}").format(
         SQL(", ").join(parts), _changed(occurrence, columns, catalog)
     )
-    return _query(occurrence, columns, statement.as_string(None))
+    return _query(occurrence, columns, catalog, statement)
+
+
+def _as_it_is(occurrence: Occurrence, columns: tuple[str, ...]) -> KeyQuery:
+    """The columns are the key."""
+    return KeyQuery(table_name(occurrence.table), occurrence.alias, columns, None)
 
 
 def _query(
-    occurrence: Occurrence, columns: tuple[str, ...], sql: str | None
+    occurrence: Occurrence,
+    columns: tuple[str, ...],
+    catalog: Catalog,
+    statement: Composable,
 ) -> KeyQuery:
-    return KeyQuery(table_name(occurrence.table), occurrence.alias, columns, sql)
+    changed = _changed(occurrence, columns, catalog)
+    return replace(
+        _as_it_is(occurrence, columns),
+        sql=statement.as_string(None),
+        cast_sql=SQL("select * from {}").format(changed).as_string(None),
+    )
 
 
 def _columns(occurrence: Occurrence, edge: Edge) -> tuple[str, ...]:

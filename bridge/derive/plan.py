@@ -58,6 +58,7 @@ from bridge.derive.parse import parse_printed, parse_source, too_deep
 from bridge.derive.statements import (
     KeyColumn,
     boundary_sql,
+    cast_sql,
     documents_sql,
     estimate_sql,
     inlined,
@@ -347,6 +348,7 @@ def _assemble(
         null_key=bool(key.joins) and Rule.NULL_GROUP in rules,
         direct=_direct(analysis, query, key),
         documents_sql=documents_sql(text, columns),
+        cast_sql=cast_sql(columns),
         scan_sql=scan_by_key_sql(text, keys, columns)
         if by_key
         else scan_sql(text, columns),

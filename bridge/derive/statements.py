@@ -98,6 +98,16 @@ def _texts(key: Sequence[KeyColumn]) -> Composable:
     )
 
 
+def cast_sql(key: Sequence[KeyColumn]) -> str:
+    """See `ViewPlan.cast_sql`."""
+    values = (of_text(Identifier("k", f"c{i + 1}"), c.type) for i, c in enumerate(key))
+    return (
+        SQL("select {} from {}")
+        .format(SQL(", ").join(values), unnested(len(key), "k"))
+        .as_string(None)
+    )
+
+
 def documents_sql(query: str, key: Sequence[KeyColumn]) -> str:
     """See `ViewPlan.documents_sql`."""
     branch = SQL(

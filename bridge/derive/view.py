@@ -35,6 +35,9 @@ class KeyQuery:
     old and new), and gives distinct keys, a text column a part.
 
     `sql` is None where the key is just these columns of the row, in order.
+
+    `cast_sql` takes the same, and does no more than cast each value to the type that
+    its column has now, as `sql` does first.
     """
 
     table: TableName
@@ -42,6 +45,7 @@ class KeyQuery:
     """The alias in the query, for explaining."""
     columns: tuple[str, ...]
     sql: str | None
+    cast_sql: str = ""
 
 
 class DescribedColumn(NamedTuple):
@@ -112,6 +116,8 @@ class ViewPlan:
     for each key found: the key's parts as text columns, then the document as text. A
     key that is not given back has no document; one given twice is not unique.
 
+    `cast_sql` takes the same, and does no more than cast each part to its type.
+
     `scan_sql` gives the same columns for a range of keys in key order: it takes the
     lower bound's parts (exclusive) and the upper bound's (inclusive), each as
     `text[]` or null for unbounded.
@@ -138,6 +144,7 @@ class ViewPlan:
     """Every change of any table also touches the key whose columns are all null."""
     direct: Direct | None
     documents_sql: str
+    cast_sql: str
     scan_sql: str
     boundary_sql: str
     estimate_sql: str

@@ -6,15 +6,18 @@ connections, the simulator with a history of its own; the pipeline cannot tell.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from bridge.changes import Value
 from bridge.derive.view import KeyQuery, ViewPlan
 from bridge.errors import Halt, ViewHalt
 from bridge.gate import Snapshot
 from bridge.keys import Parts
+
+Texts = TypeVar("Texts", bound=tuple[object, ...])
+"""Values as texts: parts of a key, or columns of a changed row."""
 
 
 class Row(NamedTuple):
@@ -77,6 +80,10 @@ class SnapshotReader(Protocol):
         QueryFailed where the query fails for some key, unless `careful`: then each
         such key is a failure, at the cost of more statements.
         """
+
+    async def unfit(self, cast_sql: str, rows: Collection[Texts]) -> set[Texts]:
+        """Those of these rows of texts that are no values of the types that they are
+        cast to (`ViewPlan.cast_sql`, `KeyQuery.cast_sql`), as types are now."""
 
     def scan(
         self, plan: ViewPlan, lower: Parts | None, upper: Parts | None

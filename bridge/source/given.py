@@ -90,18 +90,6 @@ def _keys_of(plan: ViewPlan) -> Iterator[None]:
         ) from None
 
 
-async def can_be_a_key(source: Source, plan: ViewPlan, parts: Parts) -> bool:
-    """Whether texts are values of the key columns' types. QueryFailed never."""
-    for lower in (None, parts):
-        try:
-            async with source.read(scanning=True) as reader:
-                await reader.boundary(plan, lower, 1)
-        except QueryFailed:
-            # Where the view itself fails, nothing is known of the key.
-            return lower is None
-    return True
-
-
 def _may_be_digests(plan: ViewPlan) -> str:
     """A condition that holds for every key whose text is a digest, and few others."""
     texts: list[Composable] = [

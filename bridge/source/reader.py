@@ -7,7 +7,7 @@ result as the bytes that the server sent.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from contextlib import aclosing
 from functools import cache
 from typing import Any
@@ -22,7 +22,7 @@ from bridge.derive.view import KeyQuery, ViewPlan
 from bridge.errors import Transient
 from bridge.gate import Snapshot
 from bridge.keys import Parts
-from bridge.source import Digest, Failure, QueryFailed, Row, StatementRefused
+from bridge.source import Digest, Failure, QueryFailed, Row, StatementRefused, Texts
 from bridge.source.failures import wrapped
 
 PAGE_BYTES = 4 << 20
@@ -126,11 +126,20 @@ class PostgresReader:
         self, plan: ViewPlan, keys: Sequence[Parts], *, careful: bool = False
     ) -> tuple[list[Row], list[Failure]]:
         """The rows of these keys; see `SnapshotReader.documents`."""
+        if not keys:
+            return [], []
         if careful:
             with wrapped():
                 await self._connection.execute(_BY_INDEX)
             return await self._bisect(plan, keys)
         return await self._documents(plan, keys), []
+
+    async def unfit(self, cast_sql: str, rows: Collection[Texts]) -> set[Texts]:
+        """Those that are no values of their types; see `SnapshotReader.unfit`."""
+        statement, every, found = cast_sql.encode(), list(rows), set[Texts]()
+        for at in range(0, len(every), _ARRAY_ROWS_MAX):
+            found |= await self._unfit(statement, every[at : at + _ARRAY_ROWS_MAX])
+        return found
 
     async def scan(
         self, plan: ViewPlan, lower: Parts | None, upper: Parts | None
@@ -246,6 +255,28 @@ class PostgresReader:
             )
         return rows
 
+    async def _unfit(self, statement: bytes, rows: list[Texts]) -> set[Texts]:
+        columns = [list(map(_text, column)) for column in zip(*rows, strict=True)]
+        with wrapped():
+            await self._connection.execute("savepoint fits")
+        try:
+            with wrapped():
+                await self._connection.execute(statement, columns)
+        except QueryFailed as error:
+            with wrapped():
+                await self._connection.execute("rollback to savepoint fits")
+            if len(rows) == 1:
+                if error.doubtful:
+                    await self._must_be_sound(statement, [[] for _ in columns])
+                return set(rows)
+            middle = len(rows) // 2
+            return await self._unfit(statement, rows[:middle]) | await self._unfit(
+                statement, rows[middle:]
+            )
+        with wrapped():
+            await self._connection.execute("release savepoint fits")
+        return set()
+
     async def _bisect(
         self, plan: ViewPlan, keys: Sequence[Parts]
     ) -> tuple[list[Row], list[Failure]]:
@@ -259,7 +290,8 @@ class PostgresReader:
                 await self._connection.execute("rollback to savepoint careful")
             if len(keys) == 1:
                 if error.doubtful:
-                    await self._must_be_sound(plan)
+                    nothing: list[list[str]] = [[] for _ in plan.shape.key]
+                    await self._must_be_sound(plan.documents_sql.encode(), nothing)
                 return [], [Failure(keys[0], str(error))]
             middle = len(keys) // 2
             left = await self._bisect(plan, keys[:middle])
@@ -269,10 +301,11 @@ class PostgresReader:
             await self._connection.execute("release savepoint careful")
         return rows, []
 
-    async def _must_be_sound(self, plan: ViewPlan) -> None:
+    async def _must_be_sound(self, statement: bytes, nothing: list[list[str]]) -> None:
         """StatementRefused where the statement fails for no key at all, too."""
         try:
-            await self._documents(plan, [])
+            with wrapped():
+                await self._connection.execute(statement, nothing)
         except QueryFailed as error:
             raise StatementRefused(
                 f"the source refuses a statement: {error}",
@@ -316,9 +349,9 @@ def _decode(value: bytes | None) -> str | None:
     return None if value is None else value.decode()
 
 
-def _text(value: Value) -> str | None:
-    if value is None:
-        return None
+def _text(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
     assert isinstance(value, bytes), value
     return value.decode()
 

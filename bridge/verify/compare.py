@@ -35,9 +35,10 @@ from bridge.derive.view import ViewPlan
 from bridge.errors import Transient
 from bridge.keys import DIGEST_PREFIX, Parts, key_text, named_key
 from bridge.operations import fields, key_of
+from bridge.position import is_issued
 from bridge.sink import PARTS_MAX, WHOLE, Generation, Part, Sink, Stored
 from bridge.source import Digest, QueryFailed, Row, Source
-from bridge.source.given import can_be_a_key, keys_of_range, range_end
+from bridge.source.given import keys_of_range, range_end
 
 _PAGE_KEYS = 1000
 _RANGE_KEYS = 20_000
@@ -78,6 +79,18 @@ class Comparison:
     def wrong(self) -> list[Parts]:
         """All keys whose documents are not right, and can be derived again."""
         return [*self.missing, *self.different, *self.extra]
+
+
+class _Expected(NamedTuple):
+    """What one snapshot of the source has of some keys."""
+
+    documents: dict[Parts, bytes]
+    failed: set[Parts]
+    """Those whose document cannot be made."""
+    unfit: set[Parts]
+    """Those that no type of the view allows: they have no row."""
+    seen_lsn: int
+    """The end of the log that it has seen."""
 
 
 Applied = Callable[[int], Awaitable[None]]
@@ -314,18 +327,17 @@ class Comparer:
             end = reader.insert_lsn
         # What the sink has from the log may not be visible yet.
         await self._applied(end)
-        expected, failed, seen_lsn = await self._expected(suspects)
-        await self._applied(seen_lsn)
+        expected = await self._expected(suspects)
+        await self._applied(expected.seen_lsn)
         after = await self._sink.read(self._generation, suspects)
         again: list[Parts] = []
         for parts in suspects:
             text = key_text(parts)
-            want, have = expected.get(parts), after.get(text)
-            if parts in failed:
-                if have is not None and have.document is not None:
-                    await self._named(parts)
+            want, have = expected.documents.get(parts), after.get(text)
+            if parts in expected.failed or self._equal(want, have):
                 continue
-            if self._equal(want, have):
+            if parts in expected.unfit and not is_issued(_version(have)):
+                self._foreign[text] = None
                 continue
             if _version(before.get(text)) != _version(have):
                 absent.pop(parts, None)
@@ -346,22 +358,14 @@ class Comparer:
     async def possible(self, keys: Iterable[Parts]) -> list[Parts]:
         """Those that the view can have: a name that somebody else gave to a document
         may be no value of the key's type."""
-        return [
-            parts
-            for parts in keys
-            if await can_be_a_key(self._source, self._plan, parts)
-        ]
+        keys = list(keys)
+        async with self._source.read(scanning=True) as reader:
+            unfit = await reader.unfit(self._plan.cast_sql, keys)
+        return [parts for parts in keys if parts not in unfit]
 
-    async def _named(self, parts: Parts) -> None:
-        """Note where what failed to be derived is no key of the view at all."""
-        if not await self.possible([parts]):
-            self._foreign[key_text(parts)] = None
-
-    async def _expected(
-        self, keys: list[Parts]
-    ) -> tuple[dict[Parts, bytes], set[Parts], int]:
-        """What the source has of these keys; those that have no document that could be
-        made; and the end of the log that was seen."""
+    async def _expected(self, keys: list[Parts]) -> _Expected:
+        """What the source has of these keys."""
+        unfit = set[Parts]()
         async with self._source.read(scanning=True) as reader:
             try:
                 rows, failures = await reader.documents(self._plan, keys)
@@ -369,14 +373,16 @@ class Comparer:
                 rows = None
         if rows is None:
             async with self._source.read(scanning=True) as reader:
-                rows, failures = await reader.documents(self._plan, keys, careful=True)
+                unfit = await reader.unfit(self._plan.cast_sql, keys)
+                fit = [parts for parts in keys if parts not in unfit]
+                rows, failures = await reader.documents(self._plan, fit, careful=True)
         failed = {failure.parts for failure in failures}
         expected: dict[Parts, bytes] = {}
         for row in rows:
             if row.parts in expected:  # not unique
                 failed.add(row.parts)
             expected[row.parts] = row.document
-        return expected, failed, reader.insert_lsn
+        return _Expected(expected, failed, unfit, reader.insert_lsn)
 
     def _names(self, expected: bytes, stored: bytes) -> tuple[str, ...]:
         """The names of the members in which two documents differ for the sink."""

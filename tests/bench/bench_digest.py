@@ -54,7 +54,7 @@ def plan(direct: Direct | None, query: KeyQuery) -> ViewPlan:
     use = TableUse(TABLE, frozenset(COLUMNS), frozenset({"id"}))
     return ViewPlan(
         "orders", "", Shape((), ("id",)), (use,), (query,), False, direct,
-        "", "", "", "", "", "",
+        "", "", "", "", "", "", "",
     )  # fmt: skip
 
 

@@ -68,7 +68,7 @@ def plans(connection: Connection) -> list[ViewPlan]:
             (TableUse(table, frozenset(columns), frozenset({"id"})),),
             (KeyQuery(table, "t", ("id",), None),), False,
             Direct(table, taken, ("id",)) if direct else None,
-            "", "", "", "", "", "",
+            "", "", "", "", "", "", "",
         )  # fmt: skip
 
     return [

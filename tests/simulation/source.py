@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -30,7 +30,7 @@ from bridge.derive.view import KeyQuery, ViewPlan
 from bridge.errors import Transient
 from bridge.gate import Gate, Snapshot
 from bridge.keys import Parts
-from bridge.source import Digest, Failure, QueryFailed, Row
+from bridge.source import Digest, Failure, QueryFailed, Row, Texts
 from tests.simulation import views
 from tests.simulation.history import History
 
@@ -352,6 +352,10 @@ class Reader:
         rows = [Row(key, found[key]) for key in keys if key in found]
         failures = [Failure(key, "it fails") for key in bad]
         return [row for row in rows if row.document != views.FAILS], failures
+
+    async def unfit(self, cast_sql: str, rows: Collection[Texts]) -> set[Texts]:
+        await self._look()
+        return set()
 
     async def scan(
         self, plan: ViewPlan, lower: Parts | None, upper: Parts | None

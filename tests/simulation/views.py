@@ -140,6 +140,7 @@ def _plan(
         null_key=False,
         direct=direct,
         documents_sql="",
+        cast_sql="",
         scan_sql="",
         boundary_sql="",
         estimate_sql="",

@@ -27,6 +27,7 @@ def plan(table: TableName, *, by_leaf: bool) -> ViewPlan:
         null_key=False,
         direct=None,
         documents_sql="",
+        cast_sql="",
         scan_sql="",
         boundary_sql="",
         estimate_sql="",

@@ -74,7 +74,7 @@ class Source:
         )
         return RangeBackfill(
             cast(Any, pipeline),
-            cast(Any, SimpleNamespace(name="view")),
+            cast(Any, SimpleNamespace(name="view", cast_sql="")),
             [GENERATION],
             log,
             pace=pace or Pace(),
@@ -114,6 +114,10 @@ class Source:
             raise Transient("the source is away")
         rows = [Row(key, b"{}") for key in keys if key not in self.failing]
         return rows, [Failure(key, "it fails") for key in keys if key in self.failing]
+
+    async def unfit(self, _cast_sql: str, _keys: object) -> set[Parts]:
+        """None is."""
+        return set()
 
     async def _next(self) -> int:
         self._markers += 1

@@ -62,7 +62,7 @@ class Bench(LaneBench):
         )
         await rederive(
             cast(Any, pipeline),
-            cast(Any, SimpleNamespace(name="view")),
+            cast(Any, SimpleNamespace(name="view", cast_sql="")),
             [GENERATION],
             [(key,) for key in keys],
             reject=self._reject,
@@ -79,6 +79,10 @@ class Bench(LaneBench):
         self.meanwhile()
         rows = [Row(key, b"{}") for key in keys if key not in failing]
         return rows, [Failure(key, "division by zero") for key in failing]
+
+    async def unfit(self, _cast_sql: str, _keys: object) -> set[Parts]:
+        """None is."""
+        return set()
 
     async def _next(self) -> int:
         self.ledger.keepalive(self.insert_lsn)

@@ -64,7 +64,7 @@ def plan(
     """A view of which nothing is known but how its keys are found."""
     return ViewPlan(
         name, "", Shape((), ("id",)), tables, queries, null_key, direct,
-        "", "", "", "", "", "",
+        "", "", "", "", "", "", "",
     )  # fmt: skip
 
 
