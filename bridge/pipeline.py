@@ -26,7 +26,7 @@ from bridge.derive.view import ViewPlan
 from bridge.doubt import Doubt
 from bridge.errors import Transient
 from bridge.gate import Gate
-from bridge.ledger import Ledger
+from bridge.ledger import Entry, Ledger
 from bridge.markers import Markers
 from bridge.progress import Progress
 from bridge.sink import Generation
@@ -88,6 +88,7 @@ class Pipeline:
             plans=plans,
             put=self.fan_out.put,
             reads=self.doubt.reads,
+            sweep=self._sweep,
             reject=hooks.reject,
             room=self._room,
             full=lambda: self.fan_out.full or self.doubt.full,
@@ -232,9 +233,8 @@ class Pipeline:
             self.fan_out.put(view, list(puts.values()), entry, batch.version_lsn)
         if not batch.empty:
             self.progress.want(batch.end_lsn)
-        for view in self._truncated(batch):
-            self.fan_out.truncated(view)
-            self._hooks.truncated(view, batch.version_lsn, entry)
+        for view in self._swept(batch):
+            self._sweep(view, batch.version_lsn, entry)
         if batch.reread or batch.images or batch.null_keys:
             keys = {view: tuple(keys) for view, keys in batch.reread.items()}
             work = Work(entry, batch.version_lsn, keys, batch.images, batch.null_keys)
@@ -249,7 +249,11 @@ class Pipeline:
         if any(content == _ALTERED for _, content, _ in batch.messages):
             await self._hooks.altered()
 
-    def _truncated(self, batch: Batch) -> list[str]:
+    def _sweep(self, view: str, lsn: int, entry: Entry) -> None:
+        self.fan_out.truncated(view)
+        self._hooks.truncated(view, lsn, entry)
+
+    def _swept(self, batch: Batch) -> list[str]:
         """Views of which every document is to be derived again."""
         if not (batch.truncated or batch.sweeps):
             return []

@@ -83,6 +83,13 @@ class Reject(Protocol):
         """Record these durably."""
 
 
+class Sweep(Protocol):
+    """What has every document of a view derived again."""
+
+    def __call__(self, view: str, lsn: int, entry: Entry, /) -> None:
+        """For a batch up to `lsn`, which is not kept before that is done."""
+
+
 class Cost(Protocol):
     """Who is told what deriving costs."""
 
@@ -176,6 +183,7 @@ class Deriver:
         plans: Mapping[str, ViewPlan],
         put: Put,
         reads: Callable[[str, Sequence[Parts], int], None],
+        sweep: Sweep,
         reject: Reject,
         room: Callable[[], Awaitable[None]],
         full: Callable[[], bool],
@@ -196,6 +204,7 @@ class Deriver:
         self._plans = plans
         self._put = put
         self._reads = reads
+        self._sweep = sweep
         self._reject = reject
         self._room = room
         self._full = full
@@ -292,19 +301,25 @@ class Deriver:
         # All operations are claimed by the oldest entry: none before it is closed.
         claim = works[0].entry
         many: dict[str, KeySet] = {}
+        lost: set[str] = set()
         pieces: deque[tuple[ViewPlan, list[Parts]]] | None = None
         while pieces is None or pieces:
             # With a snapshot open, nobody waits for a sink: it would hold back vacuum.
             await self._room()
             async with self._gate.open(self._source.read, lsn) as reader:
                 if pieces is None:
-                    pieces, many = await self._find(reader, works, careful=careful)
+                    pieces, many, lost = await self._find(
+                        reader, works, careful=careful
+                    )
                 while pieces and not self._full():
                     plan, keys = pieces.popleft()
                     await self._documents(
                         reader, plan, keys, lsn, claim, careful=careful
                     )
         self._lsn = max(self._lsn, lsn)
+        for work in works:
+            for view in lost.intersection(name for name, _ in work.images):
+                self._sweep(view, work.lsn, work.entry)
         if many:
             self._spread_out(works, many, reader.insert_lsn)
             return
@@ -313,17 +328,19 @@ class Deriver:
 
     async def _find(
         self, reader: SnapshotReader, works: list[Work], *, careful: bool
-    ) -> tuple[deque[tuple[ViewPlan, list[Parts]]], dict[str, KeySet]]:
+    ) -> tuple[deque[tuple[ViewPlan, list[Parts]]], dict[str, KeySet], set[str]]:
         """The keys that the works touch: in pieces, those that are derived before
-        anything else; and by view those of which there are too many for that."""
+        anything else; by view those of which there are too many for that; and views of
+        which the works do not tell all keys any more."""
         limits = self._limits
+        lost: set[str] = set()
         pieces: deque[tuple[ViewPlan, list[Parts]]] = deque()
         many: dict[str, KeySet] = {}
         for view in _views(works):
             plan = self._plans.get(view)
             if plan is None:
                 continue  # taken out of the configuration meanwhile
-            named, led = await self._keys(reader, plan, works, careful=careful)
+            named, led = await self._keys(reader, plan, works, lost, careful=careful)
             await probes.reach("derive.keys")
             self._cost.found(view, len(named) + len(led))
             now = list(named)
@@ -333,7 +350,7 @@ class Deriver:
                 now += chain.from_iterable(led.pieces(limits.keys_max))
             for at in range(0, len(now), limits.keys_max):
                 pieces.append((plan, now[at : at + limits.keys_max]))
-        return pieces, many
+        return pieces, many, lost
 
     def _spread_out(
         self, works: list[Work], keys: Mapping[str, KeySet], seen: int
@@ -396,11 +413,17 @@ class Deriver:
         reader: SnapshotReader,
         plan: ViewPlan,
         works: list[Work],
+        lost: set[str],
         *,
         careful: bool,
     ) -> tuple[dict[Parts, None], KeySet]:
         """The keys of one view that the log itself names, and all others that the
-        works touch. Where too many are named, all are among the others."""
+        works touch. Where too many are named, all are among the others.
+
+        A value that its column's type does not have any more is of a row from before
+        the type was altered: to which keys it led, nobody can tell, and the view is
+        among the `lost`.
+        """
         view = plan.name
         named: dict[Parts, None] = {}
         led = KeySet(self._limits.memory_keys_max)
@@ -416,9 +439,12 @@ class Deriver:
             if view in work.null_keys:
                 named[(None,) * len(plan.shape.key)] = None
         for index, changed in images.items():
-            query = plan.key_queries[index]
+            query, rows = plan.key_queries[index], list(changed)
             try:
-                async for page in reader.keys(query, list(changed)):
+                if careful and (unfit := await reader.unfit(query.cast_sql, rows)):
+                    lost.add(view)
+                    rows = [row for row in rows if row not in unfit]
+                async for page in reader.keys(query, rows):
                     led.add(key for key in page if key not in named)
             except StatementRefused as refused:
                 raise refused.of(view) from refused

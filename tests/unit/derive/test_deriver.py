@@ -6,33 +6,41 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Self, cast
 
+import pytest
+
 from bridge.changes import Value
 from bridge.derive.deriver import DeriveLimits, Deriver, Work
-from bridge.derive.view import KeyQuery, ViewPlan
+from bridge.derive.view import KeyQuery, TableName, ViewPlan
+from bridge.errors import ViewHalt
 from bridge.gate import Gate, Snapshot
 from bridge.keys import Parts
 from bridge.ledger import Entry, Ledger
 from bridge.operations import Operation
-from bridge.source import Failure, Row, Source
+from bridge.source import Failure, QueryFailed, Row, Source
 from tests.unit.parts import SHAPE, until
 
 LIMITS = DeriveLimits(keys_max=10, at_once_max=20, memory_keys_max=30)
+
+
+LED = KeyQuery(TableName(1, "public", "t"), "t", ("link",), "select …", "cast …")
+FORMER, FAILING = b"of a former type", b"0"
+"""Values for which the key query fails: one cannot be cast, of the other it is zero."""
 
 
 def plan(name: str) -> ViewPlan:
     nothing: dict[str, Any] = dict.fromkeys(ViewPlan.__dataclass_fields__, "")
     del nothing["depends_on"]
     return ViewPlan(
-        **nothing | {"name": name, "shape": SHAPE, "tables": (), "key_queries": (None,)}
+        **nothing | {"name": name, "shape": SHAPE, "tables": (), "key_queries": (LED,)}
     )
 
 
 class Reader:
-    """A snapshot in which every key has a document."""
+    """A snapshot in which every key has a document; keys are found for some images."""
 
     snapshot = Snapshot(1000, 1000, frozenset())
 
@@ -40,9 +48,17 @@ class Reader:
         self.insert_lsn = insert_lsn
 
     async def keys(
-        self, _query: KeyQuery, _images: Sequence[tuple[Value, ...]]
+        self, _query: KeyQuery, images: Sequence[tuple[Value, ...]]
     ) -> AsyncIterator[list[Parts]]:
-        yield [(str(n),) for n in range(100)]
+        if not {(FORMER,), (FAILING,)}.isdisjoint(images):
+            raise QueryFailed("it fails")
+        if images:
+            yield [(str(n),) for n in range(100)]
+
+    async def unfit(
+        self, cast_sql: str, rows: Collection[tuple[Value, ...]]
+    ) -> set[tuple[Value, ...]]:
+        return {(FORMER,)}.intersection(rows) if cast_sql == LED.cast_sql else set()
 
     async def documents(
         self, plan: ViewPlan, keys: Sequence[Parts], *, careful: bool = False
@@ -63,6 +79,7 @@ class Bench:
         self.calm = True
         self.lsn = 0
         self.puts: list[tuple[str, Sequence[Operation], Entry]] = []
+        self.swept: list[tuple[str, int, Entry]] = []
         self.spread_keys = 0
         self.reads = self.open = 0
         self.narrow, self.full = narrow, False
@@ -76,6 +93,7 @@ class Bench:
             plans={name: plan(name) for name in ("hot", "other")},
             put=self._put,
             reads=lambda *_: None,
+            sweep=self._sweep,
             full=lambda: self.full,
             reject=None,  # type: ignore[arg-type] - nothing fails
             room=self._room,
@@ -97,6 +115,10 @@ class Bench:
     ) -> None:
         self.puts.append((view, operations, claim))
         self.full = self.narrow
+
+    def _sweep(self, view: str, lsn: int, entry: Entry) -> None:
+        assert not entry.derived, "it could be acknowledged"
+        self.swept.append((view, lsn, entry))
 
     async def _room(self) -> None:
         await asyncio.sleep(0)
@@ -195,6 +217,34 @@ async def test_what_the_log_names_is_derived_at_once_and_not_again() -> None:
         bench.calm = True
         await until_derived(entry)
         assert sorted(bench.keys("hot"), key=int) == [str(n) for n in range(100)]
+
+
+async def test_a_value_of_a_former_type_sweeps_the_views_of_its_batch() -> None:
+    """The keys that the others lead to are derived, and nothing is acknowledged."""
+    async with Bench() as bench:
+        entries = [bench.ledger.enter(at, 0.0) for at in (50, 60)]
+        bench.gate.streamed([], 0, 60)
+        bench.deriver._waiting += [
+            Work(entries[0], 50, images={("hot", 0): [(b"1",), (FORMER,)]}),
+            Work(entries[1], 60, images={("other", 0): [(b"1",)]}),
+        ]
+        bench.deriver._arrived.set()
+        for entry in entries:
+            await until_derived(entry)
+        assert bench.swept == [("hot", 50, entries[0])]
+        for view in ("hot", "other"):
+            assert sorted(bench.keys(view), key=int) == [str(n) for n in range(100)]
+
+
+async def test_a_key_query_that_fails_for_a_row_as_it_is_halts_its_view() -> None:
+    bench = Bench()
+    entry = bench.ledger.enter(50, 0.0)
+    bench.gate.streamed([], 0, 50)
+    images = {("hot", 0): [(FAILING,), (FORMER,)]}
+    await bench.deriver.take(Work(entry, 50, images=images))
+    with pytest.raises(ViewHalt, match="a key query fails"):
+        await bench.deriver.run()
+    assert not entry.derived
 
 
 async def test_pieces_are_claimed_by_their_batch_at_the_position_reached() -> None:
