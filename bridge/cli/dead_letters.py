@@ -7,14 +7,13 @@ document is kept.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bridge.cli.options import AsJson, ConfigFile, ViewName, known_view, load
-from bridge.cli.output import say, say_json, say_table
+from bridge.cli.output import note, say, say_json, say_table
 from bridge.cli.words import count, plural
 from bridge.errors import BridgeError
 
@@ -47,6 +46,9 @@ def list_letters(
     if view is not None:
         known_view(loaded, view)
     letters = asyncio.run(_read(loaded, view, None))
+    total = asyncio.run(_total(loaded, view, None)) if letters else 0
+    if total > len(letters):
+        note(f"{count(len(letters))} of {plural(total, 'letter')} are listed")
     if as_json:
         say_json([_as_json(letter) for letter in letters])
     elif not letters:
@@ -108,14 +110,10 @@ def retry(
     if not done:
         say("no dead letter to try again")
         return
-    left = asyncio.run(_read(loaded, view, keys or None))
+    left = asyncio.run(_total(loaded, view, keys or None))
     say(
         f"{plural(done, 'letter')} tried again, "
-        + (
-            f"{count(len(left))} left: `pgbridge dead-letters list`"
-            if left
-            else "none left"
-        )
+        + (f"{count(left)} left: `pgbridge dead-letters list`" if left else "none left")
     )
 
 
@@ -150,6 +148,13 @@ async def _read(
         return await store.letters.list(view, keys)
 
 
+async def _total(config: Config, view: str | None, keys: Sequence[str] | None) -> int:
+    from bridge.store import Store
+
+    async with await Store.open(config.source.dsn) as store:
+        return await store.letters.total(view, keys)
+
+
 async def _retry(
     config: Config, views: Sequence[str], keys: Sequence[str] | None
 ) -> int:
@@ -159,14 +164,12 @@ async def _retry(
 
     async with await Store.open(config.source.dsn) as store:
         await require_daemon(store)
-        letters = Counter(
-            letter.view for letter in await store.letters.list(None, keys)
-        )
+        letters = {view: await store.letters.total(view, keys) for view in views}
         asked = [view for view in views if letters[view]]
         commands = [await store.commands.retry(view, keys) for view in asked]
         for command in commands:
             await outcome(store, command)
-        return sum(letters[view] for view in asked)
+        return sum(letters.values())
 
 
 async def _drop(config: Config, view: str | None, keys: Sequence[str] | None) -> int:

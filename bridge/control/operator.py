@@ -8,7 +8,7 @@ each is made so that doing it twice is doing it once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -44,6 +44,7 @@ from bridge.store.rows import (
     BackfillRow,
     CommandRow,
     CommandState,
+    DeadLetterRow,
     GenerationKey,
     GenerationState,
 )
@@ -389,9 +390,19 @@ class Operator:
         return f"command {command.command} is cancelled"
 
     async def _retry(self, command: Retry) -> str:
-        letters = await self._assembly.store.letters.list(command.view, command.keys)
         if command.view not in self._assembly.config.views:
             raise Refusal(f"there is no view {command.view} in the file")
+        look = partial(self._assembly.store.letters.list, command.view, command.keys)
+        tried, left, last = 0, 0, None
+        # One that is refused again stands where it stood, and is not met once more.
+        while letters := await patiently(partial(look, after=last)):
+            done = await self._try_again(letters)
+            tried, left, last = tried + done, left + len(letters) - done, letters[-1]
+        then = f"; {left:,} of what is not kept up to date were not" if left else ""
+        return f"{tried:,} dead letters were tried again{then}"
+
+    async def _try_again(self, letters: Sequence[DeadLetterRow]) -> int:
+        """Derive the documents of these letters again; how many that could be."""
         by_generation: dict[GenerationKey, list[tuple[str | None, ...]]] = {}
         for letter in letters:
             by_generation.setdefault(letter.generation, []).append(letter.parts)
@@ -403,9 +414,7 @@ class Operator:
             if (plan := self._assembly.plan(generation)) is not None:
                 await self._life.jobs.keys(generation, plan, parts)
                 tried += len(parts)
-        left = len(letters) - tried
-        then = f"; {left:,} of what is not kept up to date were not" if left else ""
-        return f"{tried:,} dead letters were tried again{then}"
+        return tried
 
 
 def waits_for(lane: Lane | None) -> str:

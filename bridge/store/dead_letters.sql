@@ -32,15 +32,29 @@ where d.sink = %(sink)s and d.name = %(name)s and d.number = %(number)s
     and d.version <= k.version;
 
 -- name: list_letters
--- Dead letters, all or of a view or key.
+-- Dead letters, all or of a view or key: the first of those that come after one.
 select
     view, sink, name, number, key, parts, stage, reason, version, first_seen,
     last_seen, attempts
 from bridge.dead_letter
 where (%(view)s::text is null or view = %(view)s)
     and (%(keys)s::text[] is null or key = any(%(keys)s))
+    and (
+        %(after_view)s::text is null
+        or (view, sink, name, number, key) > (
+            %(after_view)s::text, %(after_sink)s::text, %(after_name)s::text,
+            %(after_number)s::integer, %(after_key)s::text
+        )
+    )
 order by view, sink, name, number, key
 limit %(count)s;
+
+-- name: total_letters
+-- How many dead letters there are, in all or of a view or key.
+select count(*) as count
+from bridge.dead_letter
+where (%(view)s::text is null or view = %(view)s)
+    and (%(keys)s::text[] is null or key = any(%(keys)s));
 
 -- name: drop_letters
 -- Forget dead letters, all or of a view or some of its keys.

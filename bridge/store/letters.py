@@ -62,15 +62,33 @@ class DeadLetters:
         keys: Collection[str] | None = None,
         *,
         count: int = LIST_MAX,
+        after: DeadLetterRow | None = None,
     ) -> list[DeadLetterRow]:
-        """Letters of all views, of one, or of some keys, by view, target and key."""
+        """Letters of all views, of one, or of some keys, by view, target and key: so
+        many at most, of those that come after one in that order."""
+        sink, name, number = after.generation if after else (None, None, None)
         rows = await self._session.rows(
             "list_letters",
             view=view,
             keys=None if keys is None else [*keys],
             count=count,
+            after_view=after.view if after else None,
+            after_sink=sink,
+            after_name=name,
+            after_number=number,
+            after_key=after.key if after else None,
         )
         return [_letter(row) for row in rows]
+
+    async def total(
+        self, view: str | None = None, keys: Collection[str] | None = None
+    ) -> int:
+        """How many letters there are of all views, of one, or of some keys."""
+        row = await self._session.row(
+            "total_letters", view=view, keys=None if keys is None else [*keys]
+        )
+        assert row is not None
+        return int(row["count"])
 
     async def drop(
         self, view: str | None = None, keys: Collection[str] | None = None

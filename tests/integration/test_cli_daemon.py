@@ -113,6 +113,10 @@ def _is_live(bridge: Bridge) -> bool:
     return rows == [("live",)]
 
 
+def _is_streaming(bridge: Bridge) -> bool:
+    return bool(bridge.json("status")["source"]["state"] == "streaming")
+
+
 def _daemons(bridge: Bridge) -> int:
     """How many hold the lease, or stand by for it."""
     query = """select count(*) from pg_stat_activity
@@ -240,6 +244,38 @@ def test_drop_is_refused_while_a_daemon_runs_and_sigterm_ends_it_with_0(
     daemon.communicate(timeout=DEADLINE_S)
     assert daemon.returncode == 0
     assert bridge.json("status")["source"]["state"] == "stopped"
+
+
+def test_all_letters_of_a_view_are_tried_again_however_many_there_are(
+    bridge: Bridge,
+) -> None:
+    """Beside as many of another view; one that is refused again is tried once."""
+    more = '[views.article]\ntable = "product"\n[[views.article.targets]]\n'
+    bridge.path.write_text(f'{bridge.path.read_text()}{more}sink = "cache"\n')
+    bridge("run", "--once")
+    bridge.execute(
+        "insert into bridge.dead_letter (sink, name, number, key, view, parts, stage,"
+        " reason, version) select 'cache', v, 1, g, v, array[g::text], 'deliver', 'no',"
+        " 1 from unnest(array['article', 'product']) v, generate_series(1, 10005) g"
+    )
+    process = bridge.start("run")
+    try:
+        with redis.Redis.from_url(bridge.redis_url) as client:
+            client.delete("p1:2", "pgbridge:v:product:g1:2")
+            client.lpush("p1:2", "of another type")
+            until(lambda: _is_streaming(bridge), what="the daemon streams")
+            told = bridge("dead-letters", "retry", "product", "--all")
+            assert "10,005 letters tried again, 1 left" in told
+            client.delete("p1:2")
+        assert "none left" in bridge("dead-letters", "retry", "product", "--all")
+        assert "no dead letter" in bridge("dead-letters", "retry", "product", "--all")
+        listing = bridge.start("dead-letters", "list")
+        out, err = listing.communicate(timeout=DEADLINE_S)
+        assert (out.count("\n"), "10,000 of 10,005" in err) == (10_001, True)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 0
 
 
 def test_the_pages_answer_while_it_runs(bridge: Bridge) -> None:

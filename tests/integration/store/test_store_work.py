@@ -172,6 +172,16 @@ async def test_dead_letters_are_listed_and_dropped_by_view_and_key(
     assert await store.letters.count() == {building: 2, other: 2}
     assert [row.key for row in await store.letters.list("author")] == ["a", "b"]
     assert len(await store.letters.list(count=3)) == 3
+    told, last = [], None
+    while page := await store.letters.list(count=3, after=last):
+        told += page
+        last = page[-1]
+    assert told == await store.letters.list()
+    assert [(row.view, row.key) for row in told] == [
+        (view, key) for view in ("author", "product") for key in "ab"
+    ]
+    totals = [await store.letters.total(*each) for each in ((), ("author",))]
+    assert (totals, await store.letters.total("author", ["a", "c"])) == ([4, 2], 1)
     assert all(len(row.reason) == 1000 for row in await store.letters.list())
     assert await store.letters.drop("author", ["a", "nosuch"]) == 1
     assert await store.letters.drop("product") == 2
