@@ -10,10 +10,12 @@ import re
 import select
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
+import psycopg
 from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
@@ -108,15 +110,7 @@ def connect(
     deadline_s = time.monotonic() + settings.connect_timeout_s
     try:
         while events := _next_events(conn):
-            poll = select.poll()
-            poll.register(conn.socket, events)
-            poll.register(waker.fileno(), select.POLLIN)
-            left_s = max(deadline_s - time.monotonic(), 0)
-            ready = dict(poll.poll(left_s * 1000 if waker.begin_wait() else 0))
-            waker.end_wait(readable=waker.fileno() in ready)
-            if closing():
-                raise Interrupted
-            if time.monotonic() >= deadline_s:
+            if not _ready(conn, events, waker, closing, deadline_s):
                 raise Transient(
                     "cannot connect to the source: no answer", hint="trying again"
                 )
@@ -124,6 +118,88 @@ def connect(
         conn.finish()
         raise
     return conn
+
+
+def _ready(
+    conn: pq.abc.PGconn,
+    events: int,
+    waker: Waker,
+    closing: Callable[[], bool],
+    deadline_s: float,
+) -> bool:
+    """Wait for the socket once, or until woken; False when the time is over.
+
+    Interrupted once `closing`.
+    """
+    poll = select.poll()
+    poll.register(conn.socket, events)
+    poll.register(waker.fileno(), select.POLLIN)
+    left_s = max(deadline_s - time.monotonic(), 0)
+    ready = dict(poll.poll(left_s * 1000 if waker.begin_wait() else 0))
+    waker.end_wait(readable=waker.fileno() in ready)
+    if closing():
+        raise Interrupted
+    return time.monotonic() < deadline_s
+
+
+class Dialogue:
+    """Statements on a connection that does not stream yet; none blocks for ever."""
+
+    def __init__(
+        self,
+        conn: pq.abc.PGconn,
+        settings: StreamSettings,
+        waker: Waker,
+        closing: Callable[[], bool],
+    ) -> None:
+        self._conn = conn
+        self._silence_max_s = settings.silence_max_s
+        self._waker = waker
+        self._closing = closing
+
+    @property
+    def broken(self) -> bool:
+        """Whether the connection is gone."""
+        return self._conn.status != pq.ConnStatus.OK
+
+    def run(self, statement: str) -> pq.abc.PGresult:
+        """What the server answers, an error too. Transient when it says nothing for
+        `silence_max_s`, Interrupted once it is closing."""
+        conn, found = self._conn, None
+        deadline_s = time.monotonic() + self._silence_max_s
+        with suppress(psycopg.OperationalError):  # a result tells that it is broken
+            conn.send_query(statement.encode())
+        while True:
+            while conn.is_busy():
+                if not _ready(
+                    conn, select.POLLIN, self._waker, self._closing, deadline_s
+                ):
+                    raise Transient(
+                        "the source said nothing when it was asked", hint="trying again"
+                    )
+                with suppress(psycopg.OperationalError):
+                    conn.consume_input()
+            result = conn.get_result()
+            if result is None:
+                break
+            found = result
+            if found.status == pq.ExecStatus.COPY_BOTH:
+                break
+        if found is None:
+            raise refusal(None, conn.get_error_message(), doing="the connection broke")
+        return found
+
+    def query(self, sql: str, *values: str) -> pq.abc.PGresult:
+        """Run `sql` with each `{}` in it replaced by a quoted literal.
+
+        The extended protocol with its parameters is refused on such a connection.
+        """
+        quote = pq.Escaping(self._conn).escape_literal
+        quoted = (bytes(quote(value.encode())).decode() for value in values)
+        result = self.run(sql.format(*quoted))
+        if result.status != pq.ExecStatus.TUPLES_OK:
+            raise refused(result, "cannot look at the source")
+        return result
 
 
 def _next_events(conn: pq.abc.PGconn) -> int:
@@ -139,14 +215,14 @@ def _next_events(conn: pq.abc.PGconn) -> int:
     raise of_connection(conn.get_error_message(), needs_password=conn.needs_password)
 
 
-def look(conn: pq.abc.PGconn, settings: StreamSettings) -> Opening:
+def look(with_server: Dialogue, settings: StreamSettings) -> Opening:
     """Pin the session and look at server, publication and slot.
 
     Raises what `failures` names when one of them is not as it must be.
     """
     for name, value in settings.session.items():
-        _query(conn, "select pg_catalog.set_config({}, {}, false)", name, value)
-    found = _query(conn, IDENTITY_SQL)
+        with_server.query("select pg_catalog.set_config({}, {}, false)", name, value)
+    found = with_server.query(IDENTITY_SQL)
     system, timeline, in_recovery, version, timeout_ms = (
         found.get_value(0, column) or b"" for column in range(5)
     )
@@ -157,14 +233,14 @@ def look(conn: pq.abc.PGconn, settings: StreamSettings) -> Opening:
         version=int(version),
     )
     identity.require(settings.expected)
-    _require_publication(conn, settings.publication)
-    confirmed_lsn = slot_position(conn, settings.slot)
+    _require_publication(with_server, settings.publication)
+    confirmed_lsn = slot_position(with_server, settings.slot)
     return Opening(identity, int(timeout_ms) / 1000, confirmed_lsn)
 
 
-def _require_publication(conn: pq.abc.PGconn, publication: str) -> None:
+def _require_publication(with_server: Dialogue, publication: str) -> None:
     sql = "select 1 from pg_catalog.pg_publication where pubname = {}"
-    if not _query(conn, sql, publication).ntuples:
+    if not with_server.query(sql, publication).ntuples:
         # Postgres 18 would stream nothing, and no error either.
         raise PublicationMissing(
             f"there is no publication {publication}",
@@ -172,10 +248,9 @@ def _require_publication(conn: pq.abc.PGconn, publication: str) -> None:
         )
 
 
-def slot_position(conn: pq.abc.PGconn, slot: str) -> int:
+def slot_position(with_server: Dialogue, slot: str) -> int:
     """The slot's confirmed LSN. SlotMissing, SlotLost; Halt when it is another's."""
-    found = _query(
-        conn,
+    found = with_server.query(
         "select plugin, database = pg_catalog.current_database(), wal_status,"
         " confirmed_flush_lsn::text"
         " from pg_catalog.pg_replication_slots where slot_name = {}",
@@ -200,19 +275,6 @@ def slot_position(conn: pq.abc.PGconn, slot: str) -> int:
             hint="its changes are gone: a new slot and a rebuild are needed",
         )
     return parse_lsn(confirmed.decode())
-
-
-def _query(conn: pq.abc.PGconn, sql: str, *values: str) -> pq.abc.PGresult:
-    """Run `sql` with each `{}` in it replaced by a quoted literal.
-
-    The extended protocol with its parameters is refused on such a connection.
-    """
-    quote = pq.Escaping(conn).escape_literal
-    quoted = (bytes(quote(value.encode())).decode() for value in values)
-    result = conn.exec_(sql.format(*quoted).encode())
-    if result.status != pq.ExecStatus.TUPLES_OK:
-        raise refused(result, "cannot look at the source")
-    return result
 
 
 def refused(

@@ -16,6 +16,7 @@ from typing import Final
 from psycopg import pq
 
 from bridge.capture.connection import (
+    Dialogue,
     Opening,
     StreamSettings,
     connect,
@@ -98,8 +99,10 @@ class Stream:
         settings.check_names()
         conn = connect(settings, waker, closing)
         try:
-            opening = look(conn, settings)
-            _start(conn, settings)
+            with_server = Dialogue(conn, settings, waker, closing)
+            opening = look(with_server, settings)
+            _start(with_server, settings)
+            conn.nonblocking = 1
         except BaseException:
             conn.finish()
             raise
@@ -288,17 +291,24 @@ class Stream:
     def _read_to_end(self, deadline_s: float) -> None:
         self._poll.unregister(self._waker.fileno())
         self._poll.modify(self._conn.socket, select.POLLIN)
+        while (length := self._conn.get_copy_data(1)[0]) >= 0:
+            if length == 0 and not self._arrives(deadline_s):
+                return
         while True:
-            length, _ = self._conn.get_copy_data(1)
-            if length < 0:
-                break
-            if length == 0:
-                left_s = deadline_s - self._clock()
-                if left_s <= 0 or not self._poll.poll(left_s * 1000):
+            # Whoever waits in libpq holds the interpreter, and with it the daemon.
+            while self._conn.is_busy():
+                if not self._arrives(deadline_s):
                     return
-                self._conn.consume_input()
-        while self._conn.get_result():
-            pass
+            if self._conn.get_result() is None:
+                return
+
+    def _arrives(self, deadline_s: float) -> bool:
+        """Take in what the server sends next; False when it sends nothing in time."""
+        left_s = deadline_s - self._clock()
+        if left_s <= 0 or not self._poll.poll(left_s * 1000):
+            return False
+        self._conn.consume_input()
+        return True
 
     def _broken(self) -> BridgeError:
         """Why the COPY ended: the server's error, or that the connection is gone."""
@@ -321,16 +331,15 @@ def feedback_interval_s(wal_sender_timeout_s: float) -> float:
     return min(wal_sender_timeout_s / 3, FEEDBACK_INTERVAL_MAX_S)
 
 
-def _start(conn: pq.abc.PGconn, settings: StreamSettings) -> None:
+def _start(with_server: Dialogue, settings: StreamSettings) -> None:
     command = (
         f'START_REPLICATION SLOT "{settings.slot}" LOGICAL 0/0 ('
         f"proto_version '1', publication_names '\"{settings.publication}\"', "
         "messages 'true')"
     )
-    result = conn.exec_(command.encode())
+    result = with_server.run(command)
     if result.status != pq.ExecStatus.COPY_BOTH:
-        if conn.status == pq.ConnStatus.OK:
+        if not with_server.broken:
             # Dropped or invalidated since we looked: say that rather.
-            slot_position(conn, settings.slot)
+            slot_position(with_server, settings.slot)
         raise refused(result, f"cannot stream from slot {settings.slot}")
-    conn.nonblocking = 1

@@ -23,7 +23,7 @@ from bridge.decode.transactions import DecodeLimits, TransactionAssembler
 from bridge.dev import PostgresServer
 from bridge.errors import BridgeError, Halt, Transient
 from tests.fixtures.private import MakePostgres
-from tests.fixtures.proxy import MakeProxy
+from tests.fixtures.proxy import MakeProxy, Way
 from tests.fixtures.waiting import DEADLINE_S, eventually
 from tests.integration.capturing import (
     TABLE,
@@ -210,6 +210,30 @@ async def test_closing_ends_a_connection_that_hangs(
     await asyncio.wait_for(thread.close(), DEADLINE_S)
     with pytest.raises(CaptureClosed):
         await thread.opened()
+
+
+@pytest.mark.parametrize("less", [100, 200, 300])
+async def test_a_server_that_stops_answering_while_it_is_asked(
+    database: str, proxy: MakeProxy, less: int
+) -> None:
+    """It is given up, and whoever closes does not wait for that."""
+    settings = prepare(database, TABLE)
+    between = await proxy(database)
+    async with capturing(at(settings, between.url)):
+        answered = between.forwarded[Way.DOWN] - less
+    await between.stall_after(answered)
+    hasty = replace(at(settings, between.url), silence_max_s=0.5)
+    error = await failure(hasty)
+    assert type(error) is Transient
+    assert "said nothing when it was asked" in error.message
+    await between.heal()
+    await between.stall_after(answered)
+    patient = replace(at(settings, between.url), silence_max_s=10 * DEADLINE_S)
+    thread: Batches = CaptureThread(patient, TransactionAssembler(), list)
+    thread.start()
+    before = between.forwarded[Way.DOWN]
+    await eventually(lambda: between.forwarded[Way.DOWN] == before + answered)
+    await asyncio.wait_for(thread.close(), DEADLINE_S)
 
 
 async def test_a_server_that_does_not_answer_is_transient(

@@ -3,6 +3,7 @@ traffic: the other sink goes on meanwhile, and in the end nothing is lost."""
 
 from __future__ import annotations
 
+import asyncio
 import random
 from pathlib import Path
 
@@ -45,7 +46,7 @@ async def test_a_network_that_breaks_loses_nothing(
     bridge = make_bridge(dsn, es=es, redis=cache)
     direct = Bridge(tmp_path, database, es_url, redis_url, es_prefix)
     direct.execute(*SCHEMA.split(";\n"))
-    bridge.configure(VIEWS)
+    await asyncio.to_thread(bridge.configure, VIEWS)
     bridge.daemon.start()
     await bridge.ready()
     shop, dice = Shop(database, seed), random.Random(seed)
