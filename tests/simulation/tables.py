@@ -226,17 +226,25 @@ class _Letters:
 
         await self._tables.write(change)
 
-    async def list(self, _view: str) -> list[SimpleNamespace]:
+    async def list(
+        self, _view: str, *, after: SimpleNamespace | None = None
+    ) -> list[SimpleNamespace]:
         found = (await self._tables.read()).letters
-        return [
-            SimpleNamespace(generation=key, parts=(text,), version=version)
-            for key, rows in found.items()
-            for text, version in rows.items()
+        rows = [
+            SimpleNamespace(generation=key, key=text, parts=(text,), version=version)
+            for key in sorted(found)
+            for text, version in sorted(found[key].items())
         ]
+        last = None if after is None else (after.generation, after.key)
+        left = [row for row in rows if last is None or (row.generation, row.key) > last]
+        return left[:_LETTERS_AT_ONCE]
 
     async def keys(self) -> dict[GenerationKey, dict[str, int]]:
         found = (await self._tables.read()).letters
         return {key: dict(rows) for key, rows in found.items() if rows}
+
+
+_LETTERS_AT_ONCE = 2
 
 
 class _Owed:
