@@ -483,11 +483,13 @@ MUTANTS = [
         "a sweep looks before what is being read has arrived",
         lambda: [_patch(Ledger, "derived_to", lambda *_: True)],
         worlds.emptied_often,
+        unit="test_ghosts.py",
     ),
     Mutant(
         "a sweep looks before what waits has arrived",
         lambda: [_patch(Feed, "has_older", lambda *_: False)],
         worlds.emptied_twice,
+        unit="test_ghosts.py",
     ),
     Mutant(
         "a listing that was lost is taken for whole",
