@@ -30,21 +30,6 @@ from tests.fixtures.elasticsearch import (
     version,
 )
 
-
-@pytest.fixture
-async def sink(open_sink: OpenSink) -> Any:
-    opened = await open_sink()
-    await opened.claim(OWNER, EPOCH)
-    return opened
-
-
-@pytest.fixture
-async def one(sink: Any, name: str) -> Generation:
-    made = generation(name)
-    await sink.prepare(made, OWNER)
-    return made
-
-
 # Somebody else.
 
 

@@ -9,31 +9,12 @@ import orjson
 import pytest
 
 from bridge.sink import Generation, Halt, Transient
-from sinks.elasticsearch import ElasticsearchSink
 from sinks.elasticsearch.client import Answer
 from tests.fixtures.elasticsearch import (
-    EPOCH,
-    OWNER,
-    OpenSink,
-    generation,
     put,
 )
 
 MARK = "hush-hush-4711"
-
-
-@pytest.fixture
-async def sink(open_sink: OpenSink) -> ElasticsearchSink:
-    opened = await open_sink()
-    await opened.claim(OWNER, EPOCH)
-    return opened
-
-
-@pytest.fixture
-async def one(sink: ElasticsearchSink, name: str) -> Generation:
-    made = generation(name)
-    await sink.prepare(made, OWNER)
-    return made
 
 
 @pytest.mark.parametrize("documents", [True, False])

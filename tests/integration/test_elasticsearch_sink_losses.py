@@ -23,20 +23,6 @@ from tests.fixtures.elasticsearch import (
 )
 
 
-@pytest.fixture
-async def sink(open_sink: OpenSink) -> Any:
-    opened = await open_sink()
-    await opened.claim(OWNER, EPOCH)
-    return opened
-
-
-@pytest.fixture
-async def one(sink: Any, name: str) -> Generation:
-    made = generation(name)
-    await sink.prepare(made, OWNER)
-    return made
-
-
 @pytest.mark.parametrize("operation", [put("2", 20), delete("2", 20)])
 async def test_a_deleted_index_is_not_made_again_and_told_as_a_loss(
     operation: Operation, sink: Any, one: Generation, es: httpx.Client

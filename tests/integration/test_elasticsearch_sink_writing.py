@@ -23,27 +23,12 @@ from tests.fixtures.elasticsearch import (
     OWNER,
     OpenSink,
     delete,
-    generation,
     put,
     version,
 )
 from tests.fixtures.proxy import MakeProxy, Way
 
 MARK = "do-not-show-4711"
-
-
-@pytest.fixture
-async def sink(open_sink: OpenSink) -> Any:
-    opened = await open_sink()
-    await opened.claim(OWNER, EPOCH)
-    return opened
-
-
-@pytest.fixture
-async def one(sink: Any, name: str) -> Generation:
-    made = generation(name)
-    await sink.prepare(made, OWNER)
-    return made
 
 
 @asynccontextmanager
