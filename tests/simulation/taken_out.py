@@ -219,10 +219,10 @@ def _unseen_below(fail_over: Any, store: Store) -> None:
         held = [s.version for place in store.places.values() for s in place.values()]
         return max(held, default=0)
 
-    before, known = highest(), {g: set(keys) for g, keys in store.losses.items()}
+    before, mark = highest(), store.mark
     fail_over(store)
     if highest() == before:
-        store.losses = known
+        store.mark = mark
 
 
 def _wrapped(owner: Any, name: str, wrapper: Any) -> Any:
