@@ -193,7 +193,8 @@ async def test_every_planted_fault_is_found_and_mended_and_nothing_else_touched(
     shown = {t["differences"] for t in (await bridge.daemon.status())["targets"]}
     assert shown == {4}
     assert "--repair" in (await pgbridge(bridge, "status"))[1]
-    assert "planted" not in bridge.daemon.log.read_text()
+    told = bridge.daemon.log.read_text().replace(str(bridge.directory), "")
+    assert "planted" not in told
     for view, faults in FAULTS.items():
         code, found = await verify(bridge, view, "--repair")
         assert code == 0
