@@ -61,8 +61,8 @@ class Bench(LaneBench):
 
     async def stays(self) -> None:
         """It does not look, for as many turns as it takes to look."""
-        for _ in range(5):
-            await asyncio.sleep(0.01)
+        for _ in range(50):
+            await asyncio.sleep(0)
             assert not self.looked
 
 
