@@ -15,7 +15,7 @@ import psycopg
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from bridge.config.values import is_loopback
+from bridge.sink.options import is_loopback
 
 _URL = re.compile("postgres(ql)?://")
 _SYSTEM_ROOTS = 160_000

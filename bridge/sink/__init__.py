@@ -34,7 +34,7 @@ from bridge.keys import Parts, encode_part, key_text
 from bridge.operations import Operation, Rejection, Report, fields
 from bridge.position import Position
 from bridge.shape import Column, Kind, Shape, TypeShape
-from bridge.sink.options import refuse_unknown
+from bridge.sink.options import is_loopback, refuse_unknown
 
 __all__ = [
     "PARTS_MAX",
@@ -65,6 +65,7 @@ __all__ = [
     "TypeShape",
     "encode_part",
     "fields",
+    "is_loopback",
     "key_text",
     "refuse_unknown",
 ]

@@ -1,4 +1,4 @@
-"""Refusing options that a plug-in does not know, the same way everywhere.
+"""What options of plug-ins are asked, the same way everywhere.
 
 The one thing to know: the refusal names the nearest valid key, since most unknown keys
 are misspelt ones.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from ipaddress import ip_address
 from typing import Any
 
 from bridge.errors import Refusal
@@ -37,3 +38,13 @@ def refuse_unknown(options: Mapping[str, Any], valid: Iterable[str]) -> None:
     for option in options:
         if option not in known and option != "type":
             raise UnknownOption(option, known)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine answers under that name or address."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

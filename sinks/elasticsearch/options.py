@@ -9,12 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from bridge.sink import Refusal, refuse_unknown
+from bridge.sink import Refusal, is_loopback, refuse_unknown
 
 NAMES = (
     "url",
@@ -134,16 +133,6 @@ def _url(text: object, *, plaintext: bool) -> tuple[str, tuple[str, str] | None]
     if parts.username is None:
         return url, None
     return url, (unquote(parts.username), unquote(parts.password or ""))
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine answers under that name."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _boolean(options: Mapping[str, Any], name: str, *, default: bool) -> bool:

@@ -10,12 +10,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from bridge.sink import Refusal, refuse_unknown
+from bridge.sink import Refusal, is_loopback, refuse_unknown
 from sinks.redis.template import check_template
 
 NAMES = (
@@ -166,16 +165,6 @@ def _url(text: object, *, plaintext: bool) -> tuple[str, str, str]:
         )
     shown = f"[{host}]" if ":" in host else host
     return f"{parts.scheme}://{shown}:{port}{parts.path}", username, password
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine answers under that name."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _text(options: Mapping[str, Any], name: str) -> str:
