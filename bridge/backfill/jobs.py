@@ -156,15 +156,13 @@ class Jobs:
         async for keys in ghosts(pipeline, plan, sink, generation, before.version):
             count += await self.keys(generation, plan, keys)
         view, key = generation.target.view, generation_key(generation)
-        look, last = partial(self._assembly.store.letters.list, view), None
-        while letters := await patiently(partial(look, after=last)):
+        async for letters in self._assembly.letters.pages(view):
             refused = [
                 letter.parts
                 for letter in letters
                 if letter.generation == key and letter.version < before.version
             ]
             count += await self.keys(generation, plan, refused)
-            last = letters[-1]
         return count
 
     async def keys(

@@ -7,7 +7,7 @@ kept, and a letter is cleared only by a later version of its key that was kept.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from functools import partial
 
 from bridge.backfill.patience import patiently
@@ -17,7 +17,7 @@ from bridge.lanes import Outcomes
 from bridge.operations import Rejection
 from bridge.sink import Generation
 from bridge.store import Store
-from bridge.store.rows import GenerationKey, Letter, Stage
+from bridge.store.rows import DeadLetterRow, GenerationKey, Letter, Stage
 
 
 def generation_key(generation: Generation) -> GenerationKey:
@@ -51,6 +51,16 @@ class Letters:
             for outlet in self._fan_out.outlets():
                 if generation_key(outlet.generation) == key:
                     _note(outlet.lane.feeds[outlet.generation].dead, keys)
+
+    async def pages(
+        self, view: str, keys: Collection[str] | None = None
+    ) -> AsyncIterator[list[DeadLetterRow]]:
+        """All letters of a view, or those of some keys. One that is noted again while
+        its page is worked on stands where it stood, and is not met once more."""
+        look, last = partial(self._store.letters.list, view, keys), None
+        while letters := await patiently(partial(look, after=last)):
+            yield letters
+            last = letters[-1]
 
     async def forget_dropped(self) -> None:
         """What an operator has dropped is no letter any more. Transient."""

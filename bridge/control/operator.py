@@ -392,12 +392,10 @@ class Operator:
     async def _retry(self, command: Retry) -> str:
         if command.view not in self._assembly.config.views:
             raise Refusal(f"there is no view {command.view} in the file")
-        look = partial(self._assembly.store.letters.list, command.view, command.keys)
-        tried, left, last = 0, 0, None
-        # One that is refused again stands where it stood, and is not met once more.
-        while letters := await patiently(partial(look, after=last)):
+        tried = left = 0
+        async for letters in self._assembly.letters.pages(command.view, command.keys):
             done = await self._try_again(letters)
-            tried, left, last = tried + done, left + len(letters) - done, letters[-1]
+            tried, left = tried + done, left + len(letters) - done
         then = f"; {left:,} of what is not kept up to date were not" if left else ""
         return f"{tried:,} dead letters were tried again{then}"
 

@@ -227,7 +227,11 @@ class _Letters:
         await self._tables.write(change)
 
     async def list(
-        self, _view: str, *, after: SimpleNamespace | None = None
+        self,
+        _view: str,
+        _keys: None = None,
+        *,
+        after: SimpleNamespace | None = None,
     ) -> list[SimpleNamespace]:
         found = (await self._tables.read()).letters
         rows = [
