@@ -33,7 +33,6 @@ from bridge.errors import (
     Halt,
     Transient,
     ViewHalt,
-    first_of,
     first_problem,
     sentence,
 )
@@ -44,7 +43,7 @@ from bridge.ledger import Aside
 from bridge.observe.logs import logger
 from bridge.position import EPOCH_MAX, LSN_MAX, Position
 from bridge.sink import Generation
-from bridge.source import StatementRefused
+from bridge.source import refusals_of
 from bridge.store.rows import OwedKey, SinkState
 
 _log = logger("bridge.parking")
@@ -372,10 +371,8 @@ class Parking:
         is recorded from then on is not. ViewHalt as `Watch.sweep`, in a group."""
         key, asked = generation_key(generation), self._sweeps[generation]
         await patiently(partial(self._store.owed.remove_up_to, key, _EVERYTHING))
-        try:
+        with refusals_of(plan.name):
             await self._jobs.sweep(generation, plan)
-        except* StatementRefused as errors:
-            raise first_of(errors).of(plan.name) from None
         async with self._lock:
             if self._sweeps[generation] != asked:
                 return  # it is owed another one since

@@ -28,7 +28,7 @@ from bridge.control.session import session
 from bridge.control.survey import MISSED
 from bridge.deliver import Lane
 from bridge.derive.view import ViewPlan
-from bridge.errors import Halt, Transient, first_of, sentence
+from bridge.errors import Halt, Transient, sentence
 from bridge.keys import Parts
 from bridge.lanes import LaneState
 from bridge.ledger import Entry, Sweep
@@ -38,7 +38,7 @@ from bridge.parking import Parking
 from bridge.position import parse_lsn
 from bridge.shown import Shown
 from bridge.sink import Generation, Loss
-from bridge.source import StatementRefused
+from bridge.source import refusals_of
 from bridge.store.rows import (
     GenerationRow,
     GenerationState,
@@ -389,10 +389,8 @@ class Watch:
 
         async def sweep() -> None:
             await self._life.claimed[lane.name].wait()
-            try:
+            with refusals_of(plan.name):
                 await self._life.jobs.sweep(generation, plan)
-            except* StatementRefused as errors:
-                raise first_of(errors).of(plan.name) from None
             await arrived(self._assembly.pipeline, generation)
 
         if not await lane.unless_parked(sweep()):

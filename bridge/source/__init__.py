@@ -6,13 +6,13 @@ connections, the simulator with a history of its own; the pipeline cannot tell.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import NamedTuple, Protocol, TypeVar
 
 from bridge.changes import Value
 from bridge.derive.view import KeyQuery, ViewPlan
-from bridge.errors import Halt, ViewHalt
+from bridge.errors import Halt, ViewHalt, first_of
 from bridge.gate import Snapshot
 from bridge.keys import Parts
 
@@ -48,6 +48,15 @@ class StatementRefused(Halt):
     def of(self, view: str) -> ViewHalt:
         """The same, told of the view whose statement it was."""
         return ViewHalt(view, self.message, hint=self.hint)
+
+
+@contextmanager
+def refusals_of(view: str) -> Iterator[None]:
+    """A statement that is refused inside, alone or in a group, is told of that view."""
+    try:
+        yield
+    except* StatementRefused as errors:
+        raise first_of(errors).of(view) from None
 
 
 class QueryFailed(Exception):
