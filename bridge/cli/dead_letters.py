@@ -45,8 +45,7 @@ def list_letters(
     loaded = load(config)
     if view is not None:
         known_view(loaded, view)
-    letters = asyncio.run(_read(loaded, view, None))
-    total = asyncio.run(_total(loaded, view, None)) if letters else 0
+    letters, total = asyncio.run(_listed(loaded, view))
     if total > len(letters):
         note(f"{count(len(letters))} of {plural(total, 'letter')} are listed")
     if as_json:
@@ -106,11 +105,10 @@ def retry(
     """Derive them again, after what refused them was mended."""
     loaded = load(config)
     views = _asked(loaded, view, keys, every=every)
-    done = asyncio.run(_retry(loaded, views, keys or None))
+    done, left = asyncio.run(_retry(loaded, views, view, keys or None))
     if not done:
         say("no dead letter to try again")
         return
-    left = asyncio.run(_total(loaded, view, keys or None))
     say(
         f"{plural(done, 'letter')} tried again, "
         + (f"{count(left)} left: `pgbridge dead-letters list`" if left else "none left")
@@ -139,26 +137,29 @@ def _asked(
     return [known_view(config, view)] if view is not None else list(config.views)
 
 
-async def _read(
-    config: Config, view: str | None, keys: Sequence[str] | None
-) -> list[DeadLetterRow]:
+async def _read(config: Config, view: str, keys: Sequence[str]) -> list[DeadLetterRow]:
     from bridge.store import Store
 
     async with await Store.open(config.source.dsn) as store:
         return await store.letters.list(view, keys)
 
 
-async def _total(config: Config, view: str | None, keys: Sequence[str] | None) -> int:
+async def _listed(config: Config, view: str | None) -> tuple[list[DeadLetterRow], int]:
+    """The first letters, and how many there are."""
     from bridge.store import Store
 
     async with await Store.open(config.source.dsn) as store:
-        return await store.letters.total(view, keys)
+        letters = await store.letters.list(view)
+        return letters, await store.letters.total(view) if letters else 0
 
 
 async def _retry(
-    config: Config, views: Sequence[str], keys: Sequence[str] | None
-) -> int:
-    """How many letters there were."""
+    config: Config,
+    views: Sequence[str],
+    view: str | None,
+    keys: Sequence[str] | None,
+) -> tuple[int, int]:
+    """How many letters of these views there were; and how many there are then."""
     from bridge.cli.issue import outcome, require_daemon
     from bridge.store import Store
 
@@ -169,7 +170,7 @@ async def _retry(
         commands = [await store.commands.retry(view, keys) for view in asked]
         for command in commands:
             await outcome(store, command)
-        return sum(letters.values())
+        return sum(letters.values()), await store.letters.total(view, keys)
 
 
 async def _drop(config: Config, view: str | None, keys: Sequence[str] | None) -> int:
