@@ -7,9 +7,16 @@ result as the bytes that the server sent.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Sequence,
+)
 from contextlib import aclosing
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from psycopg import AsyncConnection, AsyncRawServerCursor
@@ -131,14 +138,26 @@ class PostgresReader:
         if careful:
             with wrapped():
                 await self._connection.execute(_BY_INDEX)
-            return await self._bisect(plan, keys)
+            # Planned anew: a plan that is kept reads as it was made to.
+            read = partial(self._documents, plan, prepare=False)
+            rows, failed = await self._bisect(keys, read)
+            return rows, [Failure(parts, why) for parts, why in failed]
         return await self._documents(plan, keys), []
 
     async def unfit(self, cast_sql: str, rows: Collection[Texts]) -> set[Texts]:
         """Those that are no values of their types; see `SnapshotReader.unfit`."""
         statement, every, found = cast_sql.encode(), list(rows), set[Texts]()
+
+        async def cast(rows: Sequence[Texts]) -> list[Row]:
+            columns = [[_text(row[at]) for row in rows] for at in range(len(every[0]))]
+            with wrapped():
+                await self._connection.execute(statement, columns)
+            return []
+
         for at in range(0, len(every), _ARRAY_ROWS_MAX):
-            found |= await self._unfit(statement, every[at : at + _ARRAY_ROWS_MAX])
+            part = every[at : at + _ARRAY_ROWS_MAX]
+            _, failed = await self._bisect(part, cast)
+            found.update(row for row, _ in failed)
         return found
 
     async def scan(
@@ -255,57 +274,39 @@ class PostgresReader:
             )
         return rows
 
-    async def _unfit(self, statement: bytes, rows: list[Texts]) -> set[Texts]:
-        columns = [list(map(_text, column)) for column in zip(*rows, strict=True)]
-        with wrapped():
-            await self._connection.execute("savepoint fits")
-        try:
-            with wrapped():
-                await self._connection.execute(statement, columns)
-        except QueryFailed as error:
-            with wrapped():
-                await self._connection.execute("rollback to savepoint fits")
-            if len(rows) == 1:
-                if error.doubtful:
-                    await self._must_be_sound(statement, [[] for _ in columns])
-                return set(rows)
-            middle = len(rows) // 2
-            return await self._unfit(statement, rows[:middle]) | await self._unfit(
-                statement, rows[middle:]
-            )
-        with wrapped():
-            await self._connection.execute("release savepoint fits")
-        return set()
-
     async def _bisect(
-        self, plan: ViewPlan, keys: Sequence[Parts]
-    ) -> tuple[list[Row], list[Failure]]:
+        self,
+        keys: Sequence[Texts],
+        read: Callable[[Sequence[Texts]], Awaitable[list[Row]]],
+    ) -> tuple[list[Row], list[tuple[Texts, str]]]:
+        """What `read` gives of all for which it does not fail; and the others, and why.
+
+        StatementRefused where it fails for none at all, too.
+        """
         with wrapped():
             await self._connection.execute("savepoint careful")
         try:
-            # Planned anew: a plan that is kept reads as it was made to.
-            rows = await self._documents(plan, keys, prepare=False)
+            rows = await read(keys)
         except QueryFailed as error:
             with wrapped():
                 await self._connection.execute("rollback to savepoint careful")
             if len(keys) == 1:
                 if error.doubtful:
-                    nothing: list[list[str]] = [[] for _ in plan.shape.key]
-                    await self._must_be_sound(plan.documents_sql.encode(), nothing)
-                return [], [Failure(keys[0], str(error))]
+                    await self._must_be_sound(read)
+                return [], [(keys[0], str(error))]
             middle = len(keys) // 2
-            left = await self._bisect(plan, keys[:middle])
-            right = await self._bisect(plan, keys[middle:])
+            left = await self._bisect(keys[:middle], read)
+            right = await self._bisect(keys[middle:], read)
             return left[0] + right[0], left[1] + right[1]
         with wrapped():
             await self._connection.execute("release savepoint careful")
         return rows, []
 
-    async def _must_be_sound(self, statement: bytes, nothing: list[list[str]]) -> None:
-        """StatementRefused where the statement fails for no key at all, too."""
+    async def _must_be_sound(
+        self, read: Callable[[Sequence[Texts]], Awaitable[list[Row]]]
+    ) -> None:
         try:
-            with wrapped():
-                await self._connection.execute(statement, nothing)
+            await read([])
         except QueryFailed as error:
             raise StatementRefused(
                 f"the source refuses a statement: {error}",
